@@ -3,4 +3,8 @@
 //! The modules stand in the order in which an update meets them; each imports only from
 //! those below it. ARCHITECTURE.md walks an update through them.
 
+pub mod store;
+
+pub mod domain;
+
 pub mod proto;

@@ -3,6 +3,8 @@
 
 #![allow(
     clippy::all,
+    clippy::allow_attributes_without_reason,
+    clippy::too_many_lines,
     missing_docs,
     unused_qualifications,
     unreachable_pub,

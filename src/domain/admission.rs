@@ -1,0 +1,87 @@
+//! Whether the queue takes an update: everything has a limit.
+
+/// How much may wait, in one app's queue.
+#[derive(Clone, Copy, Debug)]
+pub struct QueueLimits {
+    /// Pending records.
+    pub records_max: u64,
+    /// Bytes of pending records, as stored.
+    pub bytes_max: u64,
+    /// Bytes of one record.
+    pub record_bytes_max: usize,
+    /// Properties of one record.
+    pub record_properties_max: usize,
+}
+
+/// What waits in one app's queue.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Depth {
+    /// Pending records.
+    pub records: u64,
+    /// Bytes of pending records, as stored.
+    pub bytes: u64,
+}
+
+/// Why the queue does not take an update.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum QueueRefusal {
+    /// As many records wait as may.
+    TooManyRecords,
+    /// As many bytes wait as may.
+    TooManyBytes,
+    /// Merged with what waits, the subject's record would be over its limit.
+    RecordTooLarge,
+}
+
+/// Decides about an update of a subject of which nothing waits. `Ok` means take it.
+pub fn admit_new(depth: Depth, limits: &QueueLimits) -> Result<(), QueueRefusal> {
+    if depth.records >= limits.records_max {
+        Err(QueueRefusal::TooManyRecords)
+    } else if depth.bytes >= limits.bytes_max {
+        Err(QueueRefusal::TooManyBytes)
+    } else {
+        Ok(())
+    }
+}
+
+/// Decides about an update that makes its subject's waiting record one of `bytes` and
+/// `properties`. It does not lengthen the queue, so a full queue still takes it.
+pub fn admit_merged(
+    bytes: usize,
+    properties: usize,
+    limits: &QueueLimits,
+) -> Result<(), QueueRefusal> {
+    if bytes > limits.record_bytes_max || properties > limits.record_properties_max {
+        Err(QueueRefusal::RecordTooLarge)
+    } else {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: QueueLimits = QueueLimits {
+        records_max: 2,
+        bytes_max: 100,
+        record_bytes_max: 10,
+        record_properties_max: 3,
+    };
+
+    #[test]
+    fn a_full_queue_refuses_new_subjects() {
+        assert_eq!(admit_new(Depth { records: 1, bytes: 99 }, &LIMITS), Ok(()));
+        let full = Depth { records: 2, bytes: 0 };
+        assert_eq!(admit_new(full, &LIMITS), Err(QueueRefusal::TooManyRecords));
+        let heavy = Depth { records: 1, bytes: 100 };
+        assert_eq!(admit_new(heavy, &LIMITS), Err(QueueRefusal::TooManyBytes));
+    }
+
+    #[test]
+    fn a_merged_record_stays_within_the_limits_of_one() {
+        assert_eq!(admit_merged(10, 3, &LIMITS), Ok(()));
+        assert_eq!(admit_merged(11, 3, &LIMITS), Err(QueueRefusal::RecordTooLarge));
+        assert_eq!(admit_merged(10, 4, &LIMITS), Err(QueueRefusal::RecordTooLarge));
+    }
+}

@@ -1,0 +1,190 @@
+//! A batch: pending records claimed for one job, and its life.
+
+use std::{fmt, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    time::Timestamp,
+    update::{AppId, Sequence},
+};
+
+/// A batch's name: the store that made it and its number there. No two stores share one, so
+/// that a batch is known among the jobs of an account that several gateways use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct BatchId {
+    /// A random number that the store drew when it was made.
+    pub store: u64,
+    /// Rising from 1 within an app.
+    pub number: u64,
+    /// The app.
+    pub app: AppId,
+}
+
+impl BatchId {
+    /// The name under which the batch is uploaded.
+    pub fn filename(self) -> String {
+        format!("{FILENAME_PREFIX}{self}{FILENAME_SUFFIX}")
+    }
+}
+
+const FILENAME_PREFIX: &str = "userpilot-gateway-";
+const FILENAME_SUFFIX: &str = ".ndjson";
+
+/// Whether a file of this name was uploaded by a gateway (this one or another).
+pub fn is_gateway_filename(name: &str) -> bool {
+    name.starts_with(FILENAME_PREFIX) && name.ends_with(FILENAME_SUFFIX)
+}
+
+impl fmt::Display for BatchId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}-{}-{}", self.store, self.app.0, self.number)
+    }
+}
+
+impl FromStr for BatchId {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let mut parts = text.split('-');
+        let mut next = || parts.next().ok_or(());
+        let store = u64::from_str_radix(next()?, 16).map_err(drop)?;
+        let app = AppId(next()?.parse().map_err(drop)?);
+        let number = next()?.parse().map_err(drop)?;
+        Ok(Self { store, number, app })
+    }
+}
+
+/// How large a batch may become.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BatchLimits {
+    /// Rows (users).
+    pub rows_max: u64,
+    /// Bytes of the upload.
+    pub bytes_max: u64,
+}
+
+impl BatchLimits {
+    /// Whether a batch of `rows` and `bytes` takes one more row of `row_bytes`. The first
+    /// row always fits, or it would wait for ever.
+    pub fn fit(&self, rows: u64, bytes: u64, row_bytes: u64) -> bool {
+        rows < self.rows_max && (rows == 0 || bytes + row_bytes <= self.bytes_max)
+    }
+}
+
+/// Where a batch is in its life. Each step is durable before the next begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum BatchState {
+    /// Rows are being moved into it.
+    Claiming,
+    /// It is complete and will not change.
+    Claimed,
+    /// A request is about to leave, or has left and its outcome is not known.
+    Submitting,
+    /// Upstream has the job.
+    Running,
+    /// Its fate is decided, its rows are being moved to where they belong.
+    Settling(Settlement),
+    /// Its rows are gone.
+    Settled(Settlement),
+}
+
+/// What became of a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Settlement {
+    /// Upstream's profiles hold its rows.
+    Delivered,
+    /// Upstream did not take it; its rows went back into the queue, under newer values.
+    Requeued,
+}
+
+/// A batch, without its rows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Batch {
+    /// Its name.
+    pub id: BatchId,
+    /// Where it is in its life.
+    pub state: BatchState,
+    /// Only records whose first sequence is at most this were claimed.
+    pub watermark: Sequence,
+    /// Rows (users).
+    pub rows: u64,
+    /// Updates that were coalesced into them.
+    pub updates: u64,
+    /// Bytes of the upload.
+    pub bytes: u64,
+    /// When claiming began.
+    pub claimed_at: Timestamp,
+    /// How often it was submitted.
+    pub submissions: u32,
+    /// When it was submitted last.
+    pub submitted_at: Option<Timestamp>,
+    /// Upstream's name for the job.
+    pub job_id: Option<String>,
+    /// Upstream's request id of the answer to the last submission.
+    pub request_id: Option<String>,
+    /// Upstream's word for the job's status, as last stored.
+    pub upstream_status: String,
+    /// Rows that upstream has finished, as last stored.
+    pub completed_rows: u64,
+    /// When it was settled.
+    pub settled_at: Option<Timestamp>,
+    /// What went wrong last.
+    pub last_error: String,
+}
+
+impl Batch {
+    /// A batch that has no rows yet.
+    pub fn new(id: BatchId, watermark: Sequence, claimed_at: Timestamp) -> Self {
+        Self {
+            id,
+            state: BatchState::Claiming,
+            watermark,
+            rows: 0,
+            updates: 0,
+            bytes: 0,
+            claimed_at,
+            submissions: 0,
+            submitted_at: None,
+            job_id: None,
+            request_id: None,
+            upstream_status: String::new(),
+            completed_rows: 0,
+            settled_at: None,
+            last_error: String::new(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_batch_id_reads_back(store: u64, number: u64, app: u16) {
+            let id = BatchId { store, number, app: AppId(app) };
+            prop_assert_eq!(id.to_string().parse(), Ok(id));
+            prop_assert!(is_gateway_filename(&id.filename()));
+        }
+
+        #[test]
+        fn a_batch_never_exceeds_its_limits(
+            sizes in prop::collection::vec(1..40_u64, 0..80),
+            rows_max in 1..30_u64,
+            bytes_max in 40..400_u64,
+        ) {
+            let limits = BatchLimits { rows_max, bytes_max };
+            let (mut rows, mut bytes) = (0, 0);
+            for size in sizes {
+                if limits.fit(rows, bytes, size) {
+                    rows += 1;
+                    bytes += size;
+                }
+            }
+            prop_assert!(rows <= rows_max && bytes <= bytes_max);
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! The budget: how many users a minute upstream takes, and for how long a job occupies it.
+//!
+//! Userpilot consumes a job's users at a fixed pace. A job of N users occupies the budget
+//! for N / `users_per_minute` minutes from its submission, and the next job may be submitted
+//! only when the last has ended and its occupancy has passed.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::time::{Instant, Now, Timestamp};
+
+/// How long a job of `rows` users occupies the budget.
+pub fn occupancy(rows: u64, users_per_minute: u32) -> Duration {
+    let micros = u128::from(rows) * 60_000_000 / u128::from(users_per_minute.max(1));
+    // Rounded up: the next job must not come a microsecond early.
+    Duration::from_micros(u64::try_from(micros + 1).unwrap_or(u64::MAX))
+}
+
+/// An occupancy as it is stored: until when, by the wall clock, and how long it was. The
+/// length bounds what a clock that was set back can make of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Occupancy {
+    /// Until when the budget is occupied.
+    pub until: Timestamp,
+    /// For how long it was, from the submission on.
+    pub length: Duration,
+}
+
+impl Occupancy {
+    /// The occupancy that a job of `rows` users begins now.
+    pub fn begin(rows: u64, users_per_minute: u32, now: Now) -> Self {
+        let length = occupancy(rows, users_per_minute);
+        Self { until: now.wall.plus(length), length }
+    }
+
+    /// When it ends, on the clock that never jumps.
+    pub fn end(self, now: Now) -> Instant {
+        now.instant.plus(self.until.since(now.wall).min(self.length))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn now(instant_s: u64, wall_s: i64) -> Now {
+        Now {
+            instant: Instant::from_origin(Duration::from_secs(instant_s)),
+            wall: Timestamp::from_micros(wall_s * 1_000_000),
+        }
+    }
+
+    #[test]
+    fn a_full_job_occupies_the_budget_for_five_and_a_half_minutes() {
+        let length = occupancy(10_000, 1_800);
+        assert_eq!(length.as_secs(), 333);
+        assert!(occupancy(1, 1_800) >= Duration::from_nanos(33_333_333));
+    }
+
+    #[test]
+    fn an_occupancy_outlives_a_restart() {
+        let stored = Occupancy::begin(1_800, 1_800, now(1_000, 50_000));
+        let restarted = now(5, 50_020);
+        let left = stored.end(restarted).since(restarted.instant);
+        assert_eq!(left.as_secs(), 40);
+    }
+
+    #[test]
+    fn a_clock_that_was_set_back_does_not_stall_the_budget() {
+        let stored = Occupancy::begin(1_800, 1_800, now(1_000, 50_000));
+        let restarted = now(5, 10_000);
+        let left = stored.end(restarted).since(restarted.instant);
+        assert_eq!(left.as_secs(), 60);
+    }
+}

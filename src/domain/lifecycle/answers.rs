@@ -1,0 +1,252 @@
+//! What each event makes of the machine's state.
+
+use std::{mem, time::Duration};
+
+use super::{
+    super::{
+        batch::is_gateway_filename,
+        verdict::{AcceptedJob, Failure, JobPhase},
+    },
+    Batch, BatchState, Event, FailureKind, Hold, JobReport, Jobs, Lifecycle, Now, Phase, Poll,
+    Settlement, Submission, polling,
+};
+
+impl Lifecycle {
+    /// Tells the machine what happened. `random` is 64 even random bits, for the jitter.
+    pub fn on(&mut self, event: Event, now: Now, random: u64) {
+        match event {
+            Event::Waiting(waiting) => self.waiting = waiting,
+            Event::Paused(paused) => self.paused = paused,
+            Event::Flush => self.on_flush(now),
+            Event::Claimed(batch) => self.on_claimed(batch, now),
+            Event::Advanced => self.on_advanced(now),
+            Event::Submitted(submission) => self.on_submitted(submission, now, random),
+            Event::Looked(jobs) => self.on_looked(jobs, now, random),
+            Event::Polled(poll) => self.on_polled(poll, now, random),
+            Event::Settled => self.on_settled(),
+        }
+    }
+
+    fn on_flush(&mut self, now: Now) {
+        self.flush = self.waiting.records > 0;
+        self.hold = None;
+        if let Phase::Running { poll_at, .. } = &mut self.phase {
+            *poll_at = now.instant;
+        }
+    }
+
+    fn on_claimed(&mut self, batch: Option<Box<Batch>>, now: Now) {
+        self.flush = false;
+        match batch {
+            Some(batch) => self.phase = Phase::Claimed(*batch),
+            // What was waiting has gone another way. Do not ask again in a hot loop.
+            None => {
+                let until = now.instant.plus(self.settings.poll_interval.0);
+                self.hold = Some(Hold { until, kind: FailureKind::Refused });
+            }
+        }
+    }
+
+    fn on_advanced(&mut self, now: Now) {
+        self.phase = match mem::replace(&mut self.phase, Phase::Idle) {
+            Phase::Beginning(batch) => Phase::Submitting(batch),
+            Phase::Accepted { batch, adopted: true } => {
+                Phase::Running { batch, poll_at: now.instant }
+            }
+            Phase::Accepted { batch, adopted: false } => {
+                let interval = self.settings.poll_interval;
+                let poll_at = polling::first(now.instant, self.occupied_until, interval);
+                Phase::Running { batch, poll_at }
+            }
+            Phase::Idle
+            | Phase::Claimed(_)
+            | Phase::Submitting(_)
+            | Phase::Lost(_)
+            | Phase::Running { .. }
+            | Phase::Settling(..) => return debug_assert!(false, "no step was under way"),
+        };
+    }
+
+    fn on_submitted(&mut self, submission: Submission, now: Now, random: u64) {
+        let Phase::Submitting(batch) = mem::replace(&mut self.phase, Phase::Idle) else {
+            return debug_assert!(false, "an answer to a submission that was not made");
+        };
+        match submission {
+            Ok(job) => self.accept(batch, job, now),
+            Err(failure) => match failure.kind {
+                FailureKind::Unknown => {
+                    // Upstream may have taken it as late as now.
+                    self.occupy(&batch, now);
+                    self.note(&failure);
+                    self.phase = Phase::Lost(batch);
+                }
+                // Ours, from an earlier submission, or another's? The list tells.
+                FailureKind::SlotTaken => {
+                    self.conflicts += 1;
+                    self.release();
+                    self.last_error = failure.detail;
+                    self.phase = Phase::Lost(batch);
+                }
+                FailureKind::NotSent
+                | FailureKind::Throttled(_)
+                | FailureKind::KeyRejected
+                | FailureKind::TooLarge
+                | FailureKind::BadRows
+                | FailureKind::NotFound
+                | FailureKind::Refused => {
+                    self.release();
+                    self.requeue(batch, &failure, now, random);
+                }
+            },
+        }
+    }
+
+    fn accept(&mut self, mut batch: Batch, job: AcceptedJob, now: Now) {
+        batch.state = BatchState::Running;
+        batch.job_id = Some(job.job_id);
+        batch.request_id = job.request_id;
+        // Upstream's pace counts from when it took the job, which is before now.
+        self.occupy(&batch, now);
+        self.phase = Phase::Accepted { batch, adopted: false };
+    }
+
+    fn on_looked(&mut self, jobs: Jobs, now: Now, random: u64) {
+        let jobs = match jobs {
+            Ok(jobs) => {
+                self.asking.succeed();
+                jobs
+            }
+            // There is no list to be had: go on as though it were empty.
+            Err(failure)
+                if matches!(failure.kind, FailureKind::NotFound | FailureKind::Refused) =>
+            {
+                self.fail_to_ask(&failure, now, random);
+                Vec::new()
+            }
+            Err(failure) => return self.fail_to_ask(&failure, now, random),
+        };
+        let Phase::Lost(batch) = mem::replace(&mut self.phase, Phase::Idle) else {
+            return debug_assert!(false, "a list of jobs that nothing was looked for in");
+        };
+        self.find(batch, &jobs, now);
+    }
+
+    /// Looks for the batch's job among `jobs`.
+    fn find(&mut self, mut batch: Batch, jobs: &[JobReport], now: Now) {
+        let filename = batch.id.filename();
+        let ours = |job: &&JobReport| job.filename.as_deref() == Some(&*filename);
+        let found = jobs.iter().filter(ours).max_by_key(|job| job.phase == JobPhase::Unfinished);
+        if let Some(job) = found {
+            batch.state = BatchState::Running;
+            batch.job_id = Some(job.job_id.clone());
+            self.phase = Phase::Accepted { batch, adopted: true };
+            return;
+        }
+        if jobs.iter().any(unfinished) {
+            return self.wait_for_slot(Phase::Lost(batch), now);
+        }
+        // Where other uploads are listed by name and this one is not, it was not taken.
+        let names_are_echoed =
+            jobs.iter().any(|job| job.filename.as_deref().is_some_and(is_gateway_filename));
+        if names_are_echoed {
+            self.release();
+        }
+        batch.state = BatchState::Claimed;
+        self.phase = Phase::Claimed(batch);
+    }
+
+    fn wait_for_slot(&mut self, phase: Phase, now: Now) {
+        self.phase = phase;
+        let until = now.instant.plus(self.settings.poll_interval.1);
+        self.hold = Some(Hold { until, kind: FailureKind::SlotTaken });
+    }
+
+    fn on_polled(&mut self, poll: Poll, now: Now, random: u64) {
+        let Phase::Running { mut batch, .. } = mem::replace(&mut self.phase, Phase::Idle) else {
+            return debug_assert!(false, "an answer about a job that does not run");
+        };
+        let report = match poll {
+            Ok(report) => report,
+            Err(failure) if failure.kind == FailureKind::NotFound => {
+                self.fail_to_ask(&failure, now, random);
+                // It was taken once: its occupancy stands, whatever the list says.
+                self.occupied_before = (self.occupancy, self.occupied_until);
+                self.phase = Phase::Lost(batch);
+                return;
+            }
+            // A failed poll says nothing about the job.
+            Err(failure) => {
+                self.fail_to_ask(&failure, now, random);
+                self.phase = Phase::Running { batch, poll_at: now.instant };
+                return;
+            }
+        };
+        self.asking.succeed();
+        batch.upstream_status = report.status;
+        batch.completed_rows = report.completed_rows.unwrap_or(batch.completed_rows);
+        match report.phase {
+            JobPhase::Unfinished => {
+                let interval = self.settings.poll_interval;
+                let poll_at = polling::next(now.instant, self.occupied_until, interval);
+                self.phase = Phase::Running { batch, poll_at };
+            }
+            JobPhase::Completed if report.completed_rows.is_none_or(|rows| rows >= batch.rows) => {
+                batch.completed_rows = batch.rows;
+                self.last_error.clear();
+                self.phase = Phase::Settling(batch, Settlement::Delivered);
+            }
+            JobPhase::Completed | JobPhase::Failed => {
+                let detail = format!(
+                    "job {} ended {} with {} of {} rows",
+                    report.job_id, batch.upstream_status, batch.completed_rows, batch.rows
+                );
+                let failure = Failure { kind: FailureKind::Refused, detail, request_id: None };
+                self.requeue(batch, &failure, now, random);
+            }
+        }
+    }
+
+    /// Sends the rows back into the queue, where they meet newer values, and waits.
+    fn requeue(&mut self, mut batch: Batch, failure: &Failure, now: Now, random: u64) {
+        self.note(failure);
+        let wait = self.delivering.fail(&self.settings.backoff, random);
+        self.hold_back(wait, failure.kind, now);
+        batch.last_error.clone_from(&failure.detail);
+        self.phase = Phase::Settling(batch, Settlement::Requeued);
+    }
+
+    fn on_settled(&mut self) {
+        let Phase::Settling(_, settlement) = mem::replace(&mut self.phase, Phase::Idle) else {
+            return debug_assert!(false, "a settlement that was not asked for");
+        };
+        match settlement {
+            Settlement::Delivered => self.delivering.succeed(),
+            Settlement::Requeued => {}
+        }
+    }
+
+    /// A question came to nothing: ask again later.
+    fn fail_to_ask(&mut self, failure: &Failure, now: Now, random: u64) {
+        self.note(failure);
+        let wait = self.asking.fail(&self.settings.backoff, random);
+        self.hold_back(wait, failure.kind, now);
+    }
+
+    fn note(&mut self, failure: &Failure) {
+        self.failed_attempts += 1;
+        self.last_error.clone_from(&failure.detail);
+    }
+
+    fn hold_back(&mut self, wait: Duration, kind: FailureKind, now: Now) {
+        let asked = if let FailureKind::Throttled(Some(asked)) = kind {
+            asked.min(self.settings.retry_after_max)
+        } else {
+            Duration::ZERO
+        };
+        self.hold = Some(Hold { until: now.instant.plus(wait.max(asked)), kind });
+    }
+}
+
+fn unfinished(job: &JobReport) -> bool {
+    job.phase == JobPhase::Unfinished
+}

@@ -1,0 +1,292 @@
+//! The life cycle of an app's batches: what to do next, as a state machine without I/O,
+//! clock or randomness.
+//!
+//! [`Lifecycle::next`] says what to do now, or until when to wait; the driver carries the one
+//! command out and tells [`Lifecycle::on`] what came of it. Asking twice gives the same
+//! answer. A batch goes `claimed → submitting → running → settled`; every arrow is durable
+//! before the step it leads to begins, so a crash anywhere comes back to a state from which
+//! the machine goes on. Where an answer is lost, the batch is looked for by its file name
+//! among upstream's jobs before anything is sent again.
+
+mod answers;
+mod polling;
+#[cfg(test)]
+mod tests;
+mod view;
+
+use std::time::Duration;
+
+pub use view::{Activity, View};
+
+use super::{
+    backoff::{Backoff, BackoffLimits},
+    batch::{Batch, BatchId, BatchLimits, BatchState, Settlement},
+    budget::Occupancy,
+    time::{Instant, Now},
+    verdict::{FailureKind, JobReport, Jobs, Poll, Submission},
+};
+
+/// What does not change while an app is served.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// The budget.
+    pub users_per_minute: u32,
+    /// How long an idle slot waits for a burst to coalesce.
+    pub linger: Duration,
+    /// How large a batch may become.
+    pub batch: BatchLimits,
+    /// The least and the most time between two polls of a job that could be ending.
+    pub poll_interval: (Duration, Duration),
+    /// How long to wait after failures.
+    pub backoff: BackoffLimits,
+    /// The longest `Retry-After` that is believed.
+    pub retry_after_max: Duration,
+}
+
+/// What an app's driver finds at its start.
+#[derive(Clone, Debug, Default)]
+pub struct Recovered {
+    /// The batch that is not settled, if there is one.
+    pub unsettled: Option<Batch>,
+    /// The occupancy that was begun last.
+    pub occupancy: Occupancy,
+    /// Whether an operator has paused the app.
+    pub paused: bool,
+}
+
+/// What waits in the app's queue.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Waiting {
+    /// Pending records.
+    pub records: u64,
+    /// Since when there have been any.
+    pub since: Option<Instant>,
+}
+
+/// What happened.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// The queue is this long now.
+    Waiting(Waiting),
+    /// A claim found these rows, or none.
+    Claimed(Option<Box<Batch>>),
+    /// The batch's new state is durable.
+    Advanced,
+    /// A submission was answered, or not.
+    Submitted(Submission),
+    /// The list of jobs was read, or not.
+    Looked(Jobs),
+    /// A job was asked after.
+    Polled(Poll),
+    /// The batch is settled.
+    Settled,
+    /// An operator pauses or resumes the app.
+    Paused(bool),
+    /// An operator wants what waits to go now.
+    Flush,
+}
+
+/// What to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Move pending records into a new batch. → [`Event::Claimed`]
+    Claim(BatchLimits),
+    /// Make the batch's new state and the occupancy durable. → [`Event::Advanced`]
+    Advance(Box<Batch>, Occupancy),
+    /// Upload the batch. → [`Event::Submitted`]
+    Submit(BatchId),
+    /// Ask upstream for its list of jobs. → [`Event::Looked`]
+    Look,
+    /// Ask upstream how the job is doing. → [`Event::Polled`]
+    Poll(String),
+    /// Settle the batch. → [`Event::Settled`]
+    Settle(Box<Batch>, Settlement, Occupancy),
+}
+
+/// The machine's answer to "what now?".
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Do this and say what came of it.
+    Do(Command),
+    /// Nothing, until then or until something happens.
+    Wait(Option<Instant>),
+}
+
+/// The state machine of one app.
+#[derive(Clone, Debug)]
+pub struct Lifecycle {
+    settings: Settings,
+    phase: Phase,
+    waiting: Waiting,
+    paused: bool,
+    flush: bool,
+    /// The occupancy that was begun last, and when it ends.
+    occupancy: Occupancy,
+    occupied_until: Instant,
+    /// The same before the submission that is under way, should it turn out not taken.
+    occupied_before: (Occupancy, Instant),
+    /// Failures to deliver, in a row.
+    delivering: Backoff,
+    /// Failures to ask (polls, lists), in a row: they say nothing about the job.
+    asking: Backoff,
+    /// Until when to wait after a failure, and which.
+    hold: Option<Hold>,
+    last_error: String,
+    failed_attempts: u64,
+    conflicts: u64,
+}
+
+#[derive(Clone, Debug)]
+struct Hold {
+    until: Instant,
+    kind: FailureKind,
+}
+
+#[derive(Clone, Debug)]
+enum Phase {
+    /// No batch.
+    Idle,
+    /// A batch is to be submitted.
+    Claimed(Batch),
+    /// `submitting` is being made durable.
+    Beginning(Batch),
+    /// The request is to be sent, or is under way.
+    Submitting(Batch),
+    /// The request's outcome is not known.
+    Lost(Batch),
+    /// The job's id is being made durable. `adopted`: it was found, and may have ended.
+    Accepted { batch: Batch, adopted: bool },
+    /// The job runs.
+    Running { batch: Batch, poll_at: Instant },
+    /// The batch is being settled.
+    Settling(Batch, Settlement),
+}
+
+impl Phase {
+    /// Whether a backoff holds it back: not where something durable is half done.
+    fn can_wait(&self) -> bool {
+        match self {
+            Self::Idle | Self::Claimed(_) | Self::Lost(_) | Self::Running { .. } => true,
+            Self::Beginning(_)
+            | Self::Submitting(_)
+            | Self::Accepted { .. }
+            | Self::Settling(..) => false,
+        }
+    }
+}
+
+impl Lifecycle {
+    /// The machine as it goes on from what was recovered.
+    pub fn new(settings: Settings, recovered: Recovered, now: Now) -> Self {
+        let Recovered { unsettled, occupancy, paused } = recovered;
+        let occupied_until = occupancy.end(now);
+        let mut machine = Self {
+            settings,
+            phase: Phase::Idle,
+            waiting: Waiting::default(),
+            paused,
+            flush: false,
+            occupancy,
+            occupied_until,
+            occupied_before: (occupancy, occupied_until),
+            delivering: Backoff::default(),
+            asking: Backoff::default(),
+            hold: None,
+            last_error: String::new(),
+            failed_attempts: 0,
+            conflicts: 0,
+        };
+        if let Some(batch) = unsettled {
+            machine.resume(batch, now);
+        }
+        machine
+    }
+
+    fn resume(&mut self, batch: Batch, now: Now) {
+        self.last_error.clone_from(&batch.last_error);
+        self.phase = match batch.state {
+            BatchState::Claiming | BatchState::Claimed => Phase::Claimed(batch),
+            // The crash may have come before the request left, or after upstream took it.
+            BatchState::Submitting => {
+                self.occupy(&batch, now);
+                Phase::Lost(batch)
+            }
+            BatchState::Running => Phase::Running { batch, poll_at: now.instant },
+            BatchState::Settling(settlement) => Phase::Settling(batch, settlement),
+            BatchState::Settled(_) => Phase::Idle,
+        };
+    }
+
+    /// What to do now.
+    pub fn next(&mut self, now: Now) -> Step {
+        self.hold = self.hold.take().filter(|hold| hold.until > now.instant);
+        if let Some(hold) = &self.hold
+            && self.phase.can_wait()
+        {
+            return Step::Wait(Some(hold.until));
+        }
+        self.begin_if_due(now);
+        match &self.phase {
+            Phase::Idle => match self.claim_at() {
+                Some(due) if due <= now.instant => Step::Do(Command::Claim(self.settings.batch)),
+                due => Step::Wait(due),
+            },
+            Phase::Claimed(_) if self.paused => Step::Wait(None),
+            Phase::Claimed(_) => Step::Wait(Some(self.occupied_until)),
+            Phase::Beginning(batch) | Phase::Accepted { batch, .. } => {
+                Step::Do(Command::Advance(Box::new(batch.clone()), self.occupancy))
+            }
+            Phase::Submitting(batch) => Step::Do(Command::Submit(batch.id)),
+            Phase::Lost(_) => Step::Do(Command::Look),
+            Phase::Running { poll_at, .. } if *poll_at > now.instant => Step::Wait(Some(*poll_at)),
+            Phase::Running { batch, .. } => {
+                Step::Do(Command::Poll(batch.job_id.clone().unwrap_or_default()))
+            }
+            Phase::Settling(batch, settlement) => {
+                Step::Do(Command::Settle(Box::new(batch.clone()), *settlement, self.occupancy))
+            }
+        }
+    }
+
+    /// When the next batch may be claimed: something waits, has lingered, and the budget is
+    /// free. `None` while nothing may.
+    fn claim_at(&self) -> Option<Instant> {
+        if self.paused || self.waiting.records == 0 {
+            return None;
+        }
+        let lingered = match self.waiting.since {
+            Some(since) if !self.flush => since.plus(self.settings.linger),
+            Some(_) | None => Instant::default(),
+        };
+        Some(lingered.max(self.occupied_until))
+    }
+
+    /// Turns a claimed batch whose time has come into one that is being submitted. Its
+    /// occupancy begins here, so that a crash cannot forget that it may have begun.
+    fn begin_if_due(&mut self, now: Now) {
+        let Phase::Claimed(batch) = &self.phase else { return };
+        if self.paused || self.occupied_until > now.instant {
+            return;
+        }
+        let begun = Batch {
+            state: BatchState::Submitting,
+            submissions: batch.submissions + 1,
+            submitted_at: Some(now.wall),
+            ..batch.clone()
+        };
+        self.occupied_before = (self.occupancy, self.occupied_until);
+        self.occupy(&begun, now);
+        self.phase = Phase::Beginning(begun);
+    }
+
+    /// Begins the batch's occupancy of the budget now.
+    fn occupy(&mut self, batch: &Batch, now: Now) {
+        self.occupancy = Occupancy::begin(batch.rows, self.settings.users_per_minute, now);
+        self.occupied_until = self.occupancy.end(now);
+    }
+
+    /// Takes the occupancy of the submission under way back: upstream did not take it.
+    fn release(&mut self) {
+        (self.occupancy, self.occupied_until) = self.occupied_before;
+    }
+}

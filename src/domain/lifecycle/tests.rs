@@ -1,0 +1,309 @@
+use super::*;
+use crate::domain::{
+    time::Timestamp,
+    update::AppId,
+    verdict::{AcceptedJob, Failure, JobPhase},
+};
+
+const SETTINGS: Settings = Settings {
+    users_per_minute: 1_800,
+    linger: Duration::from_secs(1),
+    batch: BatchLimits { rows_max: 10_000, bytes_max: 50_000_000 },
+    poll_interval: (Duration::from_secs(1), Duration::from_secs(15)),
+    backoff: BackoffLimits { initial: Duration::from_secs(1), max: Duration::from_secs(60) },
+    retry_after_max: Duration::from_secs(3_600),
+};
+
+/// A machine with its clock, driven by hand.
+struct Bench {
+    machine: Lifecycle,
+    now: Now,
+}
+
+impl Bench {
+    fn new(recovered: Recovered) -> Self {
+        let now = at(1_000);
+        Self { machine: Lifecycle::new(SETTINGS, recovered, now), now }
+    }
+
+    fn next(&mut self) -> Step {
+        let step = self.machine.next(self.now);
+        assert_eq!(step, self.machine.next(self.now), "asking twice gives the same answer");
+        step
+    }
+
+    fn command(&mut self) -> Command {
+        match self.next() {
+            Step::Do(command) => command,
+            Step::Wait(until) => panic!("waits until {until:?} at {:?}", self.now),
+        }
+    }
+
+    /// Sleeps until the machine has something to do, and says how long that took.
+    fn sleep(&mut self) -> Duration {
+        let began = self.now;
+        while let Step::Wait(until) = self.next() {
+            let until = until.expect("a moment to wait for");
+            let wait = until.since(self.now.instant);
+            assert!(wait > Duration::ZERO, "waits for the past");
+            self.now = Now { instant: until, wall: self.now.wall.plus(wait) };
+        }
+        self.now.instant.since(began.instant)
+    }
+
+    fn on(&mut self, event: Event) {
+        // The largest jitter there is.
+        self.machine.on(event, self.now, u64::MAX);
+    }
+
+    fn wait_for_records(&mut self, records: u64) {
+        self.on(Event::Waiting(Waiting { records, since: Some(self.now.instant) }));
+    }
+
+    /// Claims a batch of `rows` and gets as far as its submission.
+    fn submit(&mut self, rows: u64) -> BatchId {
+        self.wait_for_records(rows);
+        self.sleep();
+        assert_eq!(self.command(), Command::Claim(SETTINGS.batch));
+        self.on(Event::Claimed(Some(Box::new(batch(rows)))));
+        self.wait_for_records(0);
+        self.resubmit()
+    }
+
+    fn resubmit(&mut self) -> BatchId {
+        let Command::Advance(begun, occupancy) = self.command() else { panic!("not durable") };
+        assert_eq!(begun.state, BatchState::Submitting);
+        assert!(occupancy.until > self.now.wall);
+        self.on(Event::Advanced);
+        let Command::Submit(id) = self.command() else { panic!("does not submit") };
+        id
+    }
+
+    fn accept(&mut self) {
+        self.on(Event::Submitted(Ok(AcceptedJob { job_id: "j".into(), request_id: None })));
+        let Command::Advance(running, _) = self.command() else { panic!("not durable") };
+        assert_eq!((running.state, running.job_id.as_deref()), (BatchState::Running, Some("j")));
+        self.on(Event::Advanced);
+    }
+
+    fn settle(&mut self, expected: Settlement) {
+        let Command::Settle(_, settlement, _) = self.command() else { panic!("does not settle") };
+        assert_eq!(settlement, expected);
+        self.on(Event::Settled);
+    }
+}
+
+fn at(seconds: u64) -> Now {
+    let wall = i64::try_from(seconds).unwrap() * 1_000_000;
+    Now {
+        instant: Instant::from_origin(Duration::from_secs(seconds)),
+        wall: Timestamp::from_micros(wall),
+    }
+}
+
+fn batch(rows: u64) -> Batch {
+    let id = BatchId { store: 7, number: 1, app: AppId(0) };
+    Batch { rows, state: BatchState::Claimed, ..Batch::new(id, 9, Timestamp::default()) }
+}
+
+fn failure(kind: FailureKind) -> Failure {
+    Failure { kind, detail: "no".into(), request_id: None }
+}
+
+fn job(filename: Option<String>, phase: JobPhase, completed_rows: Option<u64>) -> JobReport {
+    JobReport {
+        job_id: "j".into(),
+        filename,
+        phase,
+        status: "s".into(),
+        total_rows: None,
+        completed_rows,
+    }
+}
+
+#[test]
+fn a_burst_lingers_and_then_goes() {
+    let mut bench = Bench::new(Recovered::default());
+    assert_eq!(bench.next(), Step::Wait(None));
+    bench.wait_for_records(1);
+    assert_eq!(bench.sleep(), SETTINGS.linger);
+    assert_eq!(bench.command(), Command::Claim(SETTINGS.batch));
+}
+
+#[test]
+fn a_second_job_waits_for_the_first_ones_occupancy() {
+    let mut bench = Bench::new(Recovered::default());
+    bench.submit(1_800);
+    bench.accept();
+    bench.sleep();
+    bench.on(Event::Polled(Ok(job(None, JobPhase::Completed, Some(1_800)))));
+    bench.settle(Settlement::Delivered);
+    bench.wait_for_records(5);
+    let polled_at_half = Duration::from_secs(30);
+    assert!(bench.sleep() >= Duration::from_secs(60) - polled_at_half);
+    assert_eq!(bench.command(), Command::Claim(SETTINGS.batch));
+}
+
+#[test]
+fn a_failed_poll_says_nothing_about_the_job() {
+    let mut bench = Bench::new(Recovered::default());
+    bench.submit(10);
+    bench.accept();
+    for kind in [FailureKind::Unknown, FailureKind::NotSent, FailureKind::KeyRejected] {
+        bench.sleep();
+        assert_eq!(bench.command(), Command::Poll("j".into()));
+        bench.on(Event::Polled(Err(failure(kind))));
+    }
+    bench.sleep();
+    bench.on(Event::Polled(Ok(job(None, JobPhase::Completed, None))));
+    bench.settle(Settlement::Delivered);
+}
+
+#[test]
+fn what_upstream_did_not_take_meets_newer_values_after_a_backoff() {
+    let mut bench = Bench::new(Recovered::default());
+    bench.submit(1_800);
+    bench.on(Event::Submitted(Err(failure(FailureKind::NotSent))));
+    bench.settle(Settlement::Requeued);
+    bench.wait_for_records(1_800);
+    // The linger and the backoff, but not the occupancy: nothing was taken.
+    assert!(bench.sleep() <= Duration::from_secs(1));
+    assert_eq!(bench.command(), Command::Claim(SETTINGS.batch));
+}
+
+#[test]
+fn a_retry_after_is_believed_up_to_its_cap() {
+    for (asked, expected) in [(90, 90), (90_000, 3_600)] {
+        let mut bench = Bench::new(Recovered::default());
+        bench.submit(1);
+        let asked = Some(Duration::from_secs(asked));
+        bench.on(Event::Submitted(Err(failure(FailureKind::Throttled(asked)))));
+        bench.settle(Settlement::Requeued);
+        bench.wait_for_records(1);
+        assert_eq!(bench.sleep().as_secs(), expected);
+    }
+}
+
+#[test]
+fn a_lost_answer_is_looked_for_and_the_job_adopted() {
+    let mut bench = Bench::new(Recovered::default());
+    let id = bench.submit(100);
+    bench.on(Event::Submitted(Err(failure(FailureKind::Unknown))));
+    assert_eq!(bench.command(), Command::Look);
+    let others = job(Some("theirs.csv".into()), JobPhase::Completed, None);
+    let ours = job(Some(id.filename()), JobPhase::Unfinished, None);
+    bench.on(Event::Looked(Ok(vec![others, ours])));
+    let Command::Advance(running, _) = bench.command() else { panic!("not durable") };
+    assert_eq!(running.job_id.as_deref(), Some("j"));
+    bench.on(Event::Advanced);
+    assert_eq!(bench.command(), Command::Poll("j".into()));
+}
+
+#[test]
+fn a_lost_answer_without_file_names_waits_for_the_occupancy_before_it_sends_again() {
+    let mut bench = Bench::new(Recovered::default());
+    bench.submit(1_800);
+    bench.on(Event::Submitted(Err(failure(FailureKind::Unknown))));
+    bench.on(Event::Looked(Ok(vec![job(None, JobPhase::Completed, None)])));
+    assert!(bench.sleep() >= Duration::from_secs(60));
+    bench.resubmit();
+}
+
+#[test]
+fn a_lost_answer_that_the_list_disproves_is_sent_again_at_once() {
+    let mut bench = Bench::new(Recovered::default());
+    let id = bench.submit(1_800);
+    let earlier = BatchId { number: 99, ..id };
+    bench.on(Event::Submitted(Err(failure(FailureKind::Unknown))));
+    let listed = job(Some(earlier.filename()), JobPhase::Completed, None);
+    bench.on(Event::Looked(Ok(vec![listed])));
+    bench.resubmit();
+}
+
+#[test]
+fn a_taken_slot_is_waited_for_and_is_not_a_failure() {
+    let mut bench = Bench::new(Recovered::default());
+    bench.submit(100);
+    bench.on(Event::Submitted(Err(failure(FailureKind::SlotTaken))));
+    for _ in 0..3 {
+        assert_eq!(bench.command(), Command::Look);
+        bench.on(Event::Looked(Ok(vec![job(Some("theirs".into()), JobPhase::Unfinished, None)])));
+        assert_eq!(bench.machine.view(bench.now).activity, Activity::SlotTaken);
+        assert_eq!(bench.sleep(), SETTINGS.poll_interval.1);
+    }
+    bench.on(Event::Looked(Ok(vec![])));
+    bench.resubmit();
+    let view = bench.machine.view(bench.now);
+    assert_eq!((view.conflicts, view.failed_attempts, view.failures_in_a_row), (1, 0, 0));
+}
+
+#[test]
+fn a_failed_or_partial_job_goes_back_into_the_queue() {
+    for (phase, rows) in [(JobPhase::Failed, None), (JobPhase::Completed, Some(99))] {
+        let mut bench = Bench::new(Recovered::default());
+        bench.submit(100);
+        bench.accept();
+        bench.sleep();
+        bench.on(Event::Polled(Ok(job(None, phase, rows))));
+        bench.settle(Settlement::Requeued);
+    }
+}
+
+#[test]
+fn a_pause_stops_claims_but_not_the_running_job() {
+    let mut bench = Bench::new(Recovered::default());
+    bench.submit(100);
+    bench.accept();
+    bench.on(Event::Paused(true));
+    bench.sleep();
+    bench.on(Event::Polled(Ok(job(None, JobPhase::Completed, None))));
+    bench.settle(Settlement::Delivered);
+    bench.wait_for_records(3);
+    assert_eq!(bench.next(), Step::Wait(None));
+    bench.on(Event::Paused(false));
+    bench.sleep();
+    assert_eq!(bench.command(), Command::Claim(SETTINGS.batch));
+}
+
+#[test]
+fn flush_does_not_linger_but_keeps_to_the_budget() {
+    let mut bench = Bench::new(Recovered {
+        occupancy: Occupancy::begin(300, 1_800, at(1_000)),
+        ..Recovered::default()
+    });
+    bench.wait_for_records(1);
+    bench.on(Event::Flush);
+    assert_eq!(bench.sleep().as_secs(), 10);
+    assert_eq!(bench.command(), Command::Claim(SETTINGS.batch));
+}
+
+#[test]
+fn every_unsettled_state_is_resumed() {
+    let recovered = |state, job_id: Option<&str>| {
+        let unsettled = Batch { state, job_id: job_id.map(str::to_owned), ..batch(100) };
+        Bench::new(Recovered { unsettled: Some(unsettled), ..Recovered::default() })
+    };
+    for state in [BatchState::Claiming, BatchState::Claimed] {
+        recovered(state, None).resubmit();
+    }
+    assert_eq!(recovered(BatchState::Submitting, None).command(), Command::Look);
+    let running = recovered(BatchState::Running, Some("j")).command();
+    assert_eq!(running, Command::Poll("j".into()));
+    for settlement in [Settlement::Delivered, Settlement::Requeued] {
+        recovered(BatchState::Settling(settlement), Some("j")).settle(settlement);
+    }
+}
+
+#[test]
+fn a_forgotten_job_is_looked_for_and_its_occupancy_stands() {
+    let mut bench = Bench::new(Recovered::default());
+    let id = bench.submit(1_800);
+    bench.accept();
+    bench.sleep();
+    bench.on(Event::Polled(Err(failure(FailureKind::NotFound))));
+    bench.sleep();
+    let earlier = BatchId { number: 99, ..id };
+    bench.on(Event::Looked(Ok(vec![job(Some(earlier.filename()), JobPhase::Completed, None)])));
+    assert!(bench.sleep() > Duration::from_secs(20));
+    bench.resubmit();
+}

@@ -1,0 +1,244 @@
+//! The merge law: how updates of one subject become one record.
+//!
+//! Every value carries a [`Stamp`]; of two values of one property the one with the later
+//! stamp wins. Stamps are totally ordered and no two updates share one, so merging is
+//! associative and commutative, and merging a list in any grouping equals applying its
+//! updates one by one in stamp order. Without `occurred_at` stamp order is sequence order.
+
+use super::{
+    time::Timestamp,
+    update::{ClientId, Lane, Sequence, Update, Value, property_size},
+};
+
+/// When a value came to be true: by its time, then by the order of acceptance.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Stamp {
+    /// The update's `occurred_at`, or when it was accepted.
+    pub occurred_at: Timestamp,
+    /// The update's sequence.
+    pub sequence: Sequence,
+}
+
+/// A property's value and when it came to be true.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Property {
+    /// The property's name.
+    pub name: String,
+    /// Its value.
+    pub value: Value,
+    /// When the value came to be true.
+    pub stamp: Stamp,
+}
+
+/// The coalesced updates of one subject.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Record {
+    /// The company, and when the user came to belong to it.
+    pub company_id: Option<(String, Stamp)>,
+    /// The properties, sorted by name, each name once.
+    pub properties: Vec<Property>,
+    /// The first sequence merged in: the record's place in the queue.
+    pub first_sequence: Sequence,
+    /// The last sequence merged in.
+    pub last_sequence: Sequence,
+    /// When the first update was accepted.
+    pub first_accepted_at: Timestamp,
+    /// How many updates were merged in.
+    pub updates: u64,
+    /// The most urgent lane of the updates merged in.
+    pub lane: Lane,
+    /// The client whose update has waited longest: the record counts as its own.
+    pub client: ClientId,
+}
+
+impl Record {
+    /// The record that `update` alone makes.
+    pub fn new(update: Update, sequence: Sequence, accepted_at: Timestamp) -> Self {
+        let stamp = Stamp { occurred_at: update.occurred_at.unwrap_or(accepted_at), sequence };
+        Self {
+            company_id: update.company_id.map(|id| (id, stamp)),
+            properties: update
+                .properties
+                .into_iter()
+                .map(|(name, value)| Property { name, value, stamp })
+                .collect(),
+            first_sequence: sequence,
+            last_sequence: sequence,
+            first_accepted_at: accepted_at,
+            updates: 1,
+            lane: update.lane,
+            client: update.client,
+        }
+    }
+
+    /// Merges `self` and `other`, which are about the same subject.
+    #[must_use]
+    pub fn merge(self, other: Self) -> Self {
+        let (older, newer) =
+            if other.first_sequence < self.first_sequence { (other, self) } else { (self, other) };
+        Self {
+            company_id: later(older.company_id, newer.company_id),
+            properties: merge_properties(older.properties, newer.properties),
+            first_sequence: older.first_sequence,
+            last_sequence: older.last_sequence.max(newer.last_sequence),
+            first_accepted_at: older.first_accepted_at,
+            updates: older.updates + newer.updates,
+            lane: older.lane.min(newer.lane),
+            client: older.client,
+        }
+    }
+
+    /// About how many bytes the record takes in memory and on disk, its key left out.
+    pub fn size(&self) -> usize {
+        let company = self.company_id.as_ref().map_or(0, |(id, _)| id.len() + 2);
+        let properties: usize =
+            self.properties.iter().map(|p| property_size(&p.name, &p.value)).sum();
+        company + properties
+    }
+}
+
+fn later(a: Option<(String, Stamp)>, b: Option<(String, Stamp)>) -> Option<(String, Stamp)> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(if a.1 > b.1 { a } else { b }),
+        (a, b) => a.or(b),
+    }
+}
+
+/// Merges two lists that are sorted by name into one.
+fn merge_properties(a: Vec<Property>, b: Vec<Property>) -> Vec<Property> {
+    let mut merged = Vec::with_capacity(a.len().max(b.len()));
+    let (mut a, mut b) = (a.into_iter().peekable(), b.into_iter().peekable());
+    while let (Some(left), Some(right)) = (a.peek(), b.peek()) {
+        let order = left.name.cmp(&right.name);
+        let left = order.is_le().then(|| a.next()).flatten();
+        let right = order.is_ge().then(|| b.next()).flatten();
+        merged.extend(match (left, right) {
+            (Some(left), Some(right)) if left.stamp > right.stamp => Some(left),
+            (left, right) => right.or(left),
+        });
+    }
+    merged.extend(a);
+    merged.extend(b);
+    merged
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::domain::{testing, update::AppId};
+
+    /// What upstream's upsert does: later calls replace the properties that they mention.
+    fn apply_in_order(records: &[Record]) -> BTreeMap<String, Value> {
+        let mut writes: Vec<_> = records.iter().flat_map(|r| r.properties.clone()).collect();
+        writes.sort_by_key(|p| p.stamp);
+        writes.into_iter().map(|p| (p.name, p.value)).collect()
+    }
+
+    fn values(record: &Record) -> BTreeMap<String, Value> {
+        record.properties.iter().map(|p| (p.name.clone(), p.value.clone())).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn merging_is_associative(
+            records in testing::records(3),
+        ) {
+            let [a, b, c]: [Record; 3] = records.try_into().expect("three records");
+            let left = a.clone().merge(b.clone()).merge(c.clone());
+            let right = a.merge(b.merge(c));
+            prop_assert_eq!(left, right);
+        }
+
+        #[test]
+        fn merging_a_list_equals_applying_its_updates_one_by_one(
+            records in (1..12_usize).prop_flat_map(testing::records),
+        ) {
+            let expected = apply_in_order(&records);
+            let merged = records.into_iter().reduce(Record::merge).expect("at least one");
+            prop_assert_eq!(values(&merged), expected);
+            prop_assert!(merged.properties.is_sorted_by(|a, b| a.name < b.name));
+        }
+
+        #[test]
+        fn without_occurred_at_the_later_sequence_wins(
+            updates in prop::collection::vec(testing::update(), 1..12),
+        ) {
+            let mut expected = BTreeMap::new();
+            let mut merged: Option<Record> = None;
+            for (sequence, mut update) in (1..).zip(updates) {
+                update.occurred_at = None;
+                expected.extend(update.properties.iter().cloned());
+                let record = Record::new(update, sequence, Timestamp::from_micros(7));
+                merged = Some(match merged {
+                    Some(before) => before.merge(record),
+                    None => record,
+                });
+            }
+            prop_assert_eq!(values(&merged.expect("at least one")), expected);
+        }
+    }
+
+    fn update(properties: &[(&str, Value)]) -> Update {
+        Update {
+            app: AppId(0),
+            client: ClientId(0),
+            subject: crate::domain::update::Subject::user("u"),
+            company_id: None,
+            properties: properties.iter().map(|(n, v)| ((*n).to_owned(), v.clone())).collect(),
+            occurred_at: None,
+            lane: Lane::Bulk,
+        }
+    }
+
+    #[test]
+    fn a_null_is_a_value_and_what_is_not_mentioned_stays() {
+        let first = update(&[("plan", Value::Text("free".into())), ("seats", Value::Integer(3))]);
+        let second = update(&[("plan", Value::Null)]);
+        let at = Timestamp::from_micros(1);
+        let merged = Record::new(first, 1, at).merge(Record::new(second, 2, at));
+        assert_eq!(
+            values(&merged),
+            BTreeMap::from([
+                ("plan".to_owned(), Value::Null),
+                ("seats".to_owned(), Value::Integer(3))
+            ])
+        );
+    }
+
+    #[test]
+    fn a_late_report_of_something_earlier_does_not_overwrite_what_came_after() {
+        let mut late =
+            update(&[("plan", Value::Text("free".into())), ("trial", Value::Bool(true))]);
+        late.occurred_at = Some(Timestamp::from_micros(10));
+        let now = update(&[("plan", Value::Text("pro".into()))]);
+        let merged = Record::new(now, 1, Timestamp::from_micros(20)).merge(Record::new(
+            late,
+            2,
+            Timestamp::from_micros(30),
+        ));
+        assert_eq!(values(&merged)["plan"], Value::Text("pro".into()));
+        assert_eq!(values(&merged)["trial"], Value::Bool(true));
+    }
+
+    #[test]
+    fn a_record_keeps_the_place_of_its_first_update_and_the_more_urgent_lane() {
+        let at = Timestamp::from_micros(1);
+        let mut urgent = update(&[]);
+        urgent.lane = Lane::Interactive;
+        urgent.client = ClientId(9);
+        let merged = Record::new(update(&[]), 5, at).merge(Record::new(
+            urgent,
+            8,
+            at.plus(std::time::Duration::from_secs(1)),
+        ));
+        assert_eq!((merged.first_sequence, merged.last_sequence), (5, 8));
+        assert_eq!(
+            (merged.lane, merged.client, merged.first_accepted_at),
+            (Lane::Interactive, ClientId(0), at)
+        );
+    }
+}

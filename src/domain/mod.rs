@@ -1,0 +1,15 @@
+//! What is decided, as plain functions of values and time. Nothing here awaits, logs, reads
+//! a clock or draws a random number: time and randomness are passed in.
+
+pub mod admission;
+pub mod backoff;
+pub mod batch;
+pub mod budget;
+pub mod lifecycle;
+pub mod merge;
+pub mod row;
+#[cfg(test)]
+pub(crate) mod testing;
+pub mod time;
+pub mod update;
+pub mod verdict;

@@ -1,0 +1,109 @@
+//! A record as a row of a bulk upload: one JSON object a line.
+//!
+//! `{"user_id":"…","company_id":"…","metadata":{…}}`, as Userpilot's bulk identify takes it.
+
+use serde::{
+    Serialize, Serializer,
+    ser::{SerializeMap, SerializeStruct},
+};
+
+use super::{
+    merge::{Property, Record},
+    update::{Subject, SubjectKind, Value},
+};
+
+/// Appends the row's JSON to `out`, without a line end.
+pub fn write_row(subject: &Subject, record: &Record, out: &mut Vec<u8>) {
+    serde_json::to_writer(out, &Row { subject, record })
+        .expect("a row has string keys only, and a Vec takes every byte");
+}
+
+struct Row<'a> {
+    subject: &'a Subject,
+    record: &'a Record,
+}
+
+impl Serialize for Row<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let id_key = match self.subject.kind {
+            SubjectKind::User => "user_id",
+            SubjectKind::Company => "company_id",
+        };
+        let mut row = serializer.serialize_struct("Row", 3)?;
+        row.serialize_field(id_key, &self.subject.id)?;
+        if let Some((company_id, _)) = &self.record.company_id {
+            row.serialize_field("company_id", company_id)?;
+        }
+        if !self.record.properties.is_empty() {
+            row.serialize_field("metadata", &Metadata(&self.record.properties))?;
+        }
+        row.end()
+    }
+}
+
+struct Metadata<'a>(&'a [Property]);
+
+impl Serialize for Metadata<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(self.0.len()))?;
+        for property in self.0 {
+            map.serialize_entry(&property.name, &Json(&property.value))?;
+        }
+        map.end()
+    }
+}
+
+struct Json<'a>(&'a Value);
+
+impl Serialize for Json<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.0 {
+            Value::Null => serializer.serialize_unit(),
+            Value::Bool(value) => serializer.serialize_bool(*value),
+            Value::Integer(value) => serializer.serialize_i64(*value),
+            Value::Float(value) => serializer.serialize_f64(*value),
+            Value::Text(value) => serializer.serialize_str(value),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{
+        time::Timestamp,
+        update::{AppId, ClientId, Lane, Update},
+    };
+
+    fn check(company_id: Option<&str>, properties: Vec<(&str, Value)>, expected: &str) {
+        let subject = Subject::user("u-\"1\"");
+        let update = Update {
+            app: AppId(0),
+            client: ClientId(0),
+            subject: subject.clone(),
+            company_id: company_id.map(str::to_owned),
+            properties: properties.into_iter().map(|(n, v)| (n.to_owned(), v)).collect(),
+            occurred_at: None,
+            lane: Lane::Interactive,
+        };
+        let mut out = Vec::new();
+        write_row(&subject, &Record::new(update, 1, Timestamp::default()), &mut out);
+        assert_eq!(String::from_utf8(out).unwrap(), expected);
+    }
+
+    #[test]
+    fn a_row_is_one_line_of_json() {
+        check(None, vec![], r#"{"user_id":"u-\"1\""}"#);
+        check(
+            Some("acme"),
+            vec![
+                ("a", Value::Null),
+                ("b", Value::Bool(true)),
+                ("c", Value::Integer(42)),
+                ("d", Value::Float(0.5)),
+                ("e", Value::Text("line\nend".into())),
+            ],
+            r#"{"user_id":"u-\"1\"","company_id":"acme","metadata":{"a":null,"b":true,"c":42,"d":0.5,"e":"line\nend"}}"#,
+        );
+    }
+}

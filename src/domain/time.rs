@@ -1,0 +1,81 @@
+//! Points in time, as values. Nothing here reads a clock: `crate::clock` does.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// A point in wall-clock time, in microseconds since 1970-01-01T00:00:00Z.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+pub struct Timestamp(i64);
+
+impl Timestamp {
+    /// The point `micros` microseconds after 1970-01-01T00:00:00Z.
+    pub const fn from_micros(micros: i64) -> Self {
+        Self(micros)
+    }
+
+    /// Microseconds since 1970-01-01T00:00:00Z.
+    pub const fn as_micros(self) -> i64 {
+        self.0
+    }
+
+    /// How much later this is than `earlier`; zero where it is not later.
+    pub fn since(self, earlier: Self) -> Duration {
+        u64::try_from(self.0.saturating_sub(earlier.0))
+            .map_or(Duration::ZERO, Duration::from_micros)
+    }
+
+    /// The point `duration` later, or the last one that can be expressed.
+    #[must_use]
+    pub fn plus(self, duration: Duration) -> Self {
+        let micros = i64::try_from(duration.as_micros()).unwrap_or(i64::MAX);
+        Self(self.0.saturating_add(micros))
+    }
+
+    /// The point `duration` earlier, or the first one that can be expressed.
+    #[must_use]
+    pub fn minus(self, duration: Duration) -> Self {
+        let micros = i64::try_from(duration.as_micros()).unwrap_or(i64::MAX);
+        Self(self.0.saturating_sub(micros))
+    }
+}
+
+/// A point on a clock that never jumps: the time since some fixed moment of this boot.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Instant(Duration);
+
+impl Instant {
+    /// The point `since_origin` after the clock's origin.
+    pub const fn from_origin(since_origin: Duration) -> Self {
+        Self(since_origin)
+    }
+
+    /// How much later this is than `earlier`; zero where it is not later.
+    pub fn since(self, earlier: Self) -> Duration {
+        self.0.saturating_sub(earlier.0)
+    }
+
+    /// The point `duration` later.
+    #[must_use]
+    pub fn plus(self, duration: Duration) -> Self {
+        Self(self.0.saturating_add(duration))
+    }
+}
+
+/// Now, on both clocks: `instant` measures, `wall` is what gets stored and shown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Now {
+    /// Never jumps.
+    pub instant: Instant,
+    /// May be set by an operator or NTP.
+    pub wall: Timestamp,
+}
+
+impl Now {
+    /// The wall-clock time of `instant`, which may lie in the future.
+    pub fn wall_at(self, instant: Instant) -> Timestamp {
+        self.wall.plus(instant.since(self.instant)).minus(self.instant.since(instant))
+    }
+}

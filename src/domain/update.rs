@@ -1,0 +1,132 @@
+//! What clients send: new property values of one subject.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::time::Timestamp;
+
+/// The number, always rising within a store, that an update gets when it is accepted.
+pub type Sequence = u64;
+
+/// A store's own short name for an app. It belongs to the app's name for ever.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+pub struct AppId(pub u16);
+
+/// A store's own short name for a client. It belongs to the client's name for ever.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+pub struct ClientId(pub u16);
+
+/// What an update is about.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Subject {
+    /// A user or a company.
+    pub kind: SubjectKind,
+    /// The `user_id` or `company_id`.
+    pub id: String,
+}
+
+impl Subject {
+    /// The user called `id`.
+    pub fn user(id: impl Into<String>) -> Self {
+        Self { kind: SubjectKind::User, id: id.into() }
+    }
+}
+
+/// The kinds of subject.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum SubjectKind {
+    /// A user.
+    User,
+    /// A company.
+    Company,
+}
+
+/// How urgent an update is. The order is that in which lanes are served.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+pub enum Lane {
+    /// Live traffic.
+    #[default]
+    Interactive,
+    /// Backfills.
+    Bulk,
+}
+
+impl Lane {
+    /// All lanes, in the order in which they are served.
+    pub const ALL: [Self; 2] = [Self::Interactive, Self::Bulk];
+}
+
+impl fmt::Display for Lane {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Interactive => "interactive",
+            Self::Bulk => "bulk",
+        })
+    }
+}
+
+/// A property's value: a primitive, as Userpilot takes them.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Value {
+    /// An explicit null, which is a value.
+    Null,
+    /// A boolean.
+    Bool(bool),
+    /// A whole number.
+    Integer(i64),
+    /// Any other finite number.
+    Float(f64),
+    /// A string; dates are ISO 8601 strings.
+    Text(String),
+}
+
+/// One accepted-to-be update, past all validation.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Update {
+    /// The app that the subject belongs to.
+    pub app: AppId,
+    /// Who sent it.
+    pub client: ClientId,
+    /// What it is about.
+    pub subject: Subject,
+    /// The user's company, where the update names one.
+    pub company_id: Option<String>,
+    /// The properties, sorted by name, each name once.
+    pub properties: Vec<(String, Value)>,
+    /// When the values came to be true, where the client says so.
+    pub occurred_at: Option<Timestamp>,
+    /// How urgent it is.
+    pub lane: Lane,
+}
+
+impl Update {
+    /// About how many bytes the update takes in memory and on disk.
+    pub fn size(&self) -> usize {
+        let properties: usize =
+            self.properties.iter().map(|(name, value)| property_size(name, value)).sum();
+        RECORD_OVERHEAD_BYTES
+            + self.subject.id.len()
+            + self.company_id.as_ref().map_or(0, String::len)
+            + properties
+    }
+}
+
+/// What a record takes beyond its strings: stamps, sequences, checksum.
+const RECORD_OVERHEAD_BYTES: usize = 48;
+
+/// About how many bytes one property takes.
+pub(super) fn property_size(name: &str, value: &Value) -> usize {
+    let value = match value {
+        Value::Null | Value::Bool(_) => 1,
+        Value::Integer(_) | Value::Float(_) => 8,
+        Value::Text(text) => text.len() + 2,
+    };
+    name.len() + value + 3
+}

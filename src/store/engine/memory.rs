@@ -1,0 +1,158 @@
+//! A store in memory that can crash, for the simulation and for tests.
+
+use std::{
+    collections::BTreeMap,
+    future::{Future, ready},
+    ops::RangeInclusive,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use super::{Engine, EngineError, Entries, Transaction};
+
+/// A store in memory. Clones share it, as processes share a disk.
+#[derive(Clone, Debug, Default)]
+pub struct MemoryEngine {
+    disk: Arc<Mutex<Disk>>,
+}
+
+#[derive(Debug, Default)]
+struct Disk {
+    entries: BTreeMap<Vec<u8>, Arc<[u8]>>,
+    commits: u64,
+    crash: Option<(u64, Crash)>,
+    crashed: bool,
+}
+
+/// A key and its new value, or none to remove it.
+type Write = (Vec<u8>, Option<Arc<[u8]>>);
+
+/// At which side of a commit the power goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Crash {
+    /// Nothing of the commit is on disk.
+    BeforeCommit,
+    /// All of it is, but nobody hears of it.
+    AfterCommit,
+}
+
+impl MemoryEngine {
+    /// Cuts the power at the commit that is `commits` commits ahead (0: the next). From then
+    /// on everything fails, until [`Self::restart`].
+    pub fn crash_at(&self, commits: u64, crash: Crash) {
+        let mut disk = self.disk();
+        disk.crash = Some((disk.commits + commits, crash));
+    }
+
+    /// Whether the power is off.
+    pub fn has_crashed(&self) -> bool {
+        self.disk().crashed
+    }
+
+    /// Turns the power on again.
+    pub fn restart(&self) {
+        let mut disk = self.disk();
+        disk.crash = None;
+        disk.crashed = false;
+    }
+
+    /// Overwrites what is stored under `key`, as a failing disk would.
+    pub fn damage(&self, key: &[u8], bytes: &[u8]) {
+        self.disk().entries.insert(key.to_vec(), bytes.into());
+    }
+
+    /// All keys, in order.
+    pub fn keys(&self) -> Vec<Vec<u8>> {
+        self.disk().entries.keys().cloned().collect()
+    }
+
+    fn disk(&self) -> MutexGuard<'_, Disk> {
+        self.disk.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Disk {
+    fn check(&self) -> Result<(), EngineError> {
+        if self.crashed { Err(EngineError::Failed("the power is off".into())) } else { Ok(()) }
+    }
+
+    fn commit(&mut self, writes: Vec<Write>) -> Result<(), EngineError> {
+        self.check()?;
+        let crash = self.crash.filter(|(at, _)| *at == self.commits).map(|(_, crash)| crash);
+        self.commits += 1;
+        self.crashed = crash.is_some();
+        if crash == Some(Crash::BeforeCommit) {
+            return self.check();
+        }
+        for (key, value) in writes {
+            match value {
+                Some(value) => self.entries.insert(key, value),
+                None => self.entries.remove(&key),
+            };
+        }
+        self.check()
+    }
+}
+
+impl Engine for MemoryEngine {
+    type Transaction = MemoryTransaction;
+
+    fn begin(&self) -> impl Future<Output = Result<MemoryTransaction, EngineError>> + Send {
+        let begun = self.disk().check();
+        ready(begun.map(|()| MemoryTransaction { engine: self.clone(), writes: Vec::new() }))
+    }
+
+    fn disk_bytes(&self) -> u64 {
+        let disk = self.disk();
+        let bytes: usize = disk.entries.iter().map(|(key, value)| key.len() + value.len()).sum();
+        bytes as u64
+    }
+
+    fn name(&self) -> &'static str {
+        "memory"
+    }
+}
+
+/// A transaction over a [`MemoryEngine`].
+#[derive(Debug)]
+pub struct MemoryTransaction {
+    engine: MemoryEngine,
+    writes: Vec<Write>,
+}
+
+impl Transaction for MemoryTransaction {
+    type Value = Arc<[u8]>;
+
+    fn get(
+        &mut self,
+        key: &[u8],
+    ) -> impl Future<Output = Result<Option<Arc<[u8]>>, EngineError>> + Send {
+        let disk = self.engine.disk();
+        ready(disk.check().map(|()| disk.entries.get(key).cloned()))
+    }
+
+    fn scan(
+        &mut self,
+        range: RangeInclusive<Vec<u8>>,
+        limit: usize,
+    ) -> impl Future<Output = Result<Entries<Arc<[u8]>>, EngineError>> + Send {
+        let disk = self.engine.disk();
+        let entries = || {
+            let entries = disk.entries.range(range).take(limit);
+            entries.map(|(key, value)| (key.clone(), value.clone())).collect()
+        };
+        ready(disk.check().map(|()| entries()))
+    }
+
+    fn put(&mut self, key: &[u8], value: Vec<u8>) {
+        self.writes.push((key.to_vec(), Some(value.into())));
+    }
+
+    fn delete(&mut self, key: &[u8]) {
+        self.writes.push((key.to_vec(), None));
+    }
+
+    fn commit(self) -> impl Future<Output = Result<(), EngineError>> + Send {
+        let committed = self.engine.disk().commit(self.writes);
+        ready(committed)
+    }
+}

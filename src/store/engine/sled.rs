@@ -1,0 +1,196 @@
+//! sled 0.34.7 behind the seam: one tree, one atomic batch a commit, one honest flush.
+//!
+//! `docs/decisions/` says why this version and these settings.
+
+use std::{
+    fs,
+    future::{Future, ready},
+    io,
+    ops::RangeInclusive,
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use sled::IVec;
+
+use super::{Engine, EngineError, Entries, Transaction, sync};
+
+/// How to open a sled store.
+#[derive(Clone, Debug)]
+pub struct SledOptions {
+    /// The directory; made if it is missing.
+    pub path: PathBuf,
+    /// The page cache, in bytes. The process takes up to 1.4 times as much.
+    pub cache_bytes_max: u64,
+}
+
+/// A store on disk.
+#[derive(Clone, Debug)]
+pub struct SledEngine {
+    db: sled::Db,
+    path: PathBuf,
+    /// Held for as long as the store is open.
+    _lock: Arc<fs::File>,
+}
+
+impl SledEngine {
+    /// Opens the store, or makes it, and proves that its flush is honest.
+    pub fn open(options: &SledOptions) -> Result<Self, EngineError> {
+        let path = &options.path;
+        fs::create_dir_all(path).map_err(|error| cannot_open(path, &error))?;
+        let lock = lock(path)?;
+        remove_half_made_snapshots(path).map_err(|error| cannot_open(path, &error))?;
+        let config = sled::Config::new()
+            .path(path.join("sled"))
+            .mode(sled::Mode::LowSpace)
+            .cache_capacity(options.cache_bytes_max)
+            // Drives its garbage collection. Commits flush by themselves.
+            .flush_every_ms(Some(500));
+        // A damaged store can make sled panic rather than return an error.
+        let db = catch_unwind(AssertUnwindSafe(|| config.open()))
+            .map_err(|_| damaged(path, "sled panicked while it read the log"))?
+            .map_err(|error| damaged(path, &error.to_string()))?;
+        let engine = Self { db, path: path.clone(), _lock: Arc::new(lock) };
+        engine.prove_flush()?;
+        Ok(engine)
+    }
+
+    /// Writes something, flushes, and sees whether the flush reached the disk by way of
+    /// [`sync`]. Where it did not, no answer could be trusted.
+    fn prove_flush(&self) -> Result<(), EngineError> {
+        if !cfg!(target_os = "linux") {
+            return Ok(());
+        }
+        let before = sync::flushes();
+        self.db.insert(PROOF_KEY, &before.to_be_bytes()).map_err(failed)?;
+        self.db.flush().map_err(failed)?;
+        if sync::flushes() == before {
+            let reason = "sled's flush does not reach the disk in this build: its call of \
+                          sync_file_range was not replaced by fdatasync at link time"
+                .to_owned();
+            return Err(EngineError::Open { path: self.path.display().to_string(), reason });
+        }
+        Ok(())
+    }
+}
+
+/// Sorts after every key of the queue.
+const PROOF_KEY: &[u8] = &[0xff];
+
+const LOCK_FILE: &str = "LOCK";
+
+/// Takes the directory's lock, and leaves this process's id in it for whoever comes second.
+fn lock(path: &Path) -> Result<fs::File, EngineError> {
+    let file = path.join(LOCK_FILE);
+    let lock = fs::File::options()
+        .create(true)
+        .truncate(false)
+        .read(true)
+        .write(true)
+        .open(&file)
+        .map_err(|error| cannot_open(path, &error))?;
+    match lock.try_lock() {
+        Ok(()) => {}
+        Err(fs::TryLockError::WouldBlock) => {
+            let holder = fs::read_to_string(&file).ok().and_then(|pid| pid.trim().parse().ok());
+            return Err(EngineError::InUse { path: path.display().to_string(), holder });
+        }
+        Err(fs::TryLockError::Error(error)) => return Err(cannot_open(path, &error)),
+    }
+    fs::write(&file, std::process::id().to_string()).map_err(|error| cannot_open(path, &error))?;
+    Ok(lock)
+}
+
+/// A crash during open leaves `snap.*.generating`, and sled then answers `Corruption` for
+/// ever (<https://github.com/spacejam/sled/issues/1527>, `/1533`). They hold nothing.
+fn remove_half_made_snapshots(path: &Path) -> io::Result<()> {
+    let entries = match fs::read_dir(path.join("sled")) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    for entry in entries {
+        let entry = entry?;
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if name.starts_with("snap.") && name.ends_with(".generating") {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+fn cannot_open(path: &Path, error: &io::Error) -> EngineError {
+    EngineError::Open { path: path.display().to_string(), reason: error.to_string() }
+}
+
+fn damaged(path: &Path, what: &str) -> EngineError {
+    let reason = format!(
+        "{what}. The files were left as they are. Keep a copy of the directory; to start \
+         without what it holds, move it away"
+    );
+    EngineError::Open { path: path.display().to_string(), reason }
+}
+
+fn failed(error: sled::Error) -> EngineError {
+    EngineError::Failed(error.to_string())
+}
+
+impl Engine for SledEngine {
+    type Transaction = SledTransaction;
+
+    fn begin(&self) -> impl Future<Output = Result<SledTransaction, EngineError>> + Send {
+        ready(Ok(SledTransaction { db: self.db.clone(), batch: sled::Batch::default() }))
+    }
+
+    fn disk_bytes(&self) -> u64 {
+        self.db.size_on_disk().unwrap_or(0)
+    }
+
+    fn name(&self) -> &'static str {
+        "sled"
+    }
+}
+
+/// A transaction over a [`SledEngine`].
+#[derive(Debug)]
+pub struct SledTransaction {
+    db: sled::Db,
+    batch: sled::Batch,
+}
+
+impl Transaction for SledTransaction {
+    type Value = IVec;
+
+    fn get(
+        &mut self,
+        key: &[u8],
+    ) -> impl Future<Output = Result<Option<IVec>, EngineError>> + Send {
+        ready(self.db.get(key).map_err(failed))
+    }
+
+    fn scan(
+        &mut self,
+        range: RangeInclusive<Vec<u8>>,
+        limit: usize,
+    ) -> impl Future<Output = Result<Entries<IVec>, EngineError>> + Send {
+        let entries = self.db.range(range).take(limit);
+        let entries = entries.map(|entry| entry.map(|(key, value)| (key.to_vec(), value)));
+        ready(entries.collect::<Result<_, _>>().map_err(failed))
+    }
+
+    fn put(&mut self, key: &[u8], value: Vec<u8>) {
+        self.batch.insert(key, value);
+    }
+
+    fn delete(&mut self, key: &[u8]) {
+        self.batch.remove(key);
+    }
+
+    fn commit(self) -> impl Future<Output = Result<(), EngineError>> + Send {
+        // Never `flush_async`: concurrent calls deadlock (spacejam/sled issue 1308).
+        let committed = self.db.apply_batch(self.batch).and_then(|()| self.db.flush());
+        ready(committed.map(drop).map_err(failed))
+    }
+}

@@ -1,0 +1,257 @@
+//! Every key, as bytes. One byte says what kind of entry it is; numbers are big-endian, so
+//! that byte order is their order.
+//!
+//! | kind | key | holds |
+//! |---|---|---|
+//! | `h` | | the head: format, store id, last sequence |
+//! | `n` | space, name | the number of a name |
+//! | `a` | app | the app's state: depth, occupancy, pause, unsettled batch |
+//! | `r` | app, subject | a pending record |
+//! | `q` | app, lane, client, first sequence | a page of the queue: subjects in order |
+//! | `f` | app, subject | a record in flight, with its batch and position |
+//! | `b` | app, number, descending | a batch |
+//! | `d` | app, subject, last sequence | a delivery |
+//! | `x` | the damaged entry's key | an entry that did not decode, as it was found |
+
+use std::ops::RangeInclusive;
+
+use crate::domain::update::{AppId, ClientId, Lane, Sequence, Subject, SubjectKind};
+
+/// Where the subject begins in keys of the kinds `r`, `f` and `d`.
+pub(crate) const SUBJECT_AT: usize = 3;
+
+/// The head's key.
+pub(crate) const HEAD: &[u8] = b"h";
+
+/// What names are numbered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NameSpace {
+    /// Apps.
+    App,
+    /// Clients.
+    Client,
+}
+
+/// The number of a name.
+pub(crate) fn name(space: NameSpace, name: &str) -> Vec<u8> {
+    let space = match space {
+        NameSpace::App => b'a',
+        NameSpace::Client => b'c',
+    };
+    [&[b'n', space], name.as_bytes()].concat()
+}
+
+/// All names of a space.
+pub(crate) fn names(space: NameSpace) -> RangeInclusive<Vec<u8>> {
+    below(&name(space, ""))
+}
+
+/// An app's state.
+pub(crate) fn app(app: AppId) -> Vec<u8> {
+    of_app(b'a', app)
+}
+
+/// A subject's pending record.
+pub(crate) fn pending(app: AppId, subject: &Subject) -> Vec<u8> {
+    of_subject(b'r', app, subject)
+}
+
+/// The pending record of the subject that a key of kind `r` or `f` ends with.
+pub(crate) fn pending_of(app: AppId, subject_key: &[u8]) -> Vec<u8> {
+    let mut key = of_app(b'r', app);
+    key.extend(subject_key);
+    key
+}
+
+/// The same for its record in flight.
+pub(crate) fn in_flight_of(app: AppId, subject_key: &[u8]) -> Vec<u8> {
+    let mut key = of_app(b'f', app);
+    key.extend(subject_key);
+    key
+}
+
+/// All pending records of an app, from a key on.
+pub(crate) fn all_pending(app: AppId, from: Option<Vec<u8>>) -> RangeInclusive<Vec<u8>> {
+    let (start, end) = below(&of_app(b'r', app)).into_inner();
+    from.unwrap_or(start)..=end
+}
+
+/// A subject's record in flight.
+pub(crate) fn in_flight(app: AppId, subject: &Subject) -> Vec<u8> {
+    of_subject(b'f', app, subject)
+}
+
+/// All records of an app that are in flight, from a key on.
+pub(crate) fn all_in_flight(app: AppId, from: Option<Vec<u8>>) -> RangeInclusive<Vec<u8>> {
+    let (start, end) = below(&of_app(b'f', app)).into_inner();
+    from.unwrap_or(start)..=end
+}
+
+/// A page of the queue: the record with this first sequence stands first in it.
+pub(crate) fn page(app: AppId, lane: Lane, client: ClientId, first: Sequence) -> Vec<u8> {
+    let mut key = of_app(b'q', app);
+    key.push(lane_byte(lane));
+    key.extend(client.0.to_be_bytes());
+    key.extend(first.to_be_bytes());
+    key
+}
+
+/// All pages of a lane, from a key on.
+pub(crate) fn pages(app: AppId, lane: Lane, from: Option<Vec<u8>>) -> RangeInclusive<Vec<u8>> {
+    let mut prefix = of_app(b'q', app);
+    prefix.push(lane_byte(lane));
+    let (start, end) = below(&prefix).into_inner();
+    from.unwrap_or(start)..=end
+}
+
+/// A batch. Later numbers come first.
+pub(crate) fn batch(app: AppId, number: u64) -> Vec<u8> {
+    let mut key = of_app(b'b', app);
+    key.extend((u64::MAX - number).to_be_bytes());
+    key
+}
+
+/// The batches of an app with a number of at most `newest`, newest first.
+pub(crate) fn batches(app: AppId, newest: u64) -> RangeInclusive<Vec<u8>> {
+    batch(app, newest)..=batch(app, 0)
+}
+
+/// A delivery of a subject's updates up to `last`.
+pub(crate) fn delivery(app: AppId, subject: &Subject, last: Sequence) -> Vec<u8> {
+    let mut key = of_subject(b'd', app, subject);
+    key.extend(last.to_be_bytes());
+    key
+}
+
+/// The same, of the subject that another key ends with.
+pub(crate) fn delivery_of(app: AppId, subject_key: &[u8], last: Sequence) -> Vec<u8> {
+    let mut key = of_app(b'd', app);
+    key.extend(subject_key);
+    key.extend(last.to_be_bytes());
+    key
+}
+
+/// A subject's deliveries that took along a sequence of at least `from`.
+pub(crate) fn deliveries(app: AppId, subject: &Subject, from: Sequence) -> RangeInclusive<Vec<u8>> {
+    delivery(app, subject, from)..=delivery(app, subject, Sequence::MAX)
+}
+
+/// All deliveries, from a key on.
+pub(crate) fn all_deliveries(from: Option<Vec<u8>>) -> RangeInclusive<Vec<u8>> {
+    let (start, end) = below(b"d").into_inner();
+    from.unwrap_or(start)..=end
+}
+
+/// Where a damaged entry is set aside.
+pub(crate) fn quarantine(key: &[u8]) -> Vec<u8> {
+    [b"x", key].concat()
+}
+
+/// The subject that a key of kind `r` or `f` ends with.
+pub(crate) fn subject_of(key: &[u8]) -> Option<Subject> {
+    let (kind, rest) = key.get(SUBJECT_AT..)?.split_first()?;
+    let kind = match kind {
+        b'u' => SubjectKind::User,
+        b'c' => SubjectKind::Company,
+        _ => return None,
+    };
+    let (length, id) = rest.split_at_checked(2)?;
+    let length = u16::from_be_bytes(length.try_into().ok()?);
+    let id = id.get(..usize::from(length))?;
+    Some(Subject { kind, id: String::from_utf8(id.to_vec()).ok()? })
+}
+
+fn of_app(kind: u8, app: AppId) -> Vec<u8> {
+    let mut key = Vec::with_capacity(32);
+    key.push(kind);
+    key.extend(app.0.to_be_bytes());
+    key
+}
+
+/// The id's length goes before it, so that no key is the beginning of another subject's.
+fn of_subject(kind: u8, app: AppId, subject: &Subject) -> Vec<u8> {
+    let length = u16::try_from(subject.id.len()).expect("ids are limited to 65,535 bytes");
+    let mut key = Vec::with_capacity(16 + subject.id.len());
+    key.push(kind);
+    key.extend(app.0.to_be_bytes());
+    key.push(match subject.kind {
+        SubjectKind::User => b'u',
+        SubjectKind::Company => b'c',
+    });
+    key.extend(length.to_be_bytes());
+    key.extend(subject.id.as_bytes());
+    key
+}
+
+fn lane_byte(lane: Lane) -> u8 {
+    match lane {
+        Lane::Interactive => 0,
+        Lane::Bulk => 1,
+    }
+}
+
+/// Every key that begins with `prefix`, which is not all 0xff.
+fn below(prefix: &[u8]) -> RangeInclusive<Vec<u8>> {
+    let mut last = prefix.to_vec();
+    // No key is longer than 700 bytes: ids are limited, and names more so.
+    last.resize(prefix.len() + 1_024, 0xff);
+    prefix.to_vec()..=last
+}
+
+/// The key right after `key`, to go on from.
+pub(crate) fn after(mut key: Vec<u8>) -> Vec<u8> {
+    key.push(0);
+    key
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::domain::testing;
+
+    proptest! {
+        #[test]
+        fn a_subject_reads_back_from_its_keys(app: u16, subject in testing::subject()) {
+            let app = AppId(app);
+            prop_assert_eq!(subject_of(&pending(app, &subject)), Some(subject.clone()));
+            prop_assert_eq!(subject_of(&in_flight(app, &subject)), Some(subject.clone()));
+            prop_assert!(all_in_flight(app, None).contains(&in_flight(app, &subject)));
+        }
+
+        #[test]
+        fn no_subjects_deliveries_stand_among_anothers(
+            a in testing::subject(),
+            b in testing::subject(),
+            sequence: u64,
+        ) {
+            let range = deliveries(AppId(0), &a, 0);
+            prop_assert!(range.contains(&delivery(AppId(0), &a, sequence)));
+            prop_assert_eq!(range.contains(&delivery(AppId(0), &b, sequence)), a == b);
+        }
+
+        #[test]
+        fn pages_are_in_the_order_of_their_first_sequences(a: u64, b: u64, lane in testing::lane()) {
+            let key = |first| page(AppId(3), lane, ClientId(1), first);
+            prop_assert_eq!(key(a).cmp(&key(b)), a.cmp(&b));
+            prop_assert!(pages(AppId(3), lane, None).contains(&key(a)));
+            prop_assert!(!pages(AppId(4), lane, None).contains(&key(a)));
+        }
+
+        #[test]
+        fn later_batches_come_first(a: u64, b: u64) {
+            let key = |number| batch(AppId(3), number);
+            prop_assert_eq!(key(a).cmp(&key(b)), b.cmp(&a));
+            prop_assert_eq!(batches(AppId(3), a).contains(&key(b)), b <= a);
+        }
+    }
+
+    #[test]
+    fn an_id_that_contains_any_character_makes_a_key_of_its_own() {
+        let subject = |id: &str| Subject::user(id);
+        for (a, b) in [("a", "a\0"), ("", "\0"), ("a", "ab"), ("\u{10ffff}", "\u{10fffe}")] {
+            assert_ne!(pending(AppId(1), &subject(a)), pending(AppId(1), &subject(b)));
+        }
+    }
+}

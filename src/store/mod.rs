@@ -1,0 +1,15 @@
+//! The durable queue: what is accepted here survives the death of the process and a loss of
+//! power.
+//!
+//! - An accepted update is part of its subject's pending record, in flight, delivered or set
+//!   aside with a report; there is no moment at which it is none of these.
+//! - Every transition is one atomic commit that is on disk before anybody hears of it.
+//! - One writer makes all of them; reads go past it.
+
+pub mod engine;
+mod keys;
+pub mod queue;
+mod records;
+
+pub use engine::EngineError;
+pub use queue::StoreError;

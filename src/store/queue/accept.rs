@@ -1,0 +1,172 @@
+//! Accepting: updates become, or are merged into, pending records.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use super::{
+    AppState, Engine, Head, Queue, StoreError, Stored, Transaction, decode_or_set_aside, keys,
+    pages::PageBuilder,
+};
+use crate::domain::{
+    admission::{self, QueueLimits, QueueRefusal},
+    merge::Record,
+    time::Timestamp,
+    update::{AppId, Lane, Sequence, Update},
+};
+
+/// An update that is durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Accepted {
+    /// Its place in the order of all updates.
+    pub sequence: Sequence,
+    /// What accepting did with it.
+    pub disposition: Disposition,
+}
+
+/// What accepting did with an update.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Disposition {
+    /// It made a new pending record.
+    Queued,
+    /// It was merged into one that was waiting.
+    Coalesced,
+}
+
+impl<E: Engine> Queue<E> {
+    /// Accepts a group of updates in one durable commit, in their order. Each is accepted or
+    /// refused by itself.
+    pub async fn accept(
+        &mut self,
+        updates: Vec<Update>,
+        now: Timestamp,
+    ) -> Result<Vec<Result<Accepted, QueueRefusal>>, StoreError> {
+        let mut transaction = self.engine.begin().await?;
+        let mut group = Group {
+            limits: &self.limits,
+            head: self.head,
+            apps: self.apps.clone(),
+            slots: Vec::with_capacity(updates.len()),
+            index: HashMap::with_capacity(updates.len()),
+            // Sequence order must be time order, whatever the clock does.
+            accepted_at: now.max(self.head.last_accepted_at),
+        };
+        let mut outcomes = Vec::with_capacity(updates.len());
+        for update in updates {
+            let slot = group.slot(&mut transaction, &update).await?;
+            outcomes.push(group.merge(slot, update));
+        }
+        let (head, apps) = group.write(&mut transaction);
+        transaction.commit().await?;
+        self.head = head;
+        self.apps = apps;
+        Ok(outcomes)
+    }
+}
+
+/// A group that is being accepted: everything that its commit will change.
+struct Group<'a> {
+    limits: &'a QueueLimits,
+    head: Head,
+    apps: BTreeMap<AppId, AppState>,
+    slots: Vec<Slot>,
+    /// Keys of pending records → positions in `slots`.
+    index: HashMap<Vec<u8>, usize>,
+    accepted_at: Timestamp,
+}
+
+/// One subject's pending record, as it was and as it becomes.
+struct Slot {
+    app: AppId,
+    key: Vec<u8>,
+    record: Option<Record>,
+    /// The lane in whose pages the record stands.
+    placed: Option<Lane>,
+    /// The lane and the bytes that the app's depth counts for the record.
+    counted: (Lane, usize),
+    changed: bool,
+}
+
+impl Group<'_> {
+    /// The position of the update's subject in `slots`; reads its record the first time.
+    async fn slot(
+        &mut self,
+        transaction: &mut impl Transaction,
+        update: &Update,
+    ) -> Result<usize, StoreError> {
+        let key = keys::pending(update.app, &update.subject);
+        if let Some(slot) = self.index.get(&key) {
+            return Ok(*slot);
+        }
+        let mut record: Option<Record> = None;
+        let mut counted = (update.lane, 0);
+        if let Some(bytes) = transaction.get(&key).await? {
+            let bytes = bytes.as_ref();
+            record = decode_or_set_aside(transaction, &mut self.head, &key, bytes);
+            if let Some(record) = &record {
+                counted = (record.lane, key.len() + bytes.len());
+            }
+        }
+        let placed = record.as_ref().map(|record| record.lane);
+        self.index.insert(key.clone(), self.slots.len());
+        self.slots.push(Slot { app: update.app, key, record, placed, counted, changed: false });
+        Ok(self.slots.len() - 1)
+    }
+
+    fn merge(&mut self, slot: usize, update: Update) -> Result<Accepted, QueueRefusal> {
+        let slot = &mut self.slots[slot];
+        let state = self.apps.entry(slot.app).or_default();
+        let update_size = update.size();
+        let sequence = self.head.last_sequence + 1;
+        let arrived = Record::new(update, sequence, self.accepted_at);
+
+        let disposition = if let Some(waiting) = &slot.record {
+            let bytes = waiting.size() + update_size;
+            let properties = waiting.properties.len() + arrived.properties.len();
+            let merged = if admission::admit_merged(bytes, properties, self.limits).is_ok() {
+                slot.record.take().map(|waiting| waiting.merge(arrived))
+            } else {
+                // Too large if nothing overlaps; mostly something does.
+                let merged = waiting.clone().merge(arrived);
+                admission::admit_merged(merged.size(), merged.properties.len(), self.limits)?;
+                Some(merged)
+            };
+            slot.record = merged;
+            Disposition::Coalesced
+        } else {
+            admission::admit_new(state.depth.into(), self.limits)?;
+            // An estimate, until the group is written and the stored bytes are known.
+            slot.counted = (arrived.lane, update_size);
+            state.count_in(slot.counted);
+            slot.record = Some(arrived);
+            Disposition::Queued
+        };
+        slot.changed = true;
+        self.head.last_sequence = sequence;
+        self.head.last_accepted_at = self.accepted_at;
+        Ok(Accepted { sequence, disposition })
+    }
+
+    /// Puts everything that changed. Returns what memory holds once that is committed.
+    fn write(self, transaction: &mut impl Transaction) -> (Head, BTreeMap<AppId, AppState>) {
+        let Self { head, mut apps, slots, .. } = self;
+        let mut pages = PageBuilder::default();
+        let mut touched = BTreeSet::new();
+        for slot in &slots {
+            let (true, Some(record)) = (slot.changed, &slot.record) else { continue };
+            let bytes = record.encode();
+            let state = apps.entry(slot.app).or_default();
+            state.count_out(slot.counted);
+            state.count_in((record.lane, slot.key.len() + bytes.len()));
+            touched.insert(slot.app);
+            if slot.placed != Some(record.lane) {
+                pages.add(slot.app, record, &slot.key[keys::SUBJECT_AT..]);
+            }
+            transaction.put(&slot.key, bytes);
+        }
+        pages.write(transaction);
+        for app in touched {
+            transaction.put(&keys::app(app), apps.entry(app).or_default().encode());
+        }
+        transaction.put(keys::HEAD, head.encode());
+        (head, apps)
+    }
+}

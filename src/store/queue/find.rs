@@ -1,0 +1,273 @@
+//! Reading: where an update is, what a batch holds, which batches there were. Reads go past
+//! the writer and never write.
+
+use std::collections::BTreeMap;
+
+use super::{
+    Batch, Engine, EngineError, StoreError, Stored, Transaction, keys, settle::took_along,
+};
+use crate::{
+    domain::{
+        batch::{BatchState, Settlement},
+        merge::Record,
+        row::write_row,
+        time::Timestamp,
+        update::{AppId, Lane, Sequence, Subject},
+    },
+    store::records::{Delivery, Head, InFlight, PageEntry},
+};
+
+/// The most records that are counted to tell a record's place.
+const PLACE_MAX: u64 = 100_000;
+const CHUNK: usize = 256;
+
+/// Where an update is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// It waits.
+    Pending {
+        /// Records that go before its record.
+        place: u64,
+        /// Whether there may be more than `place` of them.
+        place_is_lower_bound: bool,
+        /// When the first update of its record was accepted.
+        first_accepted_at: Timestamp,
+        /// The last sequence in its record.
+        last_sequence: Sequence,
+    },
+    /// It is in this batch.
+    InFlight(Box<Batch>),
+    /// It was delivered.
+    Delivered {
+        /// When.
+        delivered_at: Timestamp,
+        /// The last sequence that was delivered with it.
+        last_sequence: Sequence,
+        /// In which batch, where that is still remembered.
+        batch: Option<Box<Batch>>,
+    },
+    /// It was delivered, and more is not remembered.
+    DeliveredLongAgo,
+    /// No update has this sequence.
+    Unknown,
+}
+
+/// The reading side of a queue.
+#[derive(Clone, Debug)]
+pub struct Reads<E> {
+    engine: E,
+}
+
+impl<E: Engine> Reads<E> {
+    /// Reads from `engine`.
+    pub fn new(engine: E) -> Self {
+        Self { engine }
+    }
+
+    /// Where the update with this sequence is. Reads follow the way that records go, so one
+    /// that moves on meanwhile is met again; one that goes back into the queue is looked for
+    /// once more.
+    pub async fn find(
+        &self,
+        app: AppId,
+        subject: &Subject,
+        sequence: Sequence,
+    ) -> Result<Found, StoreError> {
+        for _ in 0..2 {
+            let mut transaction = self.engine.begin().await?;
+            if let Some(found) = find_pending(&mut transaction, app, subject, sequence).await? {
+                return Ok(found);
+            }
+            if let Some(found) = find_in_flight(&mut transaction, app, subject, sequence).await? {
+                return Ok(found);
+            }
+            if let Some(found) = find_delivered(&mut transaction, app, subject, sequence).await? {
+                return Ok(found);
+            }
+        }
+        let mut transaction = self.engine.begin().await?;
+        let head = transaction.get(keys::HEAD).await?;
+        let last = head.and_then(|bytes| Head::decode(bytes.as_ref()).ok());
+        let given = last.is_some_and(|head| (1..=head.last_sequence).contains(&sequence));
+        Ok(if given { Found::DeliveredLongAgo } else { Found::Unknown })
+    }
+
+    /// The upload of a batch: its rows in order, one JSON object a line.
+    pub async fn upload(&self, batch: &Batch) -> Result<Vec<u8>, StoreError> {
+        let mut rows = BTreeMap::new();
+        let mut from = None;
+        loop {
+            let mut transaction = self.engine.begin().await?;
+            let range = keys::all_in_flight(batch.id.app, from);
+            let entries = transaction.scan(range, CHUNK).await?;
+            let Some((last, _)) = entries.last() else { break };
+            from = Some(keys::after(last.clone()));
+            for (key, bytes) in &entries {
+                // A damaged row is set aside when the batch is settled.
+                let row = InFlight::decode(bytes.as_ref()).ok();
+                let row = row.filter(|row| row.batch == batch.id.number);
+                if let (Some(row), Some(subject)) = (row, keys::subject_of(key)) {
+                    rows.insert(row.position, (subject, row.record));
+                }
+            }
+        }
+        let bytes = usize::try_from(batch.bytes).unwrap_or(0);
+        let mut upload = Vec::with_capacity(bytes);
+        for (subject, record) in rows.values() {
+            write_row(subject, record, &mut upload);
+            upload.push(b'\n');
+        }
+        Ok(upload)
+    }
+
+    /// The batches of an app with a number of at most `newest`, newest first.
+    pub async fn batches(
+        &self,
+        app: AppId,
+        newest: u64,
+        limit: usize,
+    ) -> Result<Vec<Batch>, StoreError> {
+        let mut transaction = self.engine.begin().await?;
+        let entries = transaction.scan(keys::batches(app, newest), limit).await?;
+        Ok(entries.iter().filter_map(|(_, bytes)| Batch::decode(bytes.as_ref()).ok()).collect())
+    }
+
+    /// When the first update of the record that waits longest was accepted.
+    pub async fn oldest(&self, app: AppId) -> Result<Option<Timestamp>, StoreError> {
+        let mut oldest: Option<Timestamp> = None;
+        for lane in Lane::ALL {
+            let mut transaction = self.engine.begin().await?;
+            let pages = transaction.scan(keys::pages(app, lane, None), CHUNK).await?;
+            let entries =
+                pages.iter().filter_map(|(_, bytes)| Vec::<PageEntry>::decode(bytes.as_ref()).ok());
+            for entry in entries.flatten() {
+                let key = keys::pending_of(app, &entry.subject_key);
+                let bytes = transaction.get(&key).await?;
+                let record = bytes.and_then(|bytes| Record::decode(bytes.as_ref()).ok());
+                if let Some(record) = record.filter(|r| r.first_sequence == entry.first_sequence) {
+                    let at = record.first_accepted_at;
+                    oldest = Some(oldest.map_or(at, |oldest| oldest.min(at)));
+                    break;
+                }
+            }
+        }
+        Ok(oldest)
+    }
+
+    /// What the store takes on disk, in bytes.
+    pub fn disk_bytes(&self) -> u64 {
+        self.engine.disk_bytes()
+    }
+
+    /// The engine's name in the configuration.
+    pub fn engine_name(&self) -> &'static str {
+        self.engine.name()
+    }
+}
+
+async fn find_pending(
+    transaction: &mut impl Transaction,
+    app: AppId,
+    subject: &Subject,
+    sequence: Sequence,
+) -> Result<Option<Found>, StoreError> {
+    let bytes = transaction.get(&keys::pending(app, subject)).await?;
+    let record = bytes.and_then(|bytes| Record::decode(bytes.as_ref()).ok());
+    let record = record.filter(|r| (r.first_sequence..=r.last_sequence).contains(&sequence));
+    let Some(record) = record else { return Ok(None) };
+    let place = place(transaction, app, &record).await?;
+    Ok(Some(Found::Pending {
+        place: place.min(PLACE_MAX),
+        place_is_lower_bound: place > PLACE_MAX,
+        first_accepted_at: record.first_accepted_at,
+        last_sequence: record.last_sequence,
+    }))
+}
+
+/// How many records go before `record`: all of the lanes above, and those of its lane that
+/// have waited longer. Counting stops a little past [`PLACE_MAX`].
+async fn place(
+    transaction: &mut impl Transaction,
+    app: AppId,
+    record: &Record,
+) -> Result<u64, EngineError> {
+    let mut place = 0;
+    for lane in Lane::ALL.into_iter().filter(|lane| *lane <= record.lane) {
+        let mut from = None;
+        while place <= PLACE_MAX {
+            let pages = transaction.scan(keys::pages(app, lane, from), CHUNK).await?;
+            let Some((last, _)) = pages.last() else { break };
+            from = Some(keys::after(last.clone()));
+            for (_, bytes) in &pages {
+                let entries = Vec::<PageEntry>::decode(bytes.as_ref()).unwrap_or_default();
+                let before = entries
+                    .iter()
+                    .filter(|e| lane < record.lane || e.first_sequence < record.first_sequence);
+                place += before.count() as u64;
+            }
+        }
+    }
+    Ok(place)
+}
+
+async fn find_in_flight(
+    transaction: &mut impl Transaction,
+    app: AppId,
+    subject: &Subject,
+    sequence: Sequence,
+) -> Result<Option<Found>, StoreError> {
+    let bytes = transaction.get(&keys::in_flight(app, subject)).await?;
+    let row = bytes.and_then(|bytes| InFlight::decode(bytes.as_ref()).ok());
+    let Some(row) = row else { return Ok(None) };
+    let range = row.record.first_sequence..=row.record.last_sequence;
+    if !range.contains(&sequence) {
+        return Ok(None);
+    }
+    let Some(batch) = find_batch(transaction, app, row.batch).await? else { return Ok(None) };
+    Ok(Some(match batch.state {
+        // The rest of its batch is being moved out; upstream holds it.
+        BatchState::Settling(Settlement::Delivered) => Found::Delivered {
+            delivered_at: batch.settled_at.unwrap_or(batch.claimed_at),
+            last_sequence: row.record.last_sequence,
+            batch: Some(batch),
+        },
+        BatchState::Claiming
+        | BatchState::Claimed
+        | BatchState::Submitting
+        | BatchState::Running
+        | BatchState::Settling(Settlement::Requeued)
+        | BatchState::Settled(_) => Found::InFlight(batch),
+    }))
+}
+
+async fn find_delivered(
+    transaction: &mut impl Transaction,
+    app: AppId,
+    subject: &Subject,
+    sequence: Sequence,
+) -> Result<Option<Found>, StoreError> {
+    let range = keys::deliveries(app, subject, sequence);
+    let Some((key, bytes)) = transaction.scan(range, 1).await?.into_iter().next() else {
+        return Ok(None);
+    };
+    let last = key.last_chunk().map(|last| Sequence::from_be_bytes(*last));
+    let delivery = Delivery::decode(bytes.as_ref()).ok();
+    let (Some(delivery), Some(last)) = (delivery, last) else { return Ok(None) };
+    if !took_along(&delivery, last, sequence) {
+        return Ok(None);
+    }
+    Ok(Some(Found::Delivered {
+        delivered_at: delivery.delivered_at,
+        last_sequence: last,
+        batch: find_batch(transaction, app, delivery.batch).await?,
+    }))
+}
+
+async fn find_batch(
+    transaction: &mut impl Transaction,
+    app: AppId,
+    number: u64,
+) -> Result<Option<Box<Batch>>, EngineError> {
+    let bytes = transaction.get(&keys::batch(app, number)).await?;
+    Ok(bytes.and_then(|bytes| Batch::decode(bytes.as_ref()).ok()).map(Box::new))
+}

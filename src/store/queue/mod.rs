@@ -1,0 +1,265 @@
+//! The durable queue, written once over an engine.
+//!
+//! `accept` merges updates into pending records; `claim` moves pending records into a batch;
+//! `advance` notes where the batch is; `settle` moves its rows to where they belong. All of
+//! these are called by the one writer. What moves many rows does so in chunks, each a
+//! transaction that leaves the store as good as whole, so that accepting goes on in between.
+
+mod accept;
+mod claim;
+mod find;
+mod pages;
+mod prune;
+mod settle;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+
+pub use accept::{Accepted, Disposition};
+pub use claim::Claim;
+pub use find::{Found, Reads};
+pub use prune::Retention;
+pub use settle::Settling;
+
+use super::{
+    engine::{Engine, EngineError, Transaction},
+    keys::{self, NameSpace},
+    records::{AppState, Damage, Head, Stored},
+};
+use crate::domain::{
+    admission::QueueLimits,
+    batch::Batch,
+    budget::Occupancy,
+    lifecycle::Recovered,
+    time::Timestamp,
+    update::{AppId, ClientId, Lane},
+};
+
+/// The layout of keys that this program writes and reads.
+const FORMAT: u32 = 1;
+
+/// What went wrong in the queue. After any of these nothing that was in memory is trusted:
+/// the process ends, and the next one serves what is on disk.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The engine failed.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// An entry that everything depends on does not decode.
+    #[error("the store's {what} is damaged ({damage}): restore the directory from a copy")]
+    Damaged {
+        /// Which entry.
+        what: &'static str,
+        /// How.
+        damage: Damage,
+    },
+    /// Another version of this program wrote the store.
+    #[error("the store has format {found}, this program reads format {FORMAT}")]
+    Format {
+        /// The format that was found.
+        found: u32,
+    },
+    /// The driver asked for something that its batch is not ready for.
+    #[error("batch {number} is not there to be {asked}")]
+    NoSuchBatch {
+        /// The batch's number.
+        number: u64,
+        /// What was asked.
+        asked: &'static str,
+    },
+}
+
+/// The queue of all apps of one store.
+#[derive(Debug)]
+pub struct Queue<E> {
+    engine: E,
+    limits: QueueLimits,
+    head: Head,
+    apps: BTreeMap<AppId, AppState>,
+}
+
+impl<E: Engine> Queue<E> {
+    /// Opens the queue, or makes a new one that is called `store_if_new` for ever.
+    pub async fn open(
+        engine: E,
+        limits: QueueLimits,
+        store_if_new: u64,
+    ) -> Result<Self, StoreError> {
+        let mut transaction = engine.begin().await?;
+        let head = match transaction.get(keys::HEAD).await? {
+            Some(bytes) => Head::decode(bytes.as_ref())
+                .map_err(|damage| StoreError::Damaged { what: "head", damage })?,
+            None => {
+                let head = Head {
+                    format: FORMAT,
+                    store: store_if_new,
+                    last_sequence: 0,
+                    last_accepted_at: Timestamp::default(),
+                    quarantined: 0,
+                };
+                transaction.put(keys::HEAD, head.encode());
+                transaction.commit().await?;
+                head
+            }
+        };
+        if head.format != FORMAT {
+            return Err(StoreError::Format { found: head.format });
+        }
+        Ok(Self { engine, limits, head, apps: BTreeMap::new() })
+    }
+
+    /// The app called `name`: its number, which it keeps, and where its delivery stands.
+    pub async fn app(&mut self, name: &str) -> Result<AppId, StoreError> {
+        let app = AppId(self.number(NameSpace::App, name).await?);
+        let mut transaction = self.engine.begin().await?;
+        let state = match transaction.get(&keys::app(app)).await? {
+            Some(bytes) => AppState::decode(bytes.as_ref())
+                .map_err(|damage| StoreError::Damaged { what: "app state", damage })?,
+            None => AppState::default(),
+        };
+        self.apps.insert(app, state);
+        Ok(app)
+    }
+
+    /// The number of the client called `name`, which it keeps.
+    pub async fn client(&mut self, name: &str) -> Result<ClientId, StoreError> {
+        self.number(NameSpace::Client, name).await.map(ClientId)
+    }
+
+    async fn number(&mut self, space: NameSpace, name: &str) -> Result<u16, StoreError> {
+        let mut transaction = self.engine.begin().await?;
+        let key = keys::name(space, name);
+        let known = transaction.scan(keys::names(space), usize::from(u16::MAX)).await?;
+        if let Some((_, bytes)) = known.iter().find(|(known, _)| *known == key) {
+            return u16::decode(bytes.as_ref())
+                .map_err(|damage| StoreError::Damaged { what: "list of names", damage });
+        }
+        let number = u16::try_from(known.len()).unwrap_or(u16::MAX);
+        transaction.put(&key, number.encode());
+        transaction.commit().await?;
+        Ok(number)
+    }
+
+    /// What the app's driver goes on from.
+    pub async fn recover(&mut self, app: AppId) -> Result<Recovered, StoreError> {
+        let state = self.state(app);
+        let unsettled = match state.unsettled {
+            Some(number) => Some(self.batch(app, number, "recovered").await?),
+            None => None,
+        };
+        Ok(Recovered { unsettled, occupancy: state.occupancy, paused: state.paused })
+    }
+
+    /// Makes the batch's new state and the occupancy durable.
+    pub async fn advance(&mut self, batch: &Batch, occupancy: Occupancy) -> Result<(), StoreError> {
+        let app = batch.id.app;
+        let state = AppState { occupancy, ..self.state(app) };
+        let mut transaction = self.engine.begin().await?;
+        transaction.put(&keys::batch(app, batch.id.number), batch.encode());
+        transaction.put(&keys::app(app), state.encode());
+        transaction.commit().await?;
+        self.apps.insert(app, state);
+        Ok(())
+    }
+
+    /// Pauses or resumes an app.
+    pub async fn pause(&mut self, app: AppId, paused: bool) -> Result<(), StoreError> {
+        let state = AppState { paused, ..self.state(app) };
+        let mut transaction = self.engine.begin().await?;
+        transaction.put(&keys::app(app), state.encode());
+        transaction.commit().await?;
+        self.apps.insert(app, state);
+        Ok(())
+    }
+
+    /// What waits for an app.
+    pub fn depth(&self, app: AppId) -> QueueDepth {
+        let state = self.state(app);
+        QueueDepth {
+            records: state.depth.records,
+            bytes: state.depth.bytes,
+            bulk_records: state.bulk_records,
+        }
+    }
+
+    /// The store's own number, after which its batches are named.
+    pub fn store(&self) -> u64 {
+        self.head.store
+    }
+
+    /// The last sequence that was given, and the entries that were set aside.
+    pub fn head(&self) -> (u64, u64) {
+        (self.head.last_sequence, self.head.quarantined)
+    }
+
+    /// The queue's engine.
+    pub fn engine(&self) -> &E {
+        &self.engine
+    }
+
+    fn state(&self, app: AppId) -> AppState {
+        self.apps.get(&app).copied().unwrap_or_default()
+    }
+
+    async fn batch(
+        &self,
+        app: AppId,
+        number: u64,
+        asked: &'static str,
+    ) -> Result<Batch, StoreError> {
+        let mut transaction = self.engine.begin().await?;
+        let bytes = transaction.get(&keys::batch(app, number)).await?;
+        let bytes = bytes.ok_or(StoreError::NoSuchBatch { number, asked })?;
+        Batch::decode(bytes.as_ref())
+            .map_err(|damage| StoreError::Damaged { what: "unsettled batch", damage })
+    }
+}
+
+/// What waits for an app.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct QueueDepth {
+    /// Pending records.
+    pub records: u64,
+    /// Bytes of pending records, as stored.
+    pub bytes: u64,
+    /// Of the records, those in the bulk lane.
+    pub bulk_records: u64,
+}
+
+impl AppState {
+    /// Counts a pending record in: its lane, and its bytes as stored.
+    fn count_in(&mut self, (lane, bytes): (Lane, usize)) {
+        self.depth.records += 1;
+        self.depth.bytes += bytes as u64;
+        self.bulk_records += u64::from(lane == Lane::Bulk);
+    }
+
+    /// Counts a pending record out.
+    fn count_out(&mut self, (lane, bytes): (Lane, usize)) {
+        self.depth.records = self.depth.records.saturating_sub(1);
+        self.depth.bytes = self.depth.bytes.saturating_sub(bytes as u64);
+        self.bulk_records = self.bulk_records.saturating_sub(u64::from(lane == Lane::Bulk));
+    }
+}
+
+/// Decodes an entry, or sets it aside and says that there is none.
+fn decode_or_set_aside<T: Stored>(
+    transaction: &mut impl Transaction,
+    head: &mut Head,
+    key: &[u8],
+    bytes: &[u8],
+) -> Option<T> {
+    match T::decode(bytes) {
+        Ok(value) => Some(value),
+        Err(damage) => {
+            // The key may hold a user's id: what kind of entry it is says enough.
+            let kind = key.first().map(|kind| char::from(*kind));
+            tracing::error!(?kind, %damage, "a stored entry is damaged and is set aside");
+            transaction.put(&keys::quarantine(key), bytes.to_vec());
+            transaction.delete(key);
+            head.quarantined += 1;
+            None
+        }
+    }
+}

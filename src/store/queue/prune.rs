@@ -1,0 +1,87 @@
+//! Forgetting deliveries and batches that are old enough.
+
+use super::{AppState, Engine, EngineError, Queue, StoreError, Stored, Transaction, keys};
+use crate::{
+    domain::{
+        batch::{Batch, BatchState},
+        time::Timestamp,
+        update::AppId,
+    },
+    store::records::Delivery,
+};
+
+const CHUNK: usize = 1_000;
+
+/// How long history is kept.
+#[derive(Clone, Copy, Debug)]
+pub struct Retention {
+    /// Deliveries and settled batches from before this are forgotten.
+    pub before: Timestamp,
+    /// Of each app, settled batches beyond this many are forgotten.
+    pub batches_max: u64,
+}
+
+impl<E: Engine> Queue<E> {
+    /// Looks at the next deliveries after `from` and at the oldest batches, and forgets what
+    /// is due. Returns where to go on, or `None` at the end.
+    pub async fn prune(
+        &mut self,
+        from: Option<Vec<u8>>,
+        retention: Retention,
+    ) -> Result<Option<Vec<u8>>, StoreError> {
+        let mut transaction = self.engine.begin().await?;
+        let deliveries = transaction.scan(keys::all_deliveries(from), CHUNK).await?;
+        let mut due = 0;
+        for (key, bytes) in &deliveries {
+            // One that does not decode tells nobody anything.
+            let delivery = Delivery::decode(bytes.as_ref()).ok();
+            if delivery.is_none_or(|delivery| delivery.delivered_at < retention.before) {
+                transaction.delete(key);
+                due += 1;
+            }
+        }
+        let mut apps = self.apps.clone();
+        for (app, state) in &mut apps {
+            due += prune_batches(&mut transaction, *app, state, retention).await?;
+        }
+        if due > 0 {
+            transaction.commit().await?;
+            self.apps = apps;
+        }
+        Ok(deliveries.into_iter().nth(CHUNK - 1).map(|(last, _)| keys::after(last)))
+    }
+}
+
+/// Forgets the oldest batches of an app, as far as they are due. Returns how many.
+async fn prune_batches(
+    transaction: &mut impl Transaction,
+    app: AppId,
+    state: &mut AppState,
+    retention: Retention,
+) -> Result<usize, EngineError> {
+    let mut forgotten = 0;
+    while forgotten < CHUNK && state.forgotten_batches < state.last_batch {
+        let key = keys::batch(app, state.forgotten_batches + 1);
+        if let Some(bytes) = transaction.get(&key).await? {
+            let kept = state.last_batch - state.forgotten_batches;
+            let due = settled_at(bytes.as_ref())
+                .is_some_and(|at| at < retention.before || kept > retention.batches_max);
+            if !due {
+                break;
+            }
+            transaction.delete(&key);
+        }
+        state.forgotten_batches += 1;
+        forgotten += 1;
+    }
+    if forgotten > 0 {
+        transaction.put(&keys::app(app), state.encode());
+    }
+    Ok(forgotten)
+}
+
+/// When the batch was settled, if it is.
+fn settled_at(bytes: &[u8]) -> Option<Timestamp> {
+    let batch = Batch::decode(bytes).ok()?;
+    matches!(batch.state, BatchState::Settled(_)).then_some(batch.settled_at).flatten()
+}

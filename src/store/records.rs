@@ -1,0 +1,403 @@
+//! Every value, as bytes: a version, a CRC-32C of what follows it, and the entry in postcard
+//! (<https://postcard.jamesmunns.com/wire-format>). What does not read back is damaged; the
+//! queue sets it aside and goes on.
+
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use crate::domain::{
+    admission::Depth,
+    batch::Batch,
+    budget::Occupancy,
+    merge::{Property, Record, Stamp},
+    time::Timestamp,
+    update::{ClientId, Lane, Sequence, Value},
+};
+
+/// The version of all values that this program writes, and the only one that it reads.
+const VERSION: u8 = 1;
+const HEADER_BYTES: usize = 5;
+
+/// A stored value that does not read back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Damage {
+    /// It is shorter than its header.
+    #[error("too short")]
+    Short,
+    /// A later program wrote it.
+    #[error("written by a later version of this program (value version {0})")]
+    Version(u8),
+    /// Its checksum is wrong.
+    #[error("checksum mismatch")]
+    Checksum,
+    /// Its checksum is right and its content is not.
+    #[error("undecodable")]
+    Content,
+}
+
+/// The one entry that knows about the whole store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Head {
+    /// Of the layout of keys.
+    pub(crate) format: u32,
+    /// Drawn when the store was made: batches are named after it.
+    pub(crate) store: u64,
+    /// The last sequence that was given.
+    pub(crate) last_sequence: Sequence,
+    /// When it was given. Never goes back.
+    pub(crate) last_accepted_at: Timestamp,
+    /// Entries that were set aside.
+    pub(crate) quarantined: u64,
+}
+
+/// An app's state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct AppState {
+    /// What waits.
+    pub(crate) depth: StoredDepth,
+    /// Of the records that wait, those in the bulk lane.
+    pub(crate) bulk_records: u64,
+    /// The number of the last batch.
+    pub(crate) last_batch: u64,
+    /// The number of the last batch that history has forgotten.
+    pub(crate) forgotten_batches: u64,
+    /// The number of the batch that is not settled.
+    pub(crate) unsettled: Option<u64>,
+    /// The occupancy that was begun last.
+    pub(crate) occupancy: Occupancy,
+    /// Whether an operator has paused the app.
+    pub(crate) paused: bool,
+}
+
+/// [`Depth`], as it is stored.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct StoredDepth {
+    pub(crate) records: u64,
+    pub(crate) bytes: u64,
+}
+
+impl From<StoredDepth> for Depth {
+    fn from(depth: StoredDepth) -> Self {
+        Self { records: depth.records, bytes: depth.bytes }
+    }
+}
+
+/// A subject's place in a page of the queue. The entry is stale where the subject's pending
+/// record is gone, or has another first sequence or lane.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct PageEntry {
+    pub(crate) first_sequence: Sequence,
+    /// The end of the pending record's key, from the subject on.
+    pub(crate) subject_key: Vec<u8>,
+}
+
+/// A record in flight.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct InFlight {
+    pub(crate) batch: u64,
+    pub(crate) position: u64,
+    pub(crate) record: Record,
+}
+
+/// A delivery of one subject's updates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Delivery {
+    /// The first sequence that it took along; the last is in its key.
+    pub(crate) first_sequence: Sequence,
+    pub(crate) batch: u64,
+    pub(crate) delivered_at: Timestamp,
+}
+
+/// A value that can be stored.
+pub(crate) trait Stored: Sized {
+    /// As bytes.
+    fn encode(&self) -> Vec<u8>;
+    /// From bytes.
+    fn decode(bytes: &[u8]) -> Result<Self, Damage>;
+}
+
+macro_rules! stored_as_it_is {
+    ($($type:ty),+) => {$(
+        impl Stored for $type {
+            fn encode(&self) -> Vec<u8> {
+                seal(self)
+            }
+            fn decode(bytes: &[u8]) -> Result<Self, Damage> {
+                open(bytes)
+            }
+        }
+    )+};
+}
+
+stored_as_it_is!(Head, AppState, Batch, Vec<PageEntry>, Delivery, u16);
+
+fn seal(content: &impl Serialize) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(256);
+    bytes.extend([VERSION, 0, 0, 0, 0]);
+    let mut bytes = postcard::to_extend(content, bytes).expect("a Vec takes every byte");
+    let sum = crc32c::crc32c(&bytes[HEADER_BYTES..]);
+    bytes[1..HEADER_BYTES].copy_from_slice(&sum.to_le_bytes());
+    bytes
+}
+
+fn open<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Damage> {
+    postcard::from_bytes(content(bytes)?).map_err(|_| Damage::Content)
+}
+
+/// The content of a value, once its header has been checked.
+fn content(bytes: &[u8]) -> Result<&[u8], Damage> {
+    let (header, content) = bytes.split_at_checked(HEADER_BYTES).ok_or(Damage::Short)?;
+    if header[0] != VERSION {
+        return Err(Damage::Version(header[0]));
+    }
+    if header[1..] != crc32c::crc32c(content).to_le_bytes() {
+        return Err(Damage::Checksum);
+    }
+    Ok(content)
+}
+
+/// [`Record`], as it is stored: values share a few stamps, so each names its stamp by number.
+#[derive(Serialize, Deserialize)]
+struct StoredRecord<'a> {
+    stamps: Vec<(Timestamp, Sequence)>,
+    #[serde(borrow)]
+    company_id: Option<(&'a str, u32)>,
+    #[serde(borrow)]
+    properties: Vec<(&'a str, StoredValue<'a>, u32)>,
+    first_sequence: Sequence,
+    last_sequence: Sequence,
+    first_accepted_at: Timestamp,
+    updates: u64,
+    lane: Lane,
+    client: ClientId,
+}
+
+#[derive(Serialize, Deserialize)]
+enum StoredValue<'a> {
+    Null,
+    Bool(bool),
+    Integer(i64),
+    Float(f64),
+    Text(&'a str),
+}
+
+impl<'a> From<&'a Record> for StoredRecord<'a> {
+    fn from(record: &'a Record) -> Self {
+        let mut stamps = Vec::new();
+        let mut number = |stamp: Stamp| {
+            let stamp = (stamp.occurred_at, stamp.sequence);
+            // Neighbours mostly come from one update, and lately.
+            let known = stamps.iter().rposition(|known| *known == stamp);
+            let number = known.unwrap_or_else(|| {
+                stamps.push(stamp);
+                stamps.len() - 1
+            });
+            u32::try_from(number).expect("a record has few properties")
+        };
+        let company_id = record.company_id.as_ref().map(|(id, stamp)| (&**id, number(*stamp)));
+        let properties = record.properties.iter();
+        let properties =
+            properties.map(|p| (&*p.name, StoredValue::from(&p.value), number(p.stamp))).collect();
+        Self {
+            company_id,
+            properties,
+            stamps,
+            first_sequence: record.first_sequence,
+            last_sequence: record.last_sequence,
+            first_accepted_at: record.first_accepted_at,
+            updates: record.updates,
+            lane: record.lane,
+            client: record.client,
+        }
+    }
+}
+
+impl StoredRecord<'_> {
+    fn read(self) -> Result<Record, Damage> {
+        let stamps = &self.stamps;
+        let stamp = |number: u32| {
+            let stamp = usize::try_from(number).ok().and_then(|number| stamps.get(number));
+            let (occurred_at, sequence) = *stamp.ok_or(Damage::Content)?;
+            Ok(Stamp { occurred_at, sequence })
+        };
+        let company_id = match self.company_id {
+            Some((id, number)) => Some((id.to_owned(), stamp(number)?)),
+            None => None,
+        };
+        let property = |(name, value, number): (&str, StoredValue<'_>, u32)| {
+            Ok(Property { name: name.to_owned(), value: value.into(), stamp: stamp(number)? })
+        };
+        Ok(Record {
+            company_id,
+            properties: self.properties.into_iter().map(property).collect::<Result<_, _>>()?,
+            first_sequence: self.first_sequence,
+            last_sequence: self.last_sequence,
+            first_accepted_at: self.first_accepted_at,
+            updates: self.updates,
+            lane: self.lane,
+            client: self.client,
+        })
+    }
+}
+
+impl<'a> From<&'a Value> for StoredValue<'a> {
+    fn from(value: &'a Value) -> Self {
+        match value {
+            Value::Null => Self::Null,
+            Value::Bool(value) => Self::Bool(*value),
+            Value::Integer(value) => Self::Integer(*value),
+            Value::Float(value) => Self::Float(*value),
+            Value::Text(value) => Self::Text(value),
+        }
+    }
+}
+
+impl From<StoredValue<'_>> for Value {
+    fn from(value: StoredValue<'_>) -> Self {
+        match value {
+            StoredValue::Null => Self::Null,
+            StoredValue::Bool(value) => Self::Bool(value),
+            StoredValue::Integer(value) => Self::Integer(value),
+            StoredValue::Float(value) => Self::Float(value),
+            StoredValue::Text(value) => Self::Text(value.to_owned()),
+        }
+    }
+}
+
+impl Stored for Record {
+    fn encode(&self) -> Vec<u8> {
+        seal(&StoredRecord::from(self))
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, Damage> {
+        let stored: StoredRecord<'_> =
+            postcard::from_bytes(content(bytes)?).map_err(|_| Damage::Content)?;
+        stored.read()
+    }
+}
+
+impl Stored for InFlight {
+    fn encode(&self) -> Vec<u8> {
+        seal(&(self.batch, self.position, StoredRecord::from(&self.record)))
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, Damage> {
+        let (batch, position, record): (u64, u64, StoredRecord<'_>) =
+            postcard::from_bytes(content(bytes)?).map_err(|_| Damage::Content)?;
+        Ok(Self { batch, position, record: record.read()? })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::domain::{
+        batch::{BatchId, BatchState, Settlement},
+        testing,
+        update::AppId,
+    };
+
+    fn reads_back<T: Stored + PartialEq + std::fmt::Debug>(value: &T) {
+        assert_eq!(T::decode(&value.encode()).as_ref(), Ok(value));
+    }
+
+    fn batch() -> impl Strategy<Value = Batch> {
+        let state = prop_oneof![
+            Just(BatchState::Claiming),
+            Just(BatchState::Claimed),
+            Just(BatchState::Submitting),
+            Just(BatchState::Running),
+            Just(BatchState::Settling(Settlement::Requeued)),
+            Just(BatchState::Settled(Settlement::Delivered)),
+        ];
+        (state, any::<[u64; 6]>(), ".{0,9}", proptest::option::of(".{0,9}")).prop_map(
+            |(state, [store, number, watermark, rows, updates, bytes], text, option)| {
+                let id = BatchId { store, number, app: AppId(3) };
+                Batch {
+                    state,
+                    rows,
+                    updates,
+                    bytes,
+                    submissions: 7,
+                    submitted_at: option.as_ref().map(|_| Timestamp::from_micros(-9)),
+                    job_id: option.clone(),
+                    request_id: option,
+                    upstream_status: text.clone(),
+                    completed_rows: rows,
+                    settled_at: None,
+                    last_error: text,
+                    ..Batch::new(id, watermark, Timestamp::from_micros(8))
+                }
+            },
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn records_read_back(
+            records in (1..9_usize).prop_flat_map(testing::records),
+            batch: u64,
+            position: u64,
+        ) {
+            let record = records.into_iter().reduce(Record::merge).expect("at least one");
+            reads_back(&record);
+            reads_back(&InFlight { batch, position, record });
+        }
+
+        #[test]
+        fn the_rest_reads_back(
+            numbers: [u64; 4],
+            micros: i64,
+            subject_key in prop::collection::vec(any::<u8>(), 0..40),
+            paused: bool,
+            batch in batch(),
+        ) {
+            let [a, b, c, d] = numbers;
+            let at = Timestamp::from_micros(micros);
+            reads_back(&batch);
+            reads_back(&Head {
+                format: 1,
+                store: a,
+                last_sequence: b,
+                last_accepted_at: at,
+                quarantined: c,
+            });
+            reads_back(&Delivery { first_sequence: a, batch: b, delivered_at: at });
+            reads_back(&vec![PageEntry { first_sequence: d, subject_key }]);
+            reads_back(&AppState {
+                depth: StoredDepth { records: a, bytes: b },
+                bulk_records: c,
+                last_batch: d,
+                forgotten_batches: b,
+                unsettled: Some(a),
+                occupancy: Occupancy { until: at, length: std::time::Duration::from_nanos(b) },
+                paused,
+            });
+        }
+
+        #[test]
+        fn any_flipped_bit_is_noticed(
+            records in testing::records(1),
+            place: prop::sample::Index,
+            bit in 0..8_u8,
+        ) {
+            let mut bytes = records[0].encode();
+            let place = place.index(bytes.len());
+            bytes[place] ^= 1 << bit;
+            prop_assert!(Record::decode(&bytes).is_err());
+        }
+
+        #[test]
+        fn no_bytes_make_decoding_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            drop(Record::decode(&bytes));
+            let mut sealed = vec![VERSION];
+            sealed.extend(crc32c::crc32c(&bytes).to_le_bytes());
+            sealed.extend(&bytes);
+            drop(Record::decode(&sealed));
+            drop(InFlight::decode(&sealed));
+            drop(Batch::decode(&sealed));
+            drop(Vec::<PageEntry>::decode(&sealed));
+        }
+    }
+}
