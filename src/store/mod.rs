@@ -6,10 +6,14 @@
 //! - Every transition is one atomic commit that is on disk before anybody hears of it.
 //! - One writer makes all of them; reads go past it.
 
+mod committer;
 pub mod engine;
+mod handle;
 mod keys;
 pub mod queue;
 mod records;
 
+pub use committer::{Gauges, Outcomes, QueueView, StoreGauges};
 pub use engine::EngineError;
-pub use queue::StoreError;
+pub use handle::{Closed, GroupLimits, RecoveredApps, Store, Writer, start};
+pub use queue::{Accepted, Disposition, StoreError};

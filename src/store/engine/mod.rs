@@ -58,7 +58,7 @@ pub trait Engine: Send + Sync + 'static {
 /// Reads and collected writes.
 pub trait Transaction: Send {
     /// Stored bytes, as the engine lends them.
-    type Value: AsRef<[u8]> + Send;
+    type Value: AsRef<[u8]> + Send + Sync;
 
     /// The value of `key`.
     fn get(

@@ -138,9 +138,11 @@ impl<E: Engine> Reads<E> {
         for lane in Lane::ALL {
             let mut transaction = self.engine.begin().await?;
             let pages = transaction.scan(keys::pages(app, lane, None), CHUNK).await?;
-            let entries =
-                pages.iter().filter_map(|(_, bytes)| Vec::<PageEntry>::decode(bytes.as_ref()).ok());
-            for entry in entries.flatten() {
+            let mut entries = Vec::new();
+            for (_, bytes) in &pages {
+                entries.extend(Vec::<PageEntry>::decode(bytes.as_ref()).unwrap_or_default());
+            }
+            for entry in entries {
                 let key = keys::pending_of(app, &entry.subject_key);
                 let bytes = transaction.get(&key).await?;
                 let record = bytes.and_then(|bytes| Record::decode(bytes.as_ref()).ok());

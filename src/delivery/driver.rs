@@ -1,0 +1,214 @@
+//! The driver: a loop around the life cycle, without decisions of its own.
+
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::{AppLedger, LedgerError, carry_out};
+use crate::{
+    clock,
+    domain::{
+        batch::{Batch, Settlement},
+        lifecycle::{Command, Event, Lifecycle, Recovered, Settings, Step, View, Waiting},
+        time::Timestamp,
+    },
+    store::{QueueView, queue::Settling},
+    upstream::Upstream,
+};
+
+/// What an operator asks of a driver.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Operation {
+    /// Pause or resume. Is durable already.
+    Pause(bool),
+    /// Flush now.
+    Flush,
+}
+
+/// How an operator reaches a driver, and sees what it does.
+#[derive(Clone, Debug)]
+pub struct Operator {
+    operations: mpsc::Sender<Operation>,
+    view: watch::Receiver<View>,
+}
+
+impl Operator {
+    /// Asks something. Has no effect once the driver has ended.
+    pub async fn ask(&self, operation: Operation) {
+        self.operations.send(operation).await.ok();
+    }
+
+    /// What the driver is doing.
+    pub fn view(&self) -> View {
+        self.view.borrow().clone()
+    }
+}
+
+/// What a driver tells about what it did, for metrics.
+pub trait Report: Send + Sync + 'static {
+    /// Rows were delivered, that many; and how long each had waited since its first update.
+    fn delivered(&self, freshness: &mut dyn Iterator<Item = Duration>);
+    /// A job has ended.
+    fn job_ended(&self, settlement: Settlement, rows: u64, took: Duration);
+}
+
+/// One app's driver.
+pub struct Delivery<U, R> {
+    ledger: AppLedger,
+    upstream: U,
+    report: R,
+    name: String,
+    machine: Lifecycle,
+    operations: mpsc::Receiver<Operation>,
+    view: watch::Sender<View>,
+}
+
+/// Why a driver ended.
+#[derive(Debug)]
+pub enum DeliveryEnd {
+    /// It was told to stop.
+    Stopped,
+    /// The store failed.
+    Failed(LedgerError),
+}
+
+/// Operations are rare, and the driver may be busy with an upload meanwhile.
+const OPERATIONS_MAX: usize = 16;
+
+impl<U: Upstream, R: Report> Delivery<U, R> {
+    /// A driver of the app called `name` that goes on from what was recovered.
+    pub fn new(
+        name: String,
+        ledger: AppLedger,
+        upstream: U,
+        report: R,
+        settings: Settings,
+        recovered: Recovered,
+    ) -> (Self, Operator) {
+        if let Some(batch) = &recovered.unsettled {
+            tracing::info!(app = name, batch = %batch.id, state = ?batch.state, rows = batch.rows, "resumes a batch");
+        }
+        let now = clock::now();
+        let machine = Lifecycle::new(settings, recovered, now);
+        let (view, viewer) = watch::channel(machine.view(now));
+        let (operator, operations) = mpsc::channel(OPERATIONS_MAX);
+        let delivery = Self { ledger, upstream, report, name, machine, operations, view };
+        (delivery, Operator { operations: operator, view: viewer })
+    }
+
+    /// Delivers until told to stop. A step that is under way is finished first.
+    pub async fn run(mut self, stop: CancellationToken) -> DeliveryEnd {
+        let Some(gauges) = self.ledger.store.app(self.ledger.app) else {
+            return DeliveryEnd::Stopped;
+        };
+        let mut queue = gauges.queue.subscribe();
+        while !stop.is_cancelled() {
+            let view = *queue.borrow_and_update();
+            self.tell(Event::Waiting(waiting(view)));
+            match self.machine.next(clock::now()) {
+                Step::Do(command) => {
+                    if let Err(error) = self.carry_out(command).await {
+                        return DeliveryEnd::Failed(error);
+                    }
+                }
+                Step::Wait(until) => tokio::select! {
+                    () = stop.cancelled() => {}
+                    Some(operation) = self.operations.recv() => self.operate(operation),
+                    Ok(()) = queue.changed() => {}
+                    () = clock::sleep_until(until) => {}
+                },
+            }
+        }
+        DeliveryEnd::Stopped
+    }
+
+    fn operate(&mut self, operation: Operation) {
+        tracing::info!(app = self.name, ?operation, "an operator intervenes");
+        self.tell(match operation {
+            Operation::Pause(paused) => Event::Paused(paused),
+            Operation::Flush => Event::Flush,
+        });
+    }
+
+    fn tell(&mut self, event: Event) {
+        let now = clock::now();
+        self.machine.on(event, now, rand::random());
+        self.view.send_replace(self.machine.view(now));
+    }
+
+    async fn carry_out(&mut self, command: Command) -> Result<(), LedgerError> {
+        let current = self.machine.view(clock::now()).batch;
+        let settling = matches!(command, Command::Settle(..));
+        let report = &self.report;
+        let mut outcome = None;
+        let event = carry_out(
+            command,
+            current.as_ref(),
+            &self.ledger,
+            &self.upstream,
+            |settlement, chunk| {
+                outcome = Some(settlement);
+                if settlement == Settlement::Delivered {
+                    report.delivered(&mut freshness(chunk, clock::now().wall));
+                }
+            },
+        )
+        .await?;
+        log(&self.name, &event, current.as_ref());
+        if let (true, Some(settlement), Some(batch)) = (settling, outcome, &current) {
+            self.log_settled(batch, settlement);
+        }
+        self.tell(event);
+        Ok(())
+    }
+
+    /// One line a job, with its numbers.
+    fn log_settled(&self, batch: &Batch, settlement: Settlement) {
+        let since = batch.submitted_at.unwrap_or(batch.claimed_at);
+        let took = clock::now().wall.since(since);
+        self.report.job_ended(settlement, batch.rows, took);
+        tracing::info!(
+            app = self.name,
+            batch = %batch.id,
+            job = batch.job_id.as_deref().unwrap_or(""),
+            request_id = batch.request_id.as_deref().unwrap_or(""),
+            ?settlement,
+            rows = batch.rows,
+            updates = batch.updates,
+            bytes = batch.bytes,
+            submissions = batch.submissions,
+            took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
+            "a job is settled"
+        );
+    }
+}
+
+fn waiting(view: QueueView) -> Waiting {
+    Waiting { records: view.depth.records, since: view.since }
+}
+
+fn freshness(chunk: Settling, now: Timestamp) -> impl Iterator<Item = Duration> {
+    chunk.accepted_at.into_iter().map(move |accepted_at| now.since(accepted_at))
+}
+
+/// Failures are logged once, here, without upstream's words: they may quote a row.
+fn log(app: &str, event: &Event, batch: Option<&Batch>) {
+    let (asked, failure) = match event {
+        Event::Submitted(Err(failure)) => ("submit", failure),
+        Event::Looked(Err(failure)) => ("list jobs", failure),
+        Event::Polled(Err(failure)) => ("poll", failure),
+        Event::Submitted(Ok(_))
+        | Event::Looked(Ok(_))
+        | Event::Polled(Ok(_))
+        | Event::Waiting(_)
+        | Event::Claimed(_)
+        | Event::Advanced
+        | Event::Settled
+        | Event::Paused(_)
+        | Event::Flush => return,
+    };
+    let batch = batch.map(|batch| batch.id.to_string()).unwrap_or_default();
+    let request_id = failure.request_id.as_deref().unwrap_or("");
+    tracing::warn!(app, asked, kind = ?failure.kind, batch, request_id, "upstream did not do as asked");
+}

@@ -1,0 +1,239 @@
+//! Group commit: one writer takes all that waits, commits it durably, then answers.
+//!
+//! The writer has a thread of its own, since an embedded engine blocks. Updates are taken in
+//! groups: the first that waits and all that wait behind it, up to a limit. Everything else
+//! (claim, advance, settle …) is a commit by itself, in its turn, so that no accepted update
+//! waits for a commit of a thousand rows that it has no part in.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+};
+
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::{
+    engine::Engine,
+    queue::{Accepted, Claim, Disposition, Queue, QueueDepth, Retention, Settling, StoreError},
+};
+use crate::{
+    clock,
+    domain::{
+        admission::QueueRefusal,
+        batch::{Batch, BatchLimits, Settlement},
+        budget::Occupancy,
+        time::Instant,
+        update::{AppId, Update},
+    },
+};
+
+/// What became of each update of a group, in order.
+pub type Outcomes = Vec<Result<Accepted, QueueRefusal>>;
+
+/// What the writer is asked to do.
+pub(super) enum Op {
+    Accept {
+        updates: Vec<Update>,
+        reply: oneshot::Sender<Outcomes>,
+    },
+    Claim {
+        app: AppId,
+        limits: BatchLimits,
+        continued: Option<u64>,
+        reply: oneshot::Sender<Claim>,
+    },
+    Advance {
+        batch: Box<Batch>,
+        occupancy: Occupancy,
+        reply: oneshot::Sender<()>,
+    },
+    Settle {
+        batch: Box<Batch>,
+        settlement: Settlement,
+        occupancy: Occupancy,
+        reply: oneshot::Sender<Settling>,
+    },
+    Pause {
+        app: AppId,
+        paused: bool,
+        reply: oneshot::Sender<()>,
+    },
+    Prune {
+        from: Option<Vec<u8>>,
+        retention: Retention,
+        reply: oneshot::Sender<Option<Vec<u8>>>,
+    },
+}
+
+/// What the writer tells the world about an app's queue.
+#[derive(Debug)]
+pub struct Gauges {
+    /// What waits, and since when anything does.
+    pub queue: watch::Sender<QueueView>,
+    /// Updates accepted since the start.
+    pub accepted: AtomicU64,
+    /// Of these, the ones that were merged into a waiting record.
+    pub coalesced: AtomicU64,
+    /// Updates that the queue refused since the start.
+    pub refused: AtomicU64,
+}
+
+/// What waits for an app, as everybody may see it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct QueueView {
+    /// How much waits.
+    pub depth: QueueDepth,
+    /// Since when anything does.
+    pub since: Option<Instant>,
+}
+
+/// What the writer tells the world about the store.
+#[derive(Debug, Default)]
+pub struct StoreGauges {
+    /// The last sequence that was given.
+    pub last_sequence: AtomicU64,
+    /// Entries that were set aside.
+    pub quarantined: AtomicU64,
+    /// Commits of groups of updates since the start.
+    pub group_commits: AtomicU64,
+}
+
+/// The one writer.
+pub(super) struct Committer<E> {
+    pub(super) queue: Queue<E>,
+    pub(super) ops: mpsc::Receiver<Op>,
+    pub(super) group_updates_max: usize,
+    pub(super) apps: Arc<BTreeMap<AppId, Gauges>>,
+    pub(super) store: Arc<StoreGauges>,
+}
+
+impl<E: Engine> Committer<E> {
+    /// Works until everybody who could ask is gone, or the store fails.
+    pub(super) async fn run(mut self) -> Result<(), StoreError> {
+        for app in self.apps.keys() {
+            self.publish(*app);
+        }
+        let mut next = None;
+        loop {
+            let op = match next.take() {
+                Some(op) => op,
+                None => match self.ops.recv().await {
+                    Some(op) => op,
+                    None => return Ok(()),
+                },
+            };
+            if let Op::Accept { updates, reply } = op {
+                next = self.accept(updates, reply).await?;
+            } else {
+                self.execute(op).await?;
+            }
+        }
+    }
+
+    /// Commits a group that begins with `updates`. Returns the op that ended it, if one did.
+    async fn accept(
+        &mut self,
+        mut updates: Vec<Update>,
+        reply: oneshot::Sender<Outcomes>,
+    ) -> Result<Option<Op>, StoreError> {
+        let mut replies = vec![(reply, updates.len())];
+        let mut ended_by = None;
+        while updates.len() < self.group_updates_max {
+            match self.ops.try_recv() {
+                Ok(Op::Accept { updates: more, reply }) => {
+                    replies.push((reply, more.len()));
+                    updates.extend(more);
+                }
+                Ok(op) => {
+                    ended_by = Some(op);
+                    break;
+                }
+                Err(_) => break,
+            }
+        }
+        let apps: Vec<AppId> = updates.iter().map(|update| update.app).collect();
+        let mut outcomes = self.queue.accept(updates, clock::now().wall).await?;
+        self.count(&apps, &outcomes);
+        for (reply, count) in replies.into_iter().rev() {
+            let own = outcomes.split_off(outcomes.len() - count);
+            // Who asked may have gone. What was accepted stays accepted.
+            reply.send(own).ok();
+        }
+        Ok(ended_by)
+    }
+
+    async fn execute(&mut self, op: Op) -> Result<(), StoreError> {
+        let now = clock::now().wall;
+        match op {
+            Op::Accept { updates, reply } => {
+                reply.send(self.queue.accept(updates, now).await?).ok();
+            }
+            Op::Claim { app, limits, continued, reply } => {
+                let claim = self.queue.claim(app, limits, continued, now).await?;
+                self.publish(app);
+                reply.send(claim).ok();
+            }
+            Op::Advance { batch, occupancy, reply } => {
+                self.queue.advance(&batch, occupancy).await?;
+                reply.send(()).ok();
+            }
+            Op::Settle { batch, settlement, occupancy, reply } => {
+                let settling = self.queue.settle(&batch, settlement, occupancy, now).await?;
+                self.publish(batch.id.app);
+                reply.send(settling).ok();
+            }
+            Op::Pause { app, paused, reply } => {
+                self.queue.pause(app, paused).await?;
+                reply.send(()).ok();
+            }
+            Op::Prune { from, retention, reply } => {
+                reply.send(self.queue.prune(from, retention).await?).ok();
+            }
+        }
+        Ok(())
+    }
+
+    /// Counts a group that has been committed, and publishes what it changed.
+    fn count(&self, apps: &[AppId], outcomes: &[Result<Accepted, QueueRefusal>]) {
+        self.store.group_commits.fetch_add(1, Relaxed);
+        let mut last = None;
+        for (app, outcome) in apps.iter().zip(outcomes) {
+            let Some(gauges) = self.apps.get(app) else { continue };
+            match outcome {
+                Ok(accepted) => {
+                    gauges.accepted.fetch_add(1, Relaxed);
+                    let coalesced = accepted.disposition == Disposition::Coalesced;
+                    gauges.coalesced.fetch_add(u64::from(coalesced), Relaxed);
+                }
+                Err(_) => {
+                    gauges.refused.fetch_add(1, Relaxed);
+                }
+            }
+            if last.replace(*app) != Some(*app) {
+                self.publish(*app);
+            }
+        }
+    }
+
+    /// Publishes what waits for an app. Wakes who watches only when there comes to be
+    /// something, or nothing.
+    fn publish(&self, app: AppId) {
+        let Some(gauges) = self.apps.get(&app) else { return };
+        let depth = self.queue.depth(app);
+        gauges.queue.send_if_modified(|view| {
+            let waited = view.depth.records > 0;
+            let waits = depth.records > 0;
+            view.depth = depth;
+            if waits != waited {
+                view.since = waits.then(|| clock::now().instant);
+            }
+            waits != waited
+        });
+        let (last_sequence, quarantined) = self.queue.head();
+        self.store.last_sequence.store(last_sequence, Relaxed);
+        self.store.quarantined.store(quarantined, Relaxed);
+    }
+}

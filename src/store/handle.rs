@@ -1,0 +1,299 @@
+//! How everybody else reaches the store: ops go to the writer, reads go past it.
+
+use std::{collections::BTreeMap, sync::Arc, thread};
+
+use futures_util::future::BoxFuture;
+use tokio::{
+    runtime,
+    sync::{mpsc, oneshot, watch},
+};
+
+use super::{
+    committer::{Committer, Gauges, Op, Outcomes, QueueView, StoreGauges},
+    engine::Engine,
+    queue::{Claim, Found, Queue, Reads, Retention, Settling, StoreError},
+};
+use crate::domain::{
+    batch::{Batch, BatchLimits, Settlement},
+    budget::Occupancy,
+    lifecycle::Recovered,
+    update::{AppId, Sequence, Subject, Update},
+};
+
+/// The writer has ended: the store failed, or the process is stopping. Whether what was asked
+/// has been stored is not known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the store has closed")]
+pub struct Closed;
+
+/// How many ops other than updates may wait: each driver, operator and housekeeper has at
+/// most one under way.
+const CONTROL_OPS_MAX: usize = 64;
+
+/// A way to the store. Clones lead to the same one; the writer ends when the last is dropped.
+#[derive(Clone)]
+pub struct Store {
+    ops: mpsc::Sender<Op>,
+    reads: Arc<dyn ReadAny>,
+    apps: Arc<BTreeMap<AppId, Gauges>>,
+    gauges: Arc<StoreGauges>,
+    id: u64,
+}
+
+/// The writer's thread, and how it ended.
+pub type Writer = oneshot::Receiver<Result<(), StoreError>>;
+
+/// How much of what goes to the writer.
+#[derive(Clone, Copy, Debug)]
+pub struct GroupLimits {
+    /// Updates of one group commit.
+    pub group_updates_max: usize,
+    /// Updates that wait for the writer. Intake sees to it; the channel holds as many.
+    pub waiting_updates_max: usize,
+}
+
+/// What a store is opened with: the app's number and what its driver goes on from.
+pub type RecoveredApps = Vec<(AppId, Recovered)>;
+
+/// Starts the writer of `queue`, for the apps called `apps`.
+pub async fn start<E: Engine + Clone>(
+    mut queue: Queue<E>,
+    apps: &[String],
+    limits: GroupLimits,
+) -> Result<(Store, Writer, RecoveredApps), StoreError> {
+    let mut recovered = Vec::new();
+    let mut gauges = BTreeMap::new();
+    for name in apps {
+        let app = queue.app(name).await?;
+        recovered.push((app, queue.recover(app).await?));
+        gauges.insert(
+            app,
+            Gauges {
+                queue: watch::Sender::new(QueueView::default()),
+                accepted: 0.into(),
+                coalesced: 0.into(),
+                refused: 0.into(),
+            },
+        );
+    }
+    let (ops, receiver) = mpsc::channel(limits.waiting_updates_max + CONTROL_OPS_MAX);
+    let store = Store {
+        ops,
+        reads: Arc::new(Reads::new(queue.engine().clone())),
+        apps: Arc::new(gauges),
+        gauges: Arc::default(),
+        id: queue.store(),
+    };
+    let committer = Committer {
+        queue,
+        ops: receiver,
+        group_updates_max: limits.group_updates_max,
+        apps: store.apps.clone(),
+        store: store.gauges.clone(),
+    };
+    let (ended, writer) = oneshot::channel();
+    let runtime = runtime::Handle::current();
+    thread::Builder::new()
+        .name("committer".into())
+        // A panic drops `ended`, which says as much.
+        .spawn(move || ended.send(runtime.block_on(committer.run())).ok())
+        .map_err(|error| StoreError::Engine(super::EngineError::Failed(error.to_string())))?;
+    Ok((store, writer, recovered))
+}
+
+impl Store {
+    /// Accepts updates. The answer comes when all of them are durable, or refused.
+    pub fn accept(&self, updates: Vec<Update>) -> Result<oneshot::Receiver<Outcomes>, Closed> {
+        let (reply, outcomes) = oneshot::channel();
+        // Never full: the channel holds as many updates as intake lets wait.
+        self.ops.try_send(Op::Accept { updates, reply }).map_err(|_| Closed)?;
+        Ok(outcomes)
+    }
+
+    /// Moves pending records into a new batch, chunk by chunk, so that updates are accepted
+    /// in between.
+    pub async fn claim(
+        &self,
+        app: AppId,
+        limits: BatchLimits,
+    ) -> Result<Option<Box<Batch>>, Closed> {
+        let mut continued = None;
+        loop {
+            let claim = self.ask(|reply| Op::Claim { app, limits, continued, reply }).await?;
+            match claim {
+                Claim::Continues(batch) => continued = Some(batch),
+                Claim::Complete(batch) => return Ok(batch),
+            }
+        }
+    }
+
+    /// Makes the batch's new state and the occupancy durable.
+    pub async fn advance(&self, batch: Box<Batch>, occupancy: Occupancy) -> Result<(), Closed> {
+        self.ask(|reply| Op::Advance { batch, occupancy, reply }).await
+    }
+
+    /// Settles a chunk of the batch.
+    pub async fn settle(
+        &self,
+        batch: Box<Batch>,
+        settlement: Settlement,
+        occupancy: Occupancy,
+    ) -> Result<Settling, Closed> {
+        self.ask(|reply| Op::Settle { batch, settlement, occupancy, reply }).await
+    }
+
+    /// Pauses or resumes an app.
+    pub async fn pause(&self, app: AppId, paused: bool) -> Result<(), Closed> {
+        self.ask(|reply| Op::Pause { app, paused, reply }).await
+    }
+
+    /// Forgets some of the history that is due. Returns where to go on.
+    pub async fn prune(
+        &self,
+        from: Option<Vec<u8>>,
+        retention: Retention,
+    ) -> Result<Option<Vec<u8>>, Closed> {
+        self.ask(|reply| Op::Prune { from, retention, reply }).await
+    }
+
+    async fn ask<T>(&self, op: impl FnOnce(oneshot::Sender<T>) -> Op) -> Result<T, Closed> {
+        let (reply, answer) = oneshot::channel();
+        self.ops.send(op(reply)).await.map_err(|_| Closed)?;
+        answer.await.map_err(|_| Closed)
+    }
+
+    /// Where the update with this sequence is.
+    pub async fn find(
+        &self,
+        app: AppId,
+        subject: Subject,
+        sequence: Sequence,
+    ) -> Result<Found, StoreError> {
+        self.read(move |reads| reads.find(app, subject, sequence)).await
+    }
+
+    /// The upload of a batch.
+    pub async fn upload(&self, batch: Batch) -> Result<Vec<u8>, StoreError> {
+        self.read(move |reads| reads.upload(batch)).await
+    }
+
+    /// The batches of an app with a number of at most `newest`, newest first.
+    pub async fn batches(
+        &self,
+        app: AppId,
+        newest: u64,
+        limit: usize,
+    ) -> Result<Vec<Batch>, StoreError> {
+        self.read(move |reads| reads.batches(app, newest, limit)).await
+    }
+
+    /// When the first update of the record that waits longest was accepted.
+    pub async fn oldest(
+        &self,
+        app: AppId,
+    ) -> Result<Option<crate::domain::time::Timestamp>, StoreError> {
+        self.read(move |reads| reads.oldest(app)).await
+    }
+
+    async fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(Arc<dyn ReadAny>) -> BoxFuture<'static, Result<T, StoreError>>
+        + Send
+        + 'static,
+    ) -> Result<T, StoreError> {
+        let reads = self.reads.clone();
+        let runtime = runtime::Handle::current();
+        // Embedded engines read from disk in the caller's thread.
+        let done = tokio::task::spawn_blocking(move || runtime.block_on(read(reads))).await;
+        done.unwrap_or_else(|error| {
+            Err(StoreError::Engine(super::EngineError::Failed(error.to_string())))
+        })
+    }
+
+    /// What the writer tells about an app.
+    pub fn app(&self, app: AppId) -> Option<&Gauges> {
+        self.apps.get(&app)
+    }
+
+    /// What the writer tells about the store.
+    pub fn gauges(&self) -> &StoreGauges {
+        &self.gauges
+    }
+
+    /// The number that the store drew when it was made.
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// What the store takes on disk, in bytes.
+    pub fn disk_bytes(&self) -> u64 {
+        self.reads.disk_bytes()
+    }
+
+    /// The engine's name in the configuration.
+    pub fn engine_name(&self) -> &'static str {
+        self.reads.engine_name()
+    }
+}
+
+/// [`Reads`] of any engine.
+trait ReadAny: Send + Sync {
+    fn find(
+        self: Arc<Self>,
+        app: AppId,
+        subject: Subject,
+        sequence: Sequence,
+    ) -> BoxFuture<'static, Result<Found, StoreError>>;
+    fn upload(self: Arc<Self>, batch: Batch) -> BoxFuture<'static, Result<Vec<u8>, StoreError>>;
+    fn batches(
+        self: Arc<Self>,
+        app: AppId,
+        newest: u64,
+        limit: usize,
+    ) -> BoxFuture<'static, Result<Vec<Batch>, StoreError>>;
+    fn oldest(
+        self: Arc<Self>,
+        app: AppId,
+    ) -> BoxFuture<'static, Result<Option<crate::domain::time::Timestamp>, StoreError>>;
+    fn disk_bytes(&self) -> u64;
+    fn engine_name(&self) -> &'static str;
+}
+
+impl<E: Engine> ReadAny for Reads<E> {
+    fn find(
+        self: Arc<Self>,
+        app: AppId,
+        subject: Subject,
+        sequence: Sequence,
+    ) -> BoxFuture<'static, Result<Found, StoreError>> {
+        Box::pin(async move { Reads::find(&self, app, &subject, sequence).await })
+    }
+
+    fn upload(self: Arc<Self>, batch: Batch) -> BoxFuture<'static, Result<Vec<u8>, StoreError>> {
+        Box::pin(async move { Reads::upload(&self, &batch).await })
+    }
+
+    fn batches(
+        self: Arc<Self>,
+        app: AppId,
+        newest: u64,
+        limit: usize,
+    ) -> BoxFuture<'static, Result<Vec<Batch>, StoreError>> {
+        Box::pin(async move { Reads::batches(&self, app, newest, limit).await })
+    }
+
+    fn oldest(
+        self: Arc<Self>,
+        app: AppId,
+    ) -> BoxFuture<'static, Result<Option<crate::domain::time::Timestamp>, StoreError>> {
+        Box::pin(async move { Reads::oldest(&self, app).await })
+    }
+
+    fn disk_bytes(&self) -> u64 {
+        Reads::disk_bytes(self)
+    }
+
+    fn engine_name(&self) -> &'static str {
+        Reads::engine_name(self)
+    }
+}

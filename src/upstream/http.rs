@@ -1,0 +1,247 @@
+//! Upstream over HTTP.
+
+use std::time::Duration;
+
+use reqwest::{Client, RequestBuilder, Response, header, multipart, redirect};
+use secrecy::{ExposeSecret, SecretString};
+use url::Url;
+
+use super::{
+    Upstream,
+    answer::{self, Answer},
+};
+use crate::{
+    clock,
+    domain::{
+        batch::Batch,
+        verdict::{Failure, FailureKind, Jobs, Poll, Submission},
+    },
+};
+
+/// How a batch is uploaded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Upload {
+    /// As an NDJSON file that is named after the batch, so that its job can be found again.
+    #[default]
+    File,
+    /// As a JSON body.
+    Json,
+}
+
+/// How to reach an app's Userpilot.
+#[derive(Clone, Debug)]
+pub struct HttpUpstreamOptions {
+    /// Where it is.
+    pub base_url: Url,
+    /// The API key. Sent to `base_url` and nowhere else.
+    pub api_key: SecretString,
+    /// How to upload.
+    pub upload: Upload,
+    /// The most time for one request, upload and answer included.
+    pub request_timeout: Duration,
+    /// The most time to connect.
+    pub connect_timeout: Duration,
+    /// The most bytes of an answer that are read.
+    pub answer_bytes_max: usize,
+}
+
+/// An app's Userpilot.
+#[derive(Debug)]
+pub struct HttpUpstream {
+    client: Client,
+    options: HttpUpstreamOptions,
+    authorization: header::HeaderValue,
+}
+
+/// The API key has bytes that a header cannot hold.
+#[derive(Debug, thiserror::Error)]
+pub enum HttpUpstreamError {
+    /// The API key has bytes that a header cannot hold.
+    #[error("the API key cannot be sent: it holds a character that HTTP headers cannot")]
+    Key,
+    /// The HTTP client cannot be made.
+    #[error("the HTTP client cannot be made")]
+    Client(#[source] reqwest::Error),
+}
+
+impl HttpUpstream {
+    /// A way to `options.base_url`. No redirect is followed and no proxy used: the key goes
+    /// to that host alone.
+    pub fn new(options: HttpUpstreamOptions) -> Result<Self, HttpUpstreamError> {
+        let token = format!("Token {}", options.api_key.expose_secret());
+        let mut authorization =
+            header::HeaderValue::from_str(&token).map_err(|_| HttpUpstreamError::Key)?;
+        authorization.set_sensitive(true);
+        let client = Client::builder()
+            .user_agent(concat!("userpilot-gateway/", env!("CARGO_PKG_VERSION")))
+            .redirect(redirect::Policy::none())
+            .no_proxy()
+            .timeout(options.request_timeout)
+            .connect_timeout(options.connect_timeout)
+            .build()
+            .map_err(HttpUpstreamError::Client)?;
+        Ok(Self { client, options, authorization })
+    }
+
+    fn url(&self, segments: &[&str]) -> Url {
+        let mut url = self.options.base_url.clone();
+        if let Ok(mut path) = url.path_segments_mut() {
+            // Job ids hold colons and could hold slashes: each is one segment.
+            path.pop_if_empty().extend(segments);
+        }
+        url
+    }
+
+    async fn send(&self, request: RequestBuilder) -> Result<Answer, Failure> {
+        let request = request
+            .header(header::AUTHORIZATION, self.authorization.clone())
+            .header(header::ACCEPT, "application/json, text/plain, */*");
+        let response = request.send().await.map_err(|error| outage(&error))?;
+        read(response, self.options.answer_bytes_max).await
+    }
+}
+
+impl Upstream for HttpUpstream {
+    async fn submit(&self, batch: &Batch, upload: Vec<u8>) -> Submission {
+        let request = self.client.post(self.url(&["v1", "users", "bulk_identify"]));
+        let request = match self.options.upload {
+            Upload::File => {
+                let part = multipart::Part::bytes(upload)
+                    .file_name(batch.id.filename())
+                    .mime_str("application/x-ndjson")
+                    .map_err(|error| outage(&error))?;
+                request.multipart(multipart::Form::new().part("file", part))
+            }
+            Upload::Json => {
+                request.header(header::CONTENT_TYPE, "application/json").body(json_body(upload))
+            }
+        };
+        answer::submission(&self.send(request).await?, clock::now().wall)
+    }
+
+    async fn job(&self, job_id: &str) -> Poll {
+        let request = self.client.get(self.url(&["v1", "background_jobs", job_id]));
+        answer::job(&self.send(request).await?, job_id, clock::now().wall)
+    }
+
+    async fn jobs(&self) -> Jobs {
+        let request = self.client.get(self.url(&["v1", "background_jobs"]));
+        answer::jobs(&self.send(request).await?, clock::now().wall)
+    }
+}
+
+/// The rows of an NDJSON upload as `{"users":[…]}`.
+fn json_body(mut upload: Vec<u8>) -> Vec<u8> {
+    if upload.last() == Some(&b'\n') {
+        upload.pop();
+    }
+    for byte in &mut upload {
+        // Rows hold no line ends of their own: JSON escapes them.
+        if *byte == b'\n' {
+            *byte = b',';
+        }
+    }
+    [br#"{"users":["#, &*upload, b"]}"].concat()
+}
+
+/// What it means that there is no answer.
+fn outage(error: &reqwest::Error) -> Failure {
+    let kind = if error.is_connect() || error.is_builder() {
+        FailureKind::NotSent
+    } else {
+        FailureKind::Unknown
+    };
+    let what = if error.is_timeout() {
+        "timed out"
+    } else if error.is_connect() {
+        "cannot connect"
+    } else {
+        "the connection broke"
+    };
+    Failure { kind, detail: format!("{what}: {}", root_cause(error)), request_id: None }
+}
+
+/// The innermost cause, which says most. URLs are left out: they are configuration.
+fn root_cause(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    cause.to_string()
+}
+
+async fn read(mut response: Response, bytes_max: usize) -> Result<Answer, Failure> {
+    let text = |name: &str| {
+        let value = response.headers().get(name)?;
+        value.to_str().ok().map(|value| value.chars().take(128).collect::<String>())
+    };
+    let mut answer = Answer {
+        status: response.status().as_u16(),
+        request_id: text("x-request-id"),
+        retry_after: text("retry-after"),
+        body: Vec::new(),
+    };
+    let broken = |answer: &Answer, what: &str| Failure {
+        kind: FailureKind::Unknown,
+        detail: format!("{}: {what}", answer.status),
+        request_id: answer.request_id.clone(),
+    };
+    loop {
+        match response.chunk().await {
+            Ok(Some(chunk)) if answer.body.len() + chunk.len() > bytes_max => {
+                return Err(broken(&answer, "the answer is longer than answer_bytes_max"));
+            }
+            Ok(Some(chunk)) => answer.body.extend_from_slice(&chunk),
+            Ok(None) => return Ok(answer),
+            // What a failure means, its status says; a success that breaks off says nothing.
+            Err(_) if answer.status >= 300 => return Ok(answer),
+            Err(error) => return Err(broken(&answer, &root_cause(&error))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn upstream(base_url: &str) -> HttpUpstream {
+        rustls::crypto::ring::default_provider().install_default().ok();
+        HttpUpstream::new(HttpUpstreamOptions {
+            base_url: base_url.parse().unwrap(),
+            api_key: "secret".into(),
+            upload: Upload::File,
+            request_timeout: Duration::from_secs(1),
+            connect_timeout: Duration::from_secs(1),
+            answer_bytes_max: 1_000,
+        })
+        .unwrap()
+    }
+
+    #[test]
+    fn a_job_id_is_one_segment_of_the_path() {
+        for base in ["https://analytex.userpilot.io", "https://analytex.userpilot.io/"] {
+            let url = upstream(base).url(&["v1", "background_jobs", "bulk:jobs:a/b"]);
+            assert_eq!(url.path(), "/v1/background_jobs/bulk:jobs:a%2Fb");
+        }
+    }
+
+    #[test]
+    fn the_key_is_in_no_debug_print() {
+        assert!(!format!("{:?}", upstream("https://example.com")).contains("secret"));
+    }
+
+    #[test]
+    fn rows_become_a_json_body() {
+        assert_eq!(
+            json_body(b"{\"a\":1}\n{\"b\":2}\n".to_vec()),
+            b"{\"users\":[{\"a\":1},{\"b\":2}]}"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_port_where_nobody_listens_was_certainly_not_reached() {
+        let failure = upstream("http://127.0.0.1:1").jobs().await.unwrap_err();
+        assert_eq!(failure.kind, FailureKind::NotSent);
+        assert!(failure.detail.starts_with("cannot connect: "), "{}", failure.detail);
+    }
+}

@@ -1,0 +1,25 @@
+//! Userpilot's bulk API: requests go out, answers come back as what they mean.
+
+pub mod answer;
+mod http;
+
+use std::future::Future;
+
+pub use http::{HttpUpstream, HttpUpstreamOptions, Upload};
+
+use crate::domain::{
+    batch::Batch,
+    verdict::{Jobs, Poll, Submission},
+};
+
+/// What delivery needs of upstream. Nothing here fails: a failure is an answer, too.
+pub trait Upstream: Send + Sync {
+    /// Uploads a batch, under its file name.
+    fn submit(&self, batch: &Batch, upload: Vec<u8>) -> impl Future<Output = Submission> + Send;
+
+    /// Asks after one job.
+    fn job(&self, job_id: &str) -> impl Future<Output = Poll> + Send;
+
+    /// Asks for the list of jobs.
+    fn jobs(&self) -> impl Future<Output = Jobs> + Send;
+}
