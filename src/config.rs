@@ -1,0 +1,274 @@
+//! The configuration, and the only reader of files and of the environment.
+//!
+//! Three layers, the later wins: the compiled-in `config/default.toml`, which documents every
+//! key; the user's file; environment variables such as `USERPILOT_GATEWAY__STORE__PATH`. What
+//! is read here is checked here: past [`Config::load`] there is nothing left to doubt.
+
+mod api_key;
+mod known;
+mod layers;
+mod problem;
+mod read;
+mod reader;
+mod reference;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::BTreeMap,
+    env,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
+
+use secrecy::SecretString;
+use serde::{Serialize, Serializer};
+use url::Url;
+
+pub use problem::{ConfigError, Problem, Warning};
+pub use reference::reference_markdown;
+
+/// The default configuration file: every key, documented.
+pub const DEFAULT_TOML: &str = include_str!("config/default.toml");
+
+/// The file that is read when none is named, if there is one.
+pub const DEFAULT_FILE: &str = "gateway.toml";
+
+/// How many apps one gateway serves at most.
+pub const APPS_MAX: usize = 64;
+
+/// Everything that can be set, checked. `default.toml` says more about each key.
+#[derive(Clone, Debug, Serialize)]
+pub struct Config {
+    /// Where the gateway listens, and how much one caller may ask of it.
+    pub server: ServerConfig,
+    /// Where accepted updates are kept until they are delivered.
+    pub store: StoreConfig,
+    /// What may wait in memory to become durable.
+    pub intake: IntakeConfig,
+    /// What one update may be.
+    pub limits: LimitsConfig,
+    /// What is remembered of updates and jobs that are over.
+    pub history: HistoryConfig,
+    /// What is logged, and how.
+    pub log: LogConfig,
+    /// The Userpilot environments to deliver to: at least one, each name once.
+    pub apps: Vec<AppConfig>,
+}
+
+/// Where the gateway listens, and how much one caller may ask of it.
+#[derive(Clone, Debug, Serialize)]
+pub struct ServerConfig {
+    /// Where services send their updates, over gRPC.
+    pub grpc_listen: SocketAddr,
+    /// Where health, readiness and metrics are answered over HTTP.
+    pub http_listen: SocketAddr,
+    /// Where operators look and steer.
+    pub admin_listen: SocketAddr,
+    /// How long a stop may take until connections are cut.
+    pub shutdown_grace_ms: u64,
+    /// The largest request that is read.
+    pub request_bytes_max: usize,
+    /// How many connections each listener holds open at once.
+    pub connections_max: usize,
+    /// Whether gRPC server reflection is on.
+    pub reflection: bool,
+}
+
+/// Where accepted updates are kept until they are delivered.
+#[derive(Clone, Debug, Serialize)]
+pub struct StoreConfig {
+    /// What keeps them on disk.
+    pub engine: EngineKind,
+    /// The folder of the store, relative to the working directory.
+    pub path: PathBuf,
+    /// How much the engine's cache may hold.
+    pub cache_bytes_max: u64,
+    /// How many updates share one commit.
+    pub group_updates_max: usize,
+    /// How many pending records may wait, over all apps.
+    pub pending_records_max: u64,
+    /// How many bytes the pending records may take, over all apps.
+    pub pending_bytes_max: u64,
+}
+
+/// What keeps the store on disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum EngineKind {
+    /// The embedded engine sled.
+    Sled,
+}
+
+/// What may wait in memory to become durable.
+#[derive(Clone, Debug, Serialize)]
+pub struct IntakeConfig {
+    /// How many updates may wait for their commit.
+    pub waiting_updates_max: usize,
+    /// How many bytes the updates that wait for their commit may take.
+    pub waiting_bytes_max: usize,
+}
+
+/// What one update may be.
+#[derive(Clone, Debug, Serialize)]
+pub struct LimitsConfig {
+    /// The longest `user_id`.
+    pub user_id_bytes_max: usize,
+    /// The longest `company_id`.
+    pub company_id_bytes_max: usize,
+    /// How many properties one record may have.
+    pub properties_max: usize,
+    /// The longest name of a property.
+    pub property_name_bytes_max: usize,
+    /// The largest record.
+    pub record_bytes_max: usize,
+    /// How many updates one `UpdateUsers` request may hold.
+    pub updates_per_request_max: usize,
+    /// How far ahead of the gateway's clock an `occurred_at` may be.
+    pub occurred_at_ahead_max_ms: u64,
+}
+
+/// What is remembered of updates and jobs that are over.
+#[derive(Clone, Debug, Serialize)]
+pub struct HistoryConfig {
+    /// For how long it can be told when an update was delivered.
+    pub delivered_hours: u64,
+    /// How many finished jobs are remembered, per app.
+    pub jobs_max: usize,
+}
+
+/// What is logged, and how.
+#[derive(Clone, Debug, Serialize)]
+pub struct LogConfig {
+    /// How a line looks.
+    pub format: LogFormat,
+    /// What is logged, in the directives of `tracing_subscriber::EnvFilter`.
+    pub filter: String,
+}
+
+/// How a line of the log looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// Pretty on a terminal, else JSON.
+    Auto,
+    /// For people.
+    Pretty,
+    /// One JSON object a line.
+    Json,
+}
+
+/// One Userpilot environment.
+#[derive(Clone, Debug, Serialize)]
+pub struct AppConfig {
+    /// How callers, logs and metrics call this app.
+    pub name: String,
+    /// The address of Userpilot's API.
+    #[serde(serialize_with = "display_url")]
+    pub base_url: Url,
+    /// Where the API key came from.
+    #[serde(flatten)]
+    pub api_key_source: ApiKeySource,
+    /// The API key; safe to stand in a header.
+    #[serde(skip)]
+    pub api_key: SecretString,
+    /// How many users Userpilot takes from this app in a minute.
+    pub users_per_minute: u32,
+    /// How long the first update waits for others to share its job.
+    pub linger_ms: u64,
+    /// How a batch goes up.
+    pub upload: Upload,
+    /// How many users one batch may hold.
+    pub batch_users_max: usize,
+    /// How many bytes one batch may have.
+    pub batch_bytes_max: usize,
+    /// How long one request to Userpilot may take.
+    pub request_timeout_ms: u64,
+    /// How long connecting to Userpilot may take.
+    pub connect_timeout_ms: u64,
+    /// The largest answer of Userpilot that is read.
+    pub answer_bytes_max: usize,
+    /// The shortest time between two looks at a running job.
+    pub poll_interval_min_ms: u64,
+    /// The longest time between two looks at a running job.
+    pub poll_interval_max_ms: u64,
+    /// How long the first retry of a failed request waits, before jitter.
+    pub backoff_initial_ms: u64,
+    /// How long any retry of a failed request waits at most.
+    pub backoff_max_ms: u64,
+}
+
+/// Where an API key came from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub enum ApiKeySource {
+    /// A file, by its absolute path.
+    #[serde(rename = "api_key_file")]
+    File(#[serde(serialize_with = "display_path")] PathBuf),
+    /// An environment variable, by its name.
+    #[serde(rename = "api_key_env")]
+    Env(String),
+}
+
+/// How a batch goes up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Upload {
+    /// An NDJSON file named after the batch, which can be found again after a lost answer.
+    File,
+    /// The body of the request.
+    Json,
+}
+
+impl Config {
+    /// Reads and checks the file at `path` (without one, `gateway.toml` if it is there), under
+    /// the environment `env`. Reports all the problems of a configuration together.
+    pub fn load(
+        path: Option<&Path>,
+        env: impl Iterator<Item = (String, String)>,
+    ) -> Result<(Self, Vec<Warning>), ConfigError> {
+        let default = Path::new(DEFAULT_FILE);
+        Self::load_over(path.or(default.exists().then_some(default)), env.collect())
+    }
+
+    fn load_over(
+        file: Option<&Path>,
+        env: BTreeMap<String, String>,
+    ) -> Result<(Self, Vec<Warning>), ConfigError> {
+        let folder = file.and_then(Path::parent).unwrap_or(Path::new(""));
+
+        let mut problems = Vec::new();
+        let values = layers::merge(file, &env, &mut problems)?;
+        let mut warnings = Vec::new();
+        let config = read::config(&values, folder, &env, &mut problems, &mut warnings);
+        match config {
+            Some(config) if problems.is_empty() => Ok((config, warnings)),
+            Some(_) | None => Err(ConfigError::invalid(problems)),
+        }
+    }
+
+    /// The configuration in force, as a file that would bring it about again. It says where each
+    /// API key came from, never what it is.
+    pub fn effective_toml(&self) -> String {
+        let text = toml::to_string(self).expect("a configuration is plain tables and values");
+        let mark = |line: &str| match line.starts_with("api_key_") {
+            true => format!("{line} # the key read from there: <redacted>\n"),
+            false => format!("{line}\n"),
+        };
+        text.lines().map(mark).collect()
+    }
+}
+
+/// A path need not be UTF-8; showing it must not fail.
+fn display_path<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&path.display())
+}
+
+fn display_url<S: Serializer>(url: &Url, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(url)
+}
+
+/// The environment of this process, without variables that are not UTF-8.
+pub fn process_environment() -> impl Iterator<Item = (String, String)> {
+    env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+}

@@ -1,0 +1,140 @@
+//! Lays the user's file over the defaults, and the environment over both. Every value keeps the
+//! name of the layer that it came from.
+
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    io::{self, Read},
+    path::Path,
+};
+
+use config::{Format, Map, Source, Value, ValueKind};
+
+use super::{ConfigError, DEFAULT_TOML, Problem, known::Known};
+
+/// What the names of the gateway's environment variables start with.
+pub(super) const PREFIX: &str = "USERPILOT_GATEWAY__";
+
+/// What values of the compiled-in file are marked with.
+pub(super) const DEFAULTS: &str = "the defaults";
+
+/// No configuration needs more; a device or a log given by mistake has.
+const FILE_BYTES_MAX: u64 = 1 << 20;
+
+/// The values in force: every table with every key that has a default, and nothing unknown.
+pub(super) fn merge(
+    file: Option<&Path>,
+    env: &BTreeMap<String, String>,
+    problems: &mut Vec<Problem>,
+) -> Result<Map<String, Value>, ConfigError> {
+    let known = Known::new();
+    let defaults = parse(Path::new(DEFAULTS), DEFAULT_TOML)?;
+    let mut written = match file {
+        Some(path) => parse(path, &read(path)?)?,
+        None => Map::new(),
+    };
+    known.prune(&mut written, problems);
+    complete_apps(&mut written, &defaults);
+
+    let apps = match apps(&written) {
+        [] => apps(&defaults).len(),
+        apps => apps.len(),
+    };
+    let overrides = overrides(env, &known, apps, problems);
+
+    let layers = config::Config::builder()
+        .add_source(Layer(defaults))
+        .add_source(Layer(written))
+        .add_source(Layer(overrides));
+    Ok(layers.build().and_then(|merged| merged.collect()).expect("tables in memory always merge"))
+}
+
+/// One layer: values by key or, in the environment's, by path.
+#[derive(Clone, Debug)]
+struct Layer(Map<String, Value>);
+
+impl Source for Layer {
+    fn clone_into_box(&self) -> Box<dyn Source + Send + Sync> {
+        Box::new(self.clone())
+    }
+
+    fn collect(&self) -> Result<Map<String, Value>, config::ConfigError> {
+        Ok(self.0.clone())
+    }
+}
+
+fn read(path: &Path) -> Result<String, ConfigError> {
+    let unreadable = |source| ConfigError::Unreadable { path: path.to_owned(), source };
+    let mut text = String::new();
+    let file = File::open(path).map_err(unreadable)?;
+    file.take(FILE_BYTES_MAX + 1).read_to_string(&mut text).map_err(unreadable)?;
+    if text.len() as u64 > FILE_BYTES_MAX {
+        return Err(unreadable(io::Error::other(format!("it is over {FILE_BYTES_MAX} bytes"))));
+    }
+    Ok(text)
+}
+
+fn parse(path: &Path, text: &str) -> Result<Map<String, Value>, ConfigError> {
+    let origin = path.display().to_string();
+    config::FileFormat::Toml.parse(Some(&origin), text).map_err(|error| syntax(path, text, &*error))
+}
+
+/// The same error with its place, and without the line, which may hold a key.
+fn syntax(path: &Path, text: &str, error: &(dyn std::error::Error + 'static)) -> ConfigError {
+    let (message, start) = match text.parse::<toml::Table>() {
+        Err(error) => (error.message().to_owned(), error.span().map_or(0, |span| span.start)),
+        Ok(_) => (error.to_string(), 0),
+    };
+    let before = text.get(..start).unwrap_or_default();
+    let line = before.matches('\n').count() + 1;
+    let column = before.chars().rev().take_while(|&char| char != '\n').count() + 1;
+    ConfigError::Syntax { path: path.to_owned(), line, column, message }
+}
+
+/// Gives apps what they leave out. Who they are and what they are let in with stays theirs to say.
+fn complete_apps(written: &mut Map<String, Value>, defaults: &Map<String, Value>) {
+    let [Value { kind: ValueKind::Table(template), .. }, ..] = apps(defaults) else {
+        unreachable!("default.toml has an app")
+    };
+    let shared = |key: &str| !matches!(key, "name" | "api_key_file" | "api_key_env");
+    let Some(Value { kind: ValueKind::Array(apps), .. }) = written.get_mut("apps") else { return };
+    for app in apps {
+        if let ValueKind::Table(app) = &mut app.kind {
+            let left_out =
+                template.iter().filter(|(key, _)| shared(key) && !app.contains_key(*key));
+            let left_out: Vec<_> =
+                left_out.map(|(key, value)| (key.clone(), value.clone())).collect();
+            app.extend(left_out);
+        }
+    }
+}
+
+fn apps(table: &Map<String, Value>) -> &[Value] {
+    match table.get("apps") {
+        Some(Value { kind: ValueKind::Array(apps), .. }) => apps,
+        _ => &[],
+    }
+}
+
+/// The environment's layer. Its values are text: what they mean is for the reader of the key.
+fn overrides(
+    env: &BTreeMap<String, String>,
+    known: &Known,
+    apps: usize,
+    problems: &mut Vec<Problem>,
+) -> Map<String, Value> {
+    let mut layer = Map::new();
+    for (variable, text) in env {
+        let Some(name) = variable.strip_prefix(PREFIX) else { continue };
+        let segments: Vec<String> = name.split("__").map(str::to_ascii_lowercase).collect();
+        match known.path(&segments, apps) {
+            Ok(path) => {
+                layer.insert(path, Value::new(Some(variable), ValueKind::String(text.clone())));
+            }
+            Err(message) => {
+                problems.push(Problem { key: variable.clone(), message, origin: None });
+            }
+        }
+    }
+    layer
+}

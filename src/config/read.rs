@@ -1,0 +1,261 @@
+//! From merged values to the typed configuration: one function a table, each range beside its
+//! key, then what must hold between keys.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::{self, Path},
+};
+
+use config::{Map, Value, ValueKind};
+
+use super::{
+    APPS_MAX, ApiKeySource, AppConfig, Config, EngineKind, HistoryConfig, IntakeConfig,
+    LimitsConfig, LogConfig, LogFormat, Problem, ServerConfig, StoreConfig, Upload, Warning,
+    api_key::{self, ApiKey},
+    reader::Reader,
+};
+
+const HOUR_MS: u64 = 3_600_000;
+const DAY_MS: u64 = 24 * HOUR_MS;
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+const TIB: u64 = 1 << 40;
+
+/// Reads all tables; worth something only if there are no problems after it.
+pub(super) fn config(
+    values: &Map<String, Value>,
+    folder: &Path,
+    env: &BTreeMap<String, String>,
+    problems: &mut Vec<Problem>,
+    warnings: &mut Vec<Warning>,
+) -> Option<Config> {
+    let server = server(&mut table(values, "server", problems)?);
+    let store = store(&mut table(values, "store", problems)?);
+    let intake = intake(&mut table(values, "intake", problems)?);
+    let limits = limits(&mut table(values, "limits", problems)?);
+    let history = history(&mut table(values, "history", problems)?);
+    let log = log(&mut table(values, "log", problems)?);
+    let apps = apps(values, folder, env, problems, warnings);
+    let config = Config { server, store, intake, limits, history, log, apps };
+    if problems.is_empty() {
+        check_together(&config, problems);
+        let listen = config.server.admin_listen;
+        if !listen.ip().is_loopback() {
+            warnings.push(Warning::AdminReachable { listen });
+        }
+    }
+    Some(config)
+}
+
+fn table<'a>(
+    values: &'a Map<String, Value>,
+    name: &str,
+    problems: &'a mut Vec<Problem>,
+) -> Option<Reader<'a>> {
+    match values.get(name).map(|value| &value.kind) {
+        Some(ValueKind::Table(table)) => Some(Reader::new(name.to_owned(), table, problems)),
+        _ => None,
+    }
+}
+
+fn server(reader: &mut Reader<'_>) -> ServerConfig {
+    ServerConfig {
+        grpc_listen: reader.address("grpc_listen"),
+        http_listen: reader.address("http_listen"),
+        admin_listen: reader.address("admin_listen"),
+        shutdown_grace_ms: reader.number("shutdown_grace_ms", 1..=600_000),
+        request_bytes_max: reader.number("request_bytes_max", KIB..=64 * MIB),
+        connections_max: reader.number("connections_max", 1..=65_536),
+        reflection: reader.flag("reflection"),
+    }
+}
+
+fn store(reader: &mut Reader<'_>) -> StoreConfig {
+    StoreConfig {
+        engine: reader.word("engine", [("sled", EngineKind::Sled)]),
+        path: reader.folder("path"),
+        cache_bytes_max: reader.number("cache_bytes_max", MIB..=TIB),
+        group_updates_max: reader.number("group_updates_max", 1..=65_536),
+        pending_records_max: reader.number("pending_records_max", 1..=1_000_000_000),
+        pending_bytes_max: reader.number("pending_bytes_max", KIB..=TIB),
+    }
+}
+
+fn intake(reader: &mut Reader<'_>) -> IntakeConfig {
+    IntakeConfig {
+        waiting_updates_max: reader.number("waiting_updates_max", 1..=1_000_000),
+        waiting_bytes_max: reader.number("waiting_bytes_max", KIB..=4 * GIB),
+    }
+}
+
+fn limits(reader: &mut Reader<'_>) -> LimitsConfig {
+    LimitsConfig {
+        user_id_bytes_max: reader.number("user_id_bytes_max", 1..=4096),
+        company_id_bytes_max: reader.number("company_id_bytes_max", 1..=4096),
+        properties_max: reader.number("properties_max", 1..=10_000),
+        property_name_bytes_max: reader.number("property_name_bytes_max", 1..=4096),
+        record_bytes_max: reader.number("record_bytes_max", KIB..=MIB),
+        updates_per_request_max: reader.number("updates_per_request_max", 1..=10_000),
+        occurred_at_ahead_max_ms: reader.number("occurred_at_ahead_max_ms", 0..=365 * DAY_MS),
+    }
+}
+
+fn history(reader: &mut Reader<'_>) -> HistoryConfig {
+    HistoryConfig {
+        delivered_hours: reader.number("delivered_hours", 1..=8760),
+        jobs_max: reader.number("jobs_max", 1..=1_000_000),
+    }
+}
+
+fn log(reader: &mut Reader<'_>) -> LogConfig {
+    let formats =
+        [("auto", LogFormat::Auto), ("pretty", LogFormat::Pretty), ("json", LogFormat::Json)];
+    LogConfig { format: reader.word("format", formats), filter: reader.filter("filter") }
+}
+
+fn apps(
+    values: &Map<String, Value>,
+    folder: &Path,
+    env: &BTreeMap<String, String>,
+    problems: &mut Vec<Problem>,
+    warnings: &mut Vec<Warning>,
+) -> Vec<AppConfig> {
+    let tables = match values.get("apps").map(|value| &value.kind) {
+        Some(ValueKind::Array(apps)) => apps.as_slice(),
+        _ => &[],
+    };
+    if !(1..=APPS_MAX).contains(&tables.len()) {
+        let message = format!("expected 1 to {APPS_MAX} apps, found {}", tables.len());
+        problems.push(Problem { key: "apps".to_owned(), message, origin: None });
+        return Vec::new();
+    }
+    let mut names = BTreeSet::new();
+    let mut apps = Vec::with_capacity(tables.len());
+    for (index, value) in tables.iter().enumerate() {
+        let ValueKind::Table(table) = &value.kind else { continue };
+        let mut reader = Reader::new(format!("apps[{index}]"), table, problems);
+        let Some(app) = app(&mut reader, folder, env, warnings) else { continue };
+        if !app.name.is_empty() && !names.insert(app.name.clone()) {
+            reader.refuse("name", format!("another app is called {:?} too", app.name));
+        }
+        apps.push(app);
+    }
+    apps
+}
+
+fn app(
+    reader: &mut Reader<'_>,
+    folder: &Path,
+    env: &BTreeMap<String, String>,
+    warnings: &mut Vec<Warning>,
+) -> Option<AppConfig> {
+    let name = reader.name("name");
+    let base_url = reader.base_url("base_url");
+    let key = api_key(reader, folder, env);
+    if let Some((ApiKeySource::File(path), ApiKey { readable_by_all: true, .. })) = &key {
+        warnings.push(Warning::KeyFileReadableByAll { app: name.clone(), path: path.clone() });
+    }
+    // What nothing can stand in for comes last, so that all that is wrong has been seen by then.
+    Some(AppConfig {
+        name,
+        users_per_minute: reader.number("users_per_minute", 1..=1_000_000),
+        linger_ms: reader.number("linger_ms", 0..=DAY_MS),
+        upload: reader.word("upload", [("file", Upload::File), ("json", Upload::Json)]),
+        batch_users_max: reader.number("batch_users_max", 1..=10_000),
+        batch_bytes_max: reader.number("batch_bytes_max", KIB..=50_000_000),
+        request_timeout_ms: reader.number("request_timeout_ms", 1..=HOUR_MS),
+        connect_timeout_ms: reader.number("connect_timeout_ms", 1..=600_000),
+        answer_bytes_max: reader.number("answer_bytes_max", KIB..=64 * MIB),
+        poll_interval_min_ms: reader.number("poll_interval_min_ms", 1..=HOUR_MS),
+        poll_interval_max_ms: reader.number("poll_interval_max_ms", 1..=HOUR_MS),
+        backoff_initial_ms: reader.number("backoff_initial_ms", 1..=HOUR_MS),
+        backoff_max_ms: reader.number("backoff_max_ms", 1..=DAY_MS),
+        base_url: base_url?,
+        api_key: key.as_ref()?.1.key.clone(),
+        api_key_source: key?.0,
+    })
+}
+
+/// The app's key, of the one place that says where it is. A file that somebody named goes before
+/// the variable that nobody did.
+fn api_key(
+    reader: &mut Reader<'_>,
+    folder: &Path,
+    env: &BTreeMap<String, String>,
+) -> Option<(ApiKeySource, ApiKey)> {
+    let file = reader.has("api_key_file").then(|| reader.optional("api_key_file"));
+    let variable = reader.has("api_key_env").then(|| reader.optional("api_key_env"));
+    let (key, source) = match (file, variable) {
+        (Some(_), Some(Some((_, true)))) => {
+            reader.refuse("api_key_file", "give either api_key_file or api_key_env".to_owned());
+            return None;
+        }
+        (Some(file), _) => {
+            let path = folder.join(file?.0);
+            let path = path::absolute(&path).unwrap_or(path);
+            ("api_key_file", ApiKeySource::File(path))
+        }
+        (None, Some(variable)) => ("api_key_env", ApiKeySource::Env(variable?.0)),
+        (None, None) => {
+            reader.refuse("", "no API key: give api_key_file or api_key_env".to_owned());
+            return None;
+        }
+    };
+    match api_key::read(&source, env) {
+        Ok(api_key) => Some((source, api_key)),
+        Err(message) => {
+            reader.refuse(key, message);
+            None
+        }
+    }
+}
+
+/// What must hold between keys: else something valid could never get through.
+fn check_together(config: &Config, problems: &mut Vec<Problem>) {
+    let Config { server, store, intake, limits, history: _, log: _, apps } = config;
+    let mut demand = |holds: bool, key: &str, message: String| {
+        if !holds {
+            problems.push(Problem { key: key.to_owned(), message, origin: None });
+        }
+    };
+    let at_least = |key: &str, least: u64| format!("expected at least {key}, which is {least}");
+
+    let request = server.request_bytes_max;
+    let message = at_least("server.request_bytes_max", request as u64);
+    demand(intake.waiting_bytes_max >= request, "intake.waiting_bytes_max", message);
+
+    let updates = limits.updates_per_request_max;
+    let message = at_least("limits.updates_per_request_max", updates as u64);
+    demand(intake.waiting_updates_max >= updates, "intake.waiting_updates_max", message);
+
+    let record = limits.record_bytes_max;
+    let message = at_least("limits.record_bytes_max", record as u64);
+    demand(request >= record, "server.request_bytes_max", message.clone());
+    demand(store.pending_bytes_max >= record as u64, "store.pending_bytes_max", message.clone());
+
+    let listens = [
+        ("server.http_listen", server.http_listen, server.grpc_listen),
+        ("server.admin_listen", server.admin_listen, server.grpc_listen),
+        ("server.admin_listen", server.admin_listen, server.http_listen),
+    ];
+    for (key, listen, taken) in listens {
+        let apart = listen != taken || listen.port() == 0;
+        demand(apart, key, format!("another listener has {taken} already"));
+    }
+
+    for (index, app) in apps.iter().enumerate() {
+        let mut demand =
+            |holds, key: &str, message| demand(holds, &format!("apps[{index}].{key}"), message);
+        demand(app.batch_bytes_max >= record, "batch_bytes_max", message.clone());
+        let least = app.poll_interval_min_ms;
+        let message = at_least("poll_interval_min_ms", least);
+        demand(app.poll_interval_max_ms >= least, "poll_interval_max_ms", message);
+        let least = app.backoff_initial_ms;
+        let message = at_least("backoff_initial_ms", least);
+        demand(app.backoff_max_ms >= least, "backoff_max_ms", message);
+        let most = app.request_timeout_ms;
+        let message = format!("expected at most request_timeout_ms, which is {most}");
+        demand(app.connect_timeout_ms <= most, "connect_timeout_ms", message);
+    }
+}
