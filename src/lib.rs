@@ -5,7 +5,17 @@
 
 pub mod cli;
 
+pub mod gateway;
+
 pub mod config;
+
+pub mod telemetry;
+
+pub mod admin;
+
+pub mod door;
+
+pub mod intake;
 
 pub mod delivery;
 
@@ -15,8 +25,8 @@ pub mod upstream;
 
 pub mod simulator;
 
-pub mod domain;
-
 pub mod clock;
+
+pub mod domain;
 
 pub mod proto;

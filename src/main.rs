@@ -1,3 +1,46 @@
 //! Arguments → a command.
 
-fn main() {}
+use clap::{Parser, Subcommand};
+use userpilot_gateway::cli::{
+    check_config, jobs, print_default_config, send, serve, shutdown, simulate_userpilot, status,
+};
+
+/// Fewer and cheaper system calls than the default allocator's, for many small messages.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// One durable, coalescing gateway between your services and Userpilot's bulk API.
+#[derive(Parser)]
+#[command(version, propagate_version = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Serve(serve::Args),
+    Send(send::Args),
+    Status(status::Args),
+    Jobs(jobs::Args),
+    CheckConfig(check_config::Args),
+    PrintDefaultConfig(print_default_config::Args),
+    SimulateUserpilot(simulate_userpilot::Args),
+}
+
+fn main() -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async {
+        match Arguments::parse().command {
+            Command::Serve(args) => serve::run(args, shutdown::requested()).await,
+            Command::Send(args) => send::run(args).await,
+            Command::Status(args) => status::run(args, shutdown::requested()).await,
+            Command::Jobs(args) => jobs::run(args).await,
+            Command::CheckConfig(args) => check_config::run(args),
+            Command::PrintDefaultConfig(args) => print_default_config::run(args),
+            Command::SimulateUserpilot(args) => {
+                simulate_userpilot::run(args, shutdown::requested()).await
+            }
+        }
+    })
+}

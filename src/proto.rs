@@ -13,5 +13,11 @@
 
 tonic::include_proto!("userpilot_gateway.v1");
 
+/// Microseconds since 1970-01-01T00:00:00Z, as protobuf writes them.
+pub fn timestamp(micros: i64) -> prost_types::Timestamp {
+    let nanos = i32::try_from(micros.rem_euclid(1_000_000) * 1_000).unwrap_or(0);
+    prost_types::Timestamp { seconds: micros.div_euclid(1_000_000), nanos }
+}
+
 /// The encoded `FileDescriptorSet`, comments included.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));

@@ -1,5 +1,11 @@
 //! The commands, one file each.
 
 pub mod check_config;
+pub mod client;
+pub mod jobs;
 pub mod print_default_config;
+pub mod send;
+pub mod serve;
+pub mod shutdown;
 pub mod simulate_userpilot;
+pub mod status;

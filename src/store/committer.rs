@@ -61,6 +61,8 @@ pub(super) enum Op {
         paused: bool,
         reply: oneshot::Sender<()>,
     },
+    /// Everything that was asked before is done; then the writer ends.
+    Close,
     Prune {
         from: Option<Vec<u8>>,
         retention: Retention,
@@ -125,10 +127,14 @@ impl<E: Engine> Committer<E> {
                     None => return Ok(()),
                 },
             };
-            if let Op::Accept { updates, reply } = op {
-                next = self.accept(updates, reply).await?;
-            } else {
-                self.execute(op).await?;
+            match op {
+                Op::Accept { updates, reply } => next = self.accept(updates, reply).await?,
+                Op::Close => return Ok(()),
+                Op::Claim { .. }
+                | Op::Advance { .. }
+                | Op::Settle { .. }
+                | Op::Pause { .. }
+                | Op::Prune { .. } => self.execute(op).await?,
             }
         }
     }
@@ -168,9 +174,7 @@ impl<E: Engine> Committer<E> {
     async fn execute(&mut self, op: Op) -> Result<(), StoreError> {
         let now = clock::now().wall;
         match op {
-            Op::Accept { updates, reply } => {
-                reply.send(self.queue.accept(updates, now).await?).ok();
-            }
+            Op::Accept { .. } | Op::Close => unreachable!("run takes these itself"),
             Op::Claim { app, limits, continued, reply } => {
                 let claim = self.queue.claim(app, limits, continued, now).await?;
                 self.publish(app);

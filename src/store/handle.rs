@@ -17,6 +17,7 @@ use crate::domain::{
     batch::{Batch, BatchLimits, Settlement},
     budget::Occupancy,
     lifecycle::Recovered,
+    time::Timestamp,
     update::{AppId, Sequence, Subject, Update},
 };
 
@@ -25,6 +26,15 @@ use crate::domain::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the store has closed")]
 pub struct Closed;
+
+/// The writer was not handed the updates: nothing was stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotTaken {
+    /// As many wait as may.
+    Full,
+    /// The writer has ended.
+    Closed,
+}
 
 /// How many ops other than updates may wait: each driver, operator and housekeeper has at
 /// most one under way.
@@ -102,11 +112,14 @@ pub async fn start<E: Engine + Clone>(
 }
 
 impl Store {
-    /// Accepts updates. The answer comes when all of them are durable, or refused.
-    pub fn accept(&self, updates: Vec<Update>) -> Result<oneshot::Receiver<Outcomes>, Closed> {
+    /// Accepts updates. The answer comes when all of them are durable, or refused; where none
+    /// comes, they may have been stored.
+    pub fn accept(&self, updates: Vec<Update>) -> Result<oneshot::Receiver<Outcomes>, NotTaken> {
         let (reply, outcomes) = oneshot::channel();
-        // Never full: the channel holds as many updates as intake lets wait.
-        self.ops.try_send(Op::Accept { updates, reply }).map_err(|_| Closed)?;
+        self.ops.try_send(Op::Accept { updates, reply }).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => NotTaken::Full,
+            mpsc::error::TrySendError::Closed(_) => NotTaken::Closed,
+        })?;
         Ok(outcomes)
     }
 
@@ -156,6 +169,12 @@ impl Store {
         self.ask(|reply| Op::Prune { from, retention, reply }).await
     }
 
+    /// Ends the writer, once all that was asked before is done.
+    pub async fn close(&self) {
+        // If it has ended already, so much the better.
+        self.ops.send(Op::Close).await.ok();
+    }
+
     async fn ask<T>(&self, op: impl FnOnce(oneshot::Sender<T>) -> Op) -> Result<T, Closed> {
         let (reply, answer) = oneshot::channel();
         self.ops.send(op(reply)).await.map_err(|_| Closed)?;
@@ -188,10 +207,7 @@ impl Store {
     }
 
     /// When the first update of the record that waits longest was accepted.
-    pub async fn oldest(
-        &self,
-        app: AppId,
-    ) -> Result<Option<crate::domain::time::Timestamp>, StoreError> {
+    pub async fn oldest(&self, app: AppId) -> Result<Option<Timestamp>, StoreError> {
         self.read(move |reads| reads.oldest(app)).await
     }
 
@@ -254,7 +270,7 @@ trait ReadAny: Send + Sync {
     fn oldest(
         self: Arc<Self>,
         app: AppId,
-    ) -> BoxFuture<'static, Result<Option<crate::domain::time::Timestamp>, StoreError>>;
+    ) -> BoxFuture<'static, Result<Option<Timestamp>, StoreError>>;
     fn disk_bytes(&self) -> u64;
     fn engine_name(&self) -> &'static str;
 }
@@ -285,7 +301,7 @@ impl<E: Engine> ReadAny for Reads<E> {
     fn oldest(
         self: Arc<Self>,
         app: AppId,
-    ) -> BoxFuture<'static, Result<Option<crate::domain::time::Timestamp>, StoreError>> {
+    ) -> BoxFuture<'static, Result<Option<Timestamp>, StoreError>> {
         Box::pin(async move { Reads::oldest(&self, app).await })
     }
 

@@ -8,7 +8,7 @@
 
 mod committer;
 pub mod engine;
-mod handle;
+pub mod handle;
 mod keys;
 pub mod queue;
 mod records;

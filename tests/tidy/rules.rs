@@ -14,14 +14,14 @@ const ORDER: [&str; 15] = [
     "telemetry",
     "admin",
     "door",
-    "delivery",
     "intake",
+    "delivery",
     "store",
     "upstream",
     "simulator",
+    "clock",
     "domain",
     "proto",
-    "clock",
 ];
 
 /// The only files that read a clock.

@@ -216,11 +216,15 @@ impl Lifecycle {
     }
 
     fn on_settled(&mut self) {
-        let Phase::Settling(_, settlement) = mem::replace(&mut self.phase, Phase::Idle) else {
+        let Phase::Settling(batch, settlement) = mem::replace(&mut self.phase, Phase::Idle) else {
             return debug_assert!(false, "a settlement that was not asked for");
         };
         match settlement {
-            Settlement::Delivered => self.delivering.succeed(),
+            Settlement::Delivered => {
+                self.delivering.succeed();
+                self.completed_jobs += 1;
+                self.delivered_rows += batch.rows;
+            }
             Settlement::Requeued => {}
         }
     }

@@ -134,6 +134,8 @@ pub struct Lifecycle {
     last_error: String,
     failed_attempts: u64,
     conflicts: u64,
+    completed_jobs: u64,
+    delivered_rows: u64,
 }
 
 #[derive(Clone, Debug)]
@@ -195,6 +197,8 @@ impl Lifecycle {
             last_error: String::new(),
             failed_attempts: 0,
             conflicts: 0,
+            completed_jobs: 0,
+            delivered_rows: 0,
         };
         if let Some(batch) = unsettled {
             machine.resume(batch, now);

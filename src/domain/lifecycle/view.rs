@@ -49,6 +49,10 @@ pub struct View {
     pub failed_attempts: u64,
     /// Times that the slot was taken, since the start.
     pub conflicts: u64,
+    /// Jobs that were delivered, since the start.
+    pub completed_jobs: u64,
+    /// Their rows.
+    pub delivered_rows: u64,
 }
 
 impl Lifecycle {
@@ -68,6 +72,8 @@ impl Lifecycle {
             last_error: self.last_error.clone(),
             failed_attempts: self.failed_attempts,
             conflicts: self.conflicts,
+            completed_jobs: self.completed_jobs,
+            delivered_rows: self.delivered_rows,
         }
     }
 

@@ -1,0 +1,298 @@
+//! The admin service.
+
+use std::{pin::Pin, time::Duration};
+
+use futures_util::{Stream, StreamExt, stream};
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status};
+
+use super::status::{App, AppStatus, Observatory};
+use crate::{
+    clock,
+    delivery::Operation,
+    domain::{
+        batch::{Batch, BatchId, BatchState, Settlement},
+        lifecycle::Activity,
+        time::Timestamp,
+    },
+    proto::{self, admin_service_server::AdminService},
+};
+
+/// The admin service.
+#[derive(Clone)]
+pub struct Admin {
+    observatory: Observatory,
+    stop: CancellationToken,
+}
+
+const WATCH_INTERVAL: Duration = Duration::from_secs(1);
+const WATCH_INTERVAL_MIN: Duration = Duration::from_millis(100);
+const PAGE_SIZE: usize = 50;
+const PAGE_SIZE_MAX: usize = 1_000;
+
+impl Admin {
+    /// The service. When `stop` is cancelled, watches end.
+    pub fn new(observatory: Observatory, stop: CancellationToken) -> Self {
+        Self { observatory, stop }
+    }
+
+    async fn status(&self) -> proto::GatewayStatus {
+        let Observatory { started_at, not_ready, store, apps } = &self.observatory;
+        let not_ready = *not_ready.borrow();
+        let mut app_statuses = Vec::with_capacity(apps.len());
+        for (app, status) in apps.iter().zip(self.observatory.apps()) {
+            let oldest = match status.queue.depth.records {
+                0 => None,
+                _ => self.observatory.oldest_pending(app.id).await,
+            };
+            app_statuses.push(app_status(status, oldest));
+        }
+        let gauges = store.gauges();
+        let count = |n: &std::sync::atomic::AtomicU64| n.load(std::sync::atomic::Ordering::Relaxed);
+        proto::GatewayStatus {
+            version: env!("CARGO_PKG_VERSION").into(),
+            started_at: Some(timestamp(*started_at)),
+            ready: not_ready.is_none(),
+            not_ready_reason: not_ready.unwrap_or_default().into(),
+            store: Some(proto::StoreStatus {
+                engine: store.engine_name().into(),
+                last_sequence: count(&gauges.last_sequence),
+                disk_bytes: store.disk_bytes(),
+                quarantined_records: count(&gauges.quarantined),
+            }),
+            apps: app_statuses,
+        }
+    }
+
+    /// The app called `name`; the only one where the name is empty.
+    fn app(&self, name: &str) -> Result<&App, Status> {
+        match &*self.observatory.apps {
+            [only] if name.is_empty() => Ok(only),
+            apps => apps
+                .iter()
+                .find(|app| app.name == name)
+                .ok_or_else(|| Status::not_found(format!("no app is called {name:?}"))),
+        }
+    }
+
+    /// The app called `name`; all where the name is empty.
+    fn apps(&self, name: &str) -> Result<Vec<&App>, Status> {
+        if name.is_empty() {
+            Ok(self.observatory.apps.iter().collect())
+        } else {
+            Ok(vec![self.app(name)?])
+        }
+    }
+
+    async fn pause(&self, app: &str, paused: bool) -> Result<(), Status> {
+        for app in self.apps(app)? {
+            let stored = self.observatory.store.pause(app.id, paused).await;
+            stored.map_err(|closed| Status::unavailable(closed.to_string()))?;
+            app.operator.ask(Operation::Pause(paused)).await;
+        }
+        Ok(())
+    }
+
+    async fn batches(&self, app: &App, newest: u64, limit: usize) -> Result<Vec<Batch>, Status> {
+        let batches = self.observatory.store.batches(app.id, newest, limit).await;
+        let mut batches = batches.map_err(|error| Status::unavailable(error.to_string()))?;
+        // The one in flight is known better to its driver.
+        if let Some(current) = app.operator.view().batch
+            && let Some(stored) = batches.iter_mut().find(|batch| batch.id == current.id)
+            && stored.settled_at.is_none()
+        {
+            *stored = current;
+        }
+        Ok(batches)
+    }
+
+    async fn find_batch(&self, app: &App, id: &str) -> Result<Option<Batch>, Status> {
+        if let Ok(BatchId { number, .. }) = id.parse::<BatchId>() {
+            let batches = self.batches(app, number, 1).await?;
+            return Ok(batches.into_iter().find(|batch| batch.id.to_string() == id));
+        }
+        let mut newest = u64::MAX;
+        loop {
+            let batches = self.batches(app, newest, PAGE_SIZE_MAX).await?;
+            let Some(last) = batches.last() else { return Ok(None) };
+            newest = last.id.number.saturating_sub(1);
+            let found = batches.into_iter().find(|batch| batch.job_id.as_deref() == Some(id));
+            if found.is_some() || newest == 0 {
+                return Ok(found);
+            }
+        }
+    }
+}
+
+#[tonic::async_trait]
+impl AdminService for Admin {
+    async fn get_status(
+        &self,
+        _: Request<proto::GetStatusRequest>,
+    ) -> Result<Response<proto::GetStatusResponse>, Status> {
+        Ok(Response::new(proto::GetStatusResponse { status: Some(self.status().await) }))
+    }
+
+    type WatchStatusStream =
+        Pin<Box<dyn Stream<Item = Result<proto::WatchStatusResponse, Status>> + Send>>;
+
+    async fn watch_status(
+        &self,
+        request: Request<proto::WatchStatusRequest>,
+    ) -> Result<Response<Self::WatchStatusStream>, Status> {
+        let interval = request.into_inner().interval;
+        let interval = interval.and_then(|interval| interval.try_into().ok());
+        let interval = interval.unwrap_or(WATCH_INTERVAL).max(WATCH_INTERVAL_MIN);
+        let statuses = stream::unfold((self.clone(), None), move |(admin, next)| async move {
+            clock::sleep_until(Some(next.unwrap_or_default())).await;
+            let status = admin.status().await;
+            let next = clock::now().instant.plus(interval);
+            Some((Ok(proto::WatchStatusResponse { status: Some(status) }), (admin, Some(next))))
+        });
+        let until_stopped = statuses.take_until(self.stop.clone().cancelled_owned());
+        Ok(Response::new(Box::pin(until_stopped)))
+    }
+
+    async fn list_jobs(
+        &self,
+        request: Request<proto::ListJobsRequest>,
+    ) -> Result<Response<proto::ListJobsResponse>, Status> {
+        let proto::ListJobsRequest { app, page_size, page_token } = request.into_inner();
+        let app = self.app(&app)?;
+        let page_size = match usize::try_from(page_size) {
+            Ok(0) => PAGE_SIZE,
+            Ok(size) => size.min(PAGE_SIZE_MAX),
+            Err(_) => return Err(Status::invalid_argument("page_size: is negative")),
+        };
+        let newest = match &*page_token {
+            "" => u64::MAX,
+            token => token
+                .parse()
+                .map_err(|_| Status::invalid_argument("page_token: is not of a page before"))?,
+        };
+        let batches = self.batches(app, newest, page_size).await?;
+        let last = batches.last().map(|batch| batch.id.number).filter(|number| *number > 1);
+        let more = last.filter(|_| batches.len() == page_size);
+        Ok(Response::new(proto::ListJobsResponse {
+            jobs: batches.into_iter().map(|batch| job(&app.name, batch)).collect(),
+            next_page_token: more.map(|last| (last - 1).to_string()).unwrap_or_default(),
+        }))
+    }
+
+    async fn get_job(
+        &self,
+        request: Request<proto::GetJobRequest>,
+    ) -> Result<Response<proto::GetJobResponse>, Status> {
+        let proto::GetJobRequest { app, id } = request.into_inner();
+        let app = self.app(&app)?;
+        let batch = self.find_batch(app, &id).await?;
+        let batch = batch.ok_or_else(|| Status::not_found("no job has this id"))?;
+        Ok(Response::new(proto::GetJobResponse { job: Some(job(&app.name, batch)) }))
+    }
+
+    async fn pause(
+        &self,
+        request: Request<proto::PauseRequest>,
+    ) -> Result<Response<proto::PauseResponse>, Status> {
+        Admin::pause(self, &request.into_inner().app, true).await?;
+        Ok(Response::new(proto::PauseResponse {}))
+    }
+
+    async fn resume(
+        &self,
+        request: Request<proto::ResumeRequest>,
+    ) -> Result<Response<proto::ResumeResponse>, Status> {
+        Admin::pause(self, &request.into_inner().app, false).await?;
+        Ok(Response::new(proto::ResumeResponse {}))
+    }
+
+    async fn flush_now(
+        &self,
+        request: Request<proto::FlushNowRequest>,
+    ) -> Result<Response<proto::FlushNowResponse>, Status> {
+        for app in self.apps(&request.into_inner().app)? {
+            app.operator.ask(Operation::Flush).await;
+        }
+        Ok(Response::new(proto::FlushNowResponse {}))
+    }
+}
+
+fn app_status(status: AppStatus, oldest: Option<Timestamp>) -> proto::AppStatus {
+    let summary = status.summary();
+    let AppStatus { name, queue, view, updates, .. } = status;
+    let now = clock::now();
+    let duration = |d: Duration| prost_types::Duration::try_from(d).ok();
+    let totals = proto::AppTotals {
+        accepted_updates: updates.0,
+        coalesced_updates: updates.1,
+        refused_updates: updates.2,
+        delivered_rows: view.delivered_rows,
+        completed_jobs: view.completed_jobs,
+        failed_attempts: view.failed_attempts,
+        conflicts: view.conflicts,
+    };
+    proto::AppStatus {
+        state: app_state(view.activity).into(),
+        summary,
+        paused: view.paused,
+        pending_records: queue.depth.records,
+        pending_bulk_records: queue.depth.bulk_records,
+        pending_bytes: queue.depth.bytes,
+        oldest_pending_age: oldest.and_then(|at| duration(now.wall.since(at))),
+        drain_eta: duration(status.drain_eta),
+        users_per_minute: status.users_per_minute,
+        occupancy_remaining: duration(status.occupancy_remaining),
+        failed_attempts: view.failures_in_a_row,
+        retry_at: status.retry_in.map(|left| timestamp(now.wall.plus(left))),
+        last_error: view.last_error,
+        totals: Some(totals),
+        current_job: view.batch.map(|batch| job(&name, batch)),
+        app: name,
+    }
+}
+
+fn app_state(activity: Activity) -> proto::AppState {
+    match activity {
+        Activity::Idle => proto::AppState::Idle,
+        Activity::Lingering => proto::AppState::Lingering,
+        Activity::Submitting => proto::AppState::Submitting,
+        Activity::LookingForJob => proto::AppState::LookingForJob,
+        Activity::Running => proto::AppState::Running,
+        Activity::Occupied => proto::AppState::Occupied,
+        Activity::BackingOff => proto::AppState::BackingOff,
+        Activity::SlotTaken => proto::AppState::SlotTaken,
+        Activity::KeyRejected => proto::AppState::KeyRejected,
+        Activity::Paused => proto::AppState::Paused,
+    }
+}
+
+fn job(app: &str, batch: Batch) -> proto::Job {
+    let state = match batch.state {
+        BatchState::Claiming | BatchState::Claimed => proto::JobState::Claimed,
+        BatchState::Submitting => proto::JobState::Submitting,
+        BatchState::Running | BatchState::Settling(_) => proto::JobState::Running,
+        BatchState::Settled(Settlement::Delivered) => proto::JobState::Delivered,
+        BatchState::Settled(Settlement::Requeued) => proto::JobState::Requeued,
+    };
+    proto::Job {
+        app: app.to_owned(),
+        batch_id: batch.id.to_string(),
+        job_id: batch.job_id.unwrap_or_default(),
+        state: state.into(),
+        upstream_status: batch.upstream_status,
+        rows: batch.rows,
+        completed_rows: batch.completed_rows,
+        updates: batch.updates,
+        bytes: batch.bytes,
+        claimed_at: Some(timestamp(batch.claimed_at)),
+        submitted_at: batch.submitted_at.map(timestamp),
+        settled_at: batch.settled_at.map(timestamp),
+        submissions: batch.submissions,
+        request_id: batch.request_id.unwrap_or_default(),
+        last_error: batch.last_error,
+    }
+}
+
+fn timestamp(at: Timestamp) -> prost_types::Timestamp {
+    proto::timestamp(at.as_micros())
+}

@@ -1,0 +1,160 @@
+//! The state of everything, gathered from those who know.
+
+use std::{
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
+};
+
+use tokio::sync::watch;
+
+use crate::{
+    clock,
+    delivery::Operator,
+    domain::{
+        batch::Batch,
+        budget,
+        lifecycle::{Activity, View},
+        time::Timestamp,
+        update::AppId,
+    },
+    store::{QueueView, Store},
+};
+
+/// One app, as operators see it.
+#[derive(Clone)]
+pub struct App {
+    /// Its name.
+    pub name: String,
+    /// Its number in the store.
+    pub id: AppId,
+    /// Its budget.
+    pub users_per_minute: u32,
+    /// Its driver.
+    pub operator: Operator,
+}
+
+/// Those who know.
+#[derive(Clone)]
+pub struct Observatory {
+    /// When the process started.
+    pub started_at: Timestamp,
+    /// Why the gateway takes no updates, where it does not.
+    pub not_ready: watch::Receiver<Option<&'static str>>,
+    /// The store.
+    pub store: Store,
+    /// The apps, in the order of the configuration.
+    pub apps: Arc<[App]>,
+}
+
+/// The state of one app.
+#[derive(Clone, Debug)]
+pub struct AppStatus {
+    /// Its name.
+    pub name: String,
+    /// What waits.
+    pub queue: QueueView,
+    /// What its driver is doing.
+    pub view: View,
+    /// Its budget.
+    pub users_per_minute: u32,
+    /// How long the last job still occupies the budget.
+    pub occupancy_remaining: Duration,
+    /// Until when it waits after a failure.
+    pub retry_in: Option<Duration>,
+    /// How long the pending records take at its budget.
+    pub drain_eta: Duration,
+    /// Updates accepted, coalesced and refused since the start.
+    pub updates: (u64, u64, u64),
+}
+
+impl Observatory {
+    /// The state of each app. Reads no disk.
+    pub fn apps(&self) -> Vec<AppStatus> {
+        self.apps.iter().map(|app| self.app(app)).collect()
+    }
+
+    fn app(&self, app: &App) -> AppStatus {
+        let now = clock::now();
+        let view = app.operator.view();
+        let gauges = self.store.app(app.id);
+        let queue = gauges.map(|gauges| *gauges.queue.borrow()).unwrap_or_default();
+        let occupancy_remaining = view.occupied_until.since(now.instant);
+        AppStatus {
+            name: app.name.clone(),
+            users_per_minute: app.users_per_minute,
+            occupancy_remaining,
+            retry_in: view.retry_at.map(|at| at.since(now.instant)).filter(|left| !left.is_zero()),
+            drain_eta: match queue.depth.records {
+                0 => Duration::ZERO,
+                records => occupancy_remaining + budget::occupancy(records, app.users_per_minute),
+            },
+            updates: gauges.map_or((0, 0, 0), |gauges| {
+                let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Relaxed);
+                (count(&gauges.accepted), count(&gauges.coalesced), count(&gauges.refused))
+            }),
+            queue,
+            view,
+        }
+    }
+
+    /// When the first update of the record that waits longest was accepted. Reads the disk.
+    pub async fn oldest_pending(&self, app: AppId) -> Option<Timestamp> {
+        self.store.oldest(app).await.ok().flatten()
+    }
+}
+
+impl AppStatus {
+    /// What the app is doing, in one sentence.
+    pub fn summary(&self) -> String {
+        let view = &self.view;
+        let retry = || match self.retry_in {
+            Some(left) => format!("; tries again in {}", seconds(left)),
+            None => String::new(),
+        };
+        match view.activity {
+            Activity::Idle => "Nothing waits.".into(),
+            Activity::Lingering => {
+                format!("{} wait for others to join them.", users(self.queue.depth.records))
+            }
+            Activity::Submitting => format!("Submitting a job of {}.", batch_users(view)),
+            Activity::LookingForJob => "A submission was not answered; looking for its job.".into(),
+            Activity::Running => match &view.batch {
+                Some(batch) => {
+                    format!("A job of {} runs; {} done.", users(batch.rows), batch.completed_rows)
+                }
+                None => "A job runs.".into(),
+            },
+            Activity::Occupied => format!(
+                "The last job has ended; the budget is free again in {}.",
+                seconds(self.occupancy_remaining)
+            ),
+            Activity::BackingOff => {
+                format!(
+                    "{} failed attempts in a row ({}){}.",
+                    view.failures_in_a_row,
+                    view.last_error,
+                    retry()
+                )
+            }
+            Activity::SlotTaken => {
+                format!("Somebody else's job holds the account's only slot{}.", retry())
+            }
+            Activity::KeyRejected => {
+                format!("Userpilot refuses the API key ({}){}.", view.last_error, retry())
+            }
+            Activity::Paused => "Paused by an operator.".into(),
+        }
+    }
+}
+
+fn batch_users(view: &View) -> String {
+    view.batch.as_ref().map_or_else(|| "users".into(), |batch: &Batch| users(batch.rows))
+}
+
+fn users(count: u64) -> String {
+    if count == 1 { "1 user".into() } else { format!("{count} users") }
+}
+
+fn seconds(duration: Duration) -> String {
+    format!("{} s", duration.as_secs() + u64::from(duration.subsec_nanos() > 0))
+}

@@ -1,0 +1,17 @@
+//! How commands reach a gateway that runs.
+
+use anyhow::Context;
+use tonic::transport::{Channel, Endpoint};
+
+/// Where the gateway takes updates, unless told otherwise.
+pub const GRPC_DEFAULT: &str = "http://127.0.0.1:50051";
+/// Where it takes operators, unless told otherwise.
+pub const ADMIN_DEFAULT: &str = "http://127.0.0.1:50052";
+
+/// Connects, or says where nobody answered.
+pub async fn connect(address: &str) -> anyhow::Result<Channel> {
+    let endpoint = Endpoint::from_shared(address.to_owned())
+        .with_context(|| format!("{address:?} is not an address such as {GRPC_DEFAULT}"))?;
+    let connected = endpoint.tcp_nodelay(true).connect().await;
+    connected.with_context(|| format!("no gateway answers at {address}"))
+}

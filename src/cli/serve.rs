@@ -1,0 +1,32 @@
+//! `serve`: runs the gateway.
+
+use std::path::PathBuf;
+
+use crate::{
+    config::{self, Config},
+    gateway::Gateway,
+    telemetry::{self, LogFormat},
+};
+
+/// Run the gateway.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Args {
+    /// The configuration file; without it, gateway.toml if there is one.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+}
+
+/// Serves until `shutdown` completes.
+pub async fn run(args: Args, shutdown: impl Future) -> anyhow::Result<()> {
+    let (config, warnings) = Config::load(args.config.as_deref(), config::process_environment())?;
+    let format = match config.log.format {
+        config::LogFormat::Auto => LogFormat::fitting(),
+        config::LogFormat::Pretty => LogFormat::Pretty,
+        config::LogFormat::Json => LogFormat::Json,
+    };
+    telemetry::log(format, &config.log.filter)?;
+    for warning in warnings {
+        tracing::warn!("{warning}");
+    }
+    Gateway::start(&config).await?.run(shutdown).await
+}

@@ -1,0 +1,120 @@
+//! `status`: the state of everything, once or again and again.
+
+use std::{
+    fmt::Write as _,
+    io::{self, Write},
+    time::Duration,
+};
+
+use comfy_table::{Table, presets::NOTHING};
+use tokio_stream::StreamExt;
+
+use super::client::{self, ADMIN_DEFAULT};
+use crate::proto::{
+    self, GatewayStatus, GetStatusRequest, WatchStatusRequest,
+    admin_service_client::AdminServiceClient,
+};
+
+/// Show the state of everything.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Args {
+    /// Where the gateway takes operators.
+    #[arg(long, value_name = "URL", default_value = ADMIN_DEFAULT)]
+    pub address: String,
+    /// Go on showing it, every second.
+    #[arg(long)]
+    pub watch: bool,
+}
+
+/// Clears the screen and goes to its top.
+const CLEAR: &str = "\x1b[2J\x1b[H";
+
+/// Shows the state until `shutdown` completes, or once.
+pub async fn run(args: Args, shutdown: impl Future) -> anyhow::Result<()> {
+    let mut client = AdminServiceClient::new(client::connect(&args.address).await?);
+    if !args.watch {
+        let status = client.get_status(GetStatusRequest {}).await?.into_inner().status;
+        io::stdout().write_all(page(&status.unwrap_or_default()).as_bytes())?;
+        return Ok(());
+    }
+    let statuses = client.watch_status(WatchStatusRequest { interval: None }).await?.into_inner();
+    let mut statuses = statuses.map(|status| status.map(|s| s.status.unwrap_or_default()));
+    tokio::pin!(shutdown);
+    loop {
+        tokio::select! {
+            _ = &mut shutdown => return Ok(()),
+            status = statuses.next() => match status {
+                Some(status) => write!(io::stdout(), "{CLEAR}{}", page(&status?))?,
+                None => anyhow::bail!("the gateway has stopped"),
+            },
+        }
+    }
+}
+
+fn page(status: &GatewayStatus) -> String {
+    let mut page = format!("userpilot-gateway {}: ", status.version);
+    page += if status.ready { "ready" } else { &status.not_ready_reason };
+    if let Some(store) = &status.store {
+        // Writing to a String does not fail.
+        writeln!(
+            page,
+            "; {} store of {}, last sequence {}",
+            store.engine,
+            indicatif::HumanBytes(store.disk_bytes),
+            store.last_sequence
+        )
+        .ok();
+        if store.quarantined_records > 0 {
+            writeln!(page, "{} stored records are damaged", store.quarantined_records).ok();
+        }
+    }
+    for app in &status.apps {
+        write!(page, "\n{}: {}\n{}\n", app.app, app.summary, app_table(app)).ok();
+    }
+    page
+}
+
+fn app_table(app: &proto::AppStatus) -> Table {
+    let mut table = Table::new();
+    table.load_style(NOTHING);
+    let totals = app.totals.unwrap_or_default();
+    let mut row = |name: &str, value: String| {
+        table.add_row([name.to_owned(), value]);
+    };
+    let oldest = match &app.oldest_pending_age {
+        Some(age) => format!(", the longest for {}", human(age)),
+        None => String::new(),
+    };
+    row("waiting", format!("{} users{oldest}", app.pending_records));
+    if let Some(eta) = app.drain_eta.as_ref().filter(|_| app.pending_records > 0) {
+        row("drained in", human(eta));
+    }
+    if let Some(job) = &app.current_job {
+        let job_id = if job.job_id.is_empty() { "not taken yet" } else { &job.job_id };
+        row("job", format!("{} of {} users done ({job_id})", job.completed_rows, job.rows));
+    }
+    row("budget", format!("{} users a minute", app.users_per_minute));
+    row(
+        "accepted",
+        format!(
+            "{} updates, {} coalesced, {} refused",
+            totals.accepted_updates, totals.coalesced_updates, totals.refused_updates
+        ),
+    );
+    row("delivered", format!("{} users in {} jobs", totals.delivered_rows, totals.completed_jobs));
+    if totals.failed_attempts + totals.conflicts > 0 {
+        row(
+            "trouble",
+            format!("{} failed attempts, {} conflicts", totals.failed_attempts, totals.conflicts),
+        );
+    }
+    if !app.last_error.is_empty() {
+        row("last error", app.last_error.clone());
+    }
+    table
+}
+
+fn human(duration: &prost_types::Duration) -> String {
+    let duration = Duration::try_from(*duration).unwrap_or_default();
+    indicatif::HumanDuration(duration).to_string()
+}

@@ -1,0 +1,8 @@
+//! Where services come in: parse once, refuse clearly, answer when it is durable.
+
+pub mod grpc;
+pub mod http;
+pub mod listener;
+pub mod receipt;
+pub mod refusal;
+pub mod wire;

@@ -1,0 +1,195 @@
+//! Every way to refuse an update, in one table: gRPC code, whether to try again and when,
+//! and whether the update may have been stored all the same.
+
+use std::{borrow::Cow, time::Duration};
+
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, FieldViolation, StatusExt};
+
+use crate::{domain::admission::QueueRefusal, intake::NotAccepted, proto};
+
+/// One field of a request is wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// The field's path.
+    pub field: String,
+    /// What is wrong. Never holds the value.
+    pub description: Cow<'static, str>,
+}
+
+/// Why an update is refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// Fields are wrong.
+    Invalid(Vec<Violation>),
+    /// The queue has no room for it.
+    Queue(QueueRefusal),
+    /// It did not get as far as the queue, or its answer did not come.
+    Intake(NotAccepted),
+}
+
+/// What a refusal means to the sender.
+struct Meaning {
+    code: Code,
+    message: Cow<'static, str>,
+    retry_after: Option<Duration>,
+    may_be_stored: bool,
+}
+
+const SHORTLY: Duration = Duration::from_millis(200);
+const ONCE_IT_RUNS_AGAIN: Duration = Duration::from_secs(2);
+const ONCE_A_JOB_HAS_RUN: Duration = Duration::from_secs(60);
+
+impl Refusal {
+    /// The refusal of a single field.
+    pub fn field(field: impl Into<String>, description: impl Into<Cow<'static, str>>) -> Self {
+        Self::Invalid(vec![Violation { field: field.into(), description: description.into() }])
+    }
+
+    fn meaning(&self) -> Meaning {
+        let (code, message, retry_after, may_be_stored) = match self {
+            Self::Invalid(violations) => (Code::InvalidArgument, invalid(violations), None, false),
+            Self::Queue(refusal) => {
+                let message = match refusal {
+                    QueueRefusal::TooManyRecords => {
+                        "the queue is full: store.pending_records_max records wait"
+                    }
+                    QueueRefusal::TooManyBytes => {
+                        "the queue is full: store.pending_bytes_max bytes wait"
+                    }
+                    QueueRefusal::RecordTooLarge => {
+                        "merged with what waits for this user, the record would exceed \
+                         limits.record_bytes_max or limits.properties_max; try again once what \
+                         waits has been delivered"
+                    }
+                };
+                (Code::ResourceExhausted, message.into(), Some(ONCE_A_JOB_HAS_RUN), false)
+            }
+            Self::Intake(NotAccepted::Busy) => (
+                Code::ResourceExhausted,
+                "too many updates wait to be stored (intake.waiting_updates_max, \
+                 intake.waiting_bytes_max)"
+                    .into(),
+                Some(SHORTLY),
+                false,
+            ),
+            Self::Intake(NotAccepted::Stopping) => (
+                Code::Unavailable,
+                "the gateway is stopping".into(),
+                Some(ONCE_IT_RUNS_AGAIN),
+                false,
+            ),
+            Self::Intake(NotAccepted::Failed) => (
+                Code::Unavailable,
+                "the store failed before it answered; the update may have been stored, and \
+                 sending it again is safe"
+                    .into(),
+                Some(ONCE_IT_RUNS_AGAIN),
+                true,
+            ),
+        };
+        Meaning { code, message, retry_after, may_be_stored }
+    }
+}
+
+fn invalid(violations: &[Violation]) -> Cow<'static, str> {
+    match violations {
+        [one] => format!("{}: {}", one.field, one.description).into(),
+        [first, rest @ ..] => {
+            format!("{}: {} (and {} more)", first.field, first.description, rest.len()).into()
+        }
+        [] => "invalid".into(),
+    }
+}
+
+impl From<Refusal> for Status {
+    fn from(refusal: Refusal) -> Self {
+        let meaning = refusal.meaning();
+        let mut details = ErrorDetails::new();
+        if let Some(after) = meaning.retry_after {
+            details.set_retry_info(Some(after));
+        }
+        if let Refusal::Invalid(violations) = refusal {
+            let violations = violations.into_iter();
+            details.set_bad_request(
+                violations.map(|v| FieldViolation::new(v.field, v.description)).collect::<Vec<_>>(),
+            );
+        }
+        Self::with_error_details(meaning.code, meaning.message, details)
+    }
+}
+
+impl From<Refusal> for proto::UpdateError {
+    fn from(refusal: Refusal) -> Self {
+        let meaning = refusal.meaning();
+        let violations = match refusal {
+            Refusal::Invalid(violations) => violations,
+            Refusal::Queue(_) | Refusal::Intake(_) => Vec::new(),
+        };
+        Self {
+            code: meaning.code.into(),
+            message: meaning.message.into_owned(),
+            violations: violations
+                .into_iter()
+                .map(|v| proto::FieldViolation {
+                    field: v.field,
+                    description: v.description.into_owned(),
+                })
+                .collect(),
+            retry_delay: meaning.retry_after.and_then(|after| after.try_into().ok()),
+            may_be_stored: meaning.may_be_stored,
+        }
+    }
+}
+
+impl From<QueueRefusal> for Refusal {
+    fn from(refusal: QueueRefusal) -> Self {
+        Self::Queue(refusal)
+    }
+}
+
+impl From<NotAccepted> for Refusal {
+    fn from(not_accepted: NotAccepted) -> Self {
+        Self::Intake(not_accepted)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bad_request_names_its_fields() {
+        let status = Status::from(Refusal::field("update.user_id", "is empty"));
+        assert_eq!(status.code(), Code::InvalidArgument);
+        assert_eq!(status.message(), "update.user_id: is empty");
+        let details = status.get_details_bad_request().unwrap();
+        assert_eq!(details.field_violations[0].field, "update.user_id");
+        assert!(status.get_details_retry_info().is_none());
+    }
+
+    #[test]
+    fn a_full_queue_says_when_to_come_back() {
+        for refusal in [
+            Refusal::from(QueueRefusal::TooManyRecords),
+            Refusal::from(QueueRefusal::RecordTooLarge),
+            Refusal::from(NotAccepted::Busy),
+        ] {
+            let status = Status::from(refusal.clone());
+            assert_eq!(status.code(), Code::ResourceExhausted);
+            assert!(status.get_details_retry_info().is_some());
+            let error = proto::UpdateError::from(refusal);
+            assert!(error.code == 8 && error.retry_delay.is_some() && !error.may_be_stored);
+        }
+    }
+
+    #[test]
+    fn only_a_failed_store_leaves_it_open_whether_an_update_was_stored() {
+        for (not_accepted, may_be_stored) in
+            [(NotAccepted::Stopping, false), (NotAccepted::Failed, true)]
+        {
+            let error = proto::UpdateError::from(Refusal::from(not_accepted));
+            assert_eq!((error.code, error.may_be_stored), (14, may_be_stored));
+        }
+    }
+}

@@ -1,0 +1,385 @@
+//! The only parser of what clients send. Past it there is nothing left to check.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use prost_types::{Struct, value::Kind};
+
+use super::refusal::{Refusal, Violation};
+use crate::{
+    domain::{
+        time::Timestamp,
+        update::{AppId, ClientId, Lane, Subject, Update, Value},
+    },
+    proto,
+};
+
+/// How large the parts of an update may be.
+#[derive(Clone, Copy, Debug)]
+pub struct UpdateLimits {
+    /// Bytes of a `user_id`.
+    pub user_id_bytes_max: usize,
+    /// Bytes of a `company_id`.
+    pub company_id_bytes_max: usize,
+    /// Properties.
+    pub properties_max: usize,
+    /// Bytes of a property's name.
+    pub property_name_bytes_max: usize,
+    /// Bytes of the whole update, as stored.
+    pub record_bytes_max: usize,
+    /// How far `occurred_at` may lie ahead of the gateway's clock.
+    pub occurred_at_ahead_max: Duration,
+}
+
+/// What an update is read against.
+#[derive(Clone, Debug)]
+pub struct Wire {
+    /// The apps, by name.
+    pub apps: BTreeMap<String, AppId>,
+    /// The limits.
+    pub limits: UpdateLimits,
+}
+
+/// Violations of one update that are named at the most.
+const VIOLATIONS_MAX: usize = 16;
+
+impl Wire {
+    /// Reads an update that `client` sent `now`. `path` is where it stands in the request.
+    pub fn update(
+        &self,
+        update: Option<proto::UserUpdate>,
+        client: ClientId,
+        now: Timestamp,
+        path: impl Fn() -> String,
+    ) -> Result<Update, Refusal> {
+        let Some(update) = update else { return Err(Refusal::field(path(), "is required")) };
+        let mut reading = Reading { limits: &self.limits, path, violations: Vec::new() };
+        let app = reading.app(&update.app, &self.apps);
+        reading.user_id(&update.user_id);
+        reading.company_id(update.company_id.as_deref());
+        let properties = reading.properties(update.metadata);
+        let occurred_at = reading.occurred_at(update.occurred_at, now);
+        let lane = reading.lane(update.lane);
+        let (true, Some(app)) = (reading.violations.is_empty(), app) else {
+            return Err(Refusal::Invalid(reading.violations));
+        };
+        let update = Update {
+            app,
+            client,
+            subject: Subject::user(update.user_id),
+            company_id: update.company_id,
+            properties,
+            occurred_at,
+            lane,
+        };
+        let (size, max) = (update.size(), self.limits.record_bytes_max);
+        if size > max {
+            let description =
+                format!("takes {size} bytes, more than limits.record_bytes_max ({max})");
+            return Err(Refusal::field((reading.path)(), description));
+        }
+        Ok(update)
+    }
+}
+
+struct Reading<'a, P> {
+    limits: &'a UpdateLimits,
+    path: P,
+    violations: Vec<Violation>,
+}
+
+impl<P: Fn() -> String> Reading<'_, P> {
+    fn refuse(&mut self, field: &str, description: impl Into<std::borrow::Cow<'static, str>>) {
+        if self.violations.len() < VIOLATIONS_MAX {
+            let field = format!("{}.{field}", (self.path)());
+            self.violations.push(Violation { field, description: description.into() });
+        }
+    }
+
+    fn app(&mut self, name: &str, apps: &BTreeMap<String, AppId>) -> Option<AppId> {
+        if name.is_empty() && apps.len() == 1 {
+            return apps.values().next().copied();
+        }
+        let app = apps.get(name).copied();
+        if app.is_none() {
+            let description = if name.is_empty() {
+                "is required, since several apps are configured"
+            } else {
+                "is not a configured app"
+            };
+            self.refuse("app", description);
+        }
+        app
+    }
+
+    fn user_id(&mut self, user_id: &str) {
+        let max = self.limits.user_id_bytes_max;
+        if user_id.is_empty() {
+            self.refuse("user_id", "is empty");
+        } else if user_id.len() > max {
+            self.refuse("user_id", too_long(user_id.len(), "limits.user_id_bytes_max", max));
+        }
+    }
+
+    fn company_id(&mut self, company_id: Option<&str>) {
+        let max = self.limits.company_id_bytes_max;
+        match company_id {
+            Some("") => self.refuse("company_id", "is empty; leave it out to keep the company"),
+            Some(id) if id.len() > max => {
+                self.refuse("company_id", too_long(id.len(), "limits.company_id_bytes_max", max));
+            }
+            Some(_) | None => {}
+        }
+    }
+
+    fn properties(&mut self, metadata: Option<Struct>) -> Vec<(String, Value)> {
+        let fields = metadata.unwrap_or_default().fields;
+        let (count, max) = (fields.len(), self.limits.properties_max);
+        if count > max {
+            let description =
+                format!("has {count} properties, more than limits.properties_max ({max})");
+            self.refuse("metadata", description);
+            return Vec::new();
+        }
+        let mut properties = Vec::with_capacity(count);
+        // Fields come sorted by name, as an update's properties are.
+        for (name, value) in fields {
+            match primitive(value.kind) {
+                Ok(value) if self.is_name(&name) => properties.push((name, value)),
+                Ok(_) => {}
+                Err(description) => self.refuse(&metadata_path(&name), description),
+            }
+        }
+        properties
+    }
+
+    fn is_name(&mut self, name: &str) -> bool {
+        let max = self.limits.property_name_bytes_max;
+        if name.is_empty() {
+            self.refuse("metadata", "has a property with an empty name");
+        } else if name.len() > max {
+            let limit = "limits.property_name_bytes_max";
+            self.refuse(&metadata_path(name), too_long(name.len(), limit, max));
+        } else {
+            return true;
+        }
+        false
+    }
+
+    fn occurred_at(
+        &mut self,
+        at: Option<prost_types::Timestamp>,
+        now: Timestamp,
+    ) -> Option<Timestamp> {
+        let at = at?;
+        // The range of google.protobuf.Timestamp: years 1 to 9999.
+        let in_range = (-62_135_596_800..=253_402_300_799).contains(&at.seconds)
+            && (0..1_000_000_000).contains(&at.nanos);
+        if !in_range {
+            self.refuse("occurred_at", "is not a valid google.protobuf.Timestamp");
+            return None;
+        }
+        let at = Timestamp::from_micros(at.seconds * 1_000_000 + i64::from(at.nanos) / 1_000);
+        if at > now.plus(self.limits.occurred_at_ahead_max) {
+            let description =
+                "lies further ahead of the gateway's clock than limits.occurred_at_ahead_max_ms";
+            self.refuse("occurred_at", description);
+        }
+        Some(at)
+    }
+
+    fn lane(&mut self, lane: i32) -> Lane {
+        match proto::Lane::try_from(lane) {
+            Ok(proto::Lane::Unspecified | proto::Lane::Interactive) => Lane::Interactive,
+            Ok(proto::Lane::Bulk) => Lane::Bulk,
+            Err(_) => {
+                self.refuse("lane", "is not a known lane");
+                Lane::Interactive
+            }
+        }
+    }
+}
+
+/// A primitive value, or what is wrong with it.
+fn primitive(kind: Option<Kind>) -> Result<Value, &'static str> {
+    Ok(match kind {
+        Some(Kind::NullValue(_)) => Value::Null,
+        Some(Kind::BoolValue(value)) => Value::Bool(value),
+        Some(Kind::StringValue(value)) => Value::Text(value),
+        Some(Kind::NumberValue(value)) => number(value)?,
+        Some(Kind::StructValue(_)) => {
+            return Err("is a nested structure; only string, number, boolean and null are taken");
+        }
+        Some(Kind::ListValue(_)) => {
+            return Err("is a list; only string, number, boolean and null are taken");
+        }
+        None => return Err("has no value; send a null to clear a property"),
+    })
+}
+
+/// Whole numbers that a double holds exactly are sent as such: 3, not 3.0.
+fn number(value: f64) -> Result<Value, &'static str> {
+    const EXACT_MAX: f64 = 9_007_199_254_740_992.0; // 2^53
+    if !value.is_finite() {
+        return Err("is NaN or infinite, which JSON cannot express");
+    }
+    if value.fract() == 0.0 && value.abs() <= EXACT_MAX {
+        #[expect(clippy::cast_possible_truncation, reason = "whole, and within 2^53")]
+        return Ok(Value::Integer(value as i64));
+    }
+    Ok(Value::Float(value))
+}
+
+/// `metadata["name"]`, the name shortened.
+fn metadata_path(name: &str) -> String {
+    let short: String = name.chars().take(64).collect();
+    format!("metadata[{short:?}]")
+}
+
+fn too_long(bytes: usize, limit: &str, max: usize) -> String {
+    format!("takes {bytes} bytes, more than {limit} ({max})")
+}
+
+#[cfg(test)]
+mod tests {
+    use prost_types::ListValue;
+
+    use super::*;
+
+    fn wire(apps: &[&str]) -> Wire {
+        let apps = apps.iter().zip(0..).map(|(name, id)| ((*name).to_owned(), AppId(id)));
+        Wire {
+            apps: apps.collect(),
+            limits: UpdateLimits {
+                user_id_bytes_max: 512,
+                company_id_bytes_max: 512,
+                properties_max: 3,
+                property_name_bytes_max: 20,
+                record_bytes_max: 700,
+                occurred_at_ahead_max: Duration::from_secs(60),
+            },
+        }
+    }
+
+    fn value(kind: Kind) -> prost_types::Value {
+        prost_types::Value { kind: Some(kind) }
+    }
+
+    fn update(fields: &[(&str, prost_types::Value)]) -> proto::UserUpdate {
+        let fields = fields.iter().map(|(name, value)| ((*name).to_owned(), value.clone()));
+        proto::UserUpdate {
+            user_id: "u".into(),
+            metadata: Some(Struct { fields: fields.collect() }),
+            ..proto::UserUpdate::default()
+        }
+    }
+
+    fn read(wire: &Wire, update: proto::UserUpdate) -> Result<Update, Refusal> {
+        let now = Timestamp::from_micros(1_000_000_000);
+        wire.update(Some(update), ClientId(4), now, || "update".into())
+    }
+
+    fn check_refused(update: proto::UserUpdate, expected: &[(&str, &str)]) {
+        let Err(Refusal::Invalid(violations)) = read(&wire(&["p"]), update) else {
+            panic!("was not refused")
+        };
+        let found: Vec<_> = violations.iter().map(|v| (&*v.field, &*v.description)).collect();
+        assert_eq!(found.len(), expected.len(), "{found:?}");
+        for ((field, description), (expected_field, part)) in found.iter().zip(expected) {
+            assert_eq!(field, expected_field);
+            assert!(description.contains(part), "{description}");
+        }
+    }
+
+    #[test]
+    fn an_update_is_read() {
+        let sent = proto::UserUpdate {
+            company_id: Some("acme".into()),
+            occurred_at: Some(prost_types::Timestamp { seconds: 900, nanos: 1_999 }),
+            lane: proto::Lane::Bulk.into(),
+            ..update(&[
+                ("whole", value(Kind::NumberValue(3.0))),
+                ("null", value(Kind::NullValue(0))),
+                ("half", value(Kind::NumberValue(0.5))),
+            ])
+        };
+        let read = read(&wire(&["p"]), sent).unwrap();
+        assert_eq!(read.subject, Subject::user("u"));
+        assert_eq!((read.app, read.client, read.lane), (AppId(0), ClientId(4), Lane::Bulk));
+        assert_eq!(read.occurred_at, Some(Timestamp::from_micros(900_000_001)));
+        let expected = [
+            ("half".to_owned(), Value::Float(0.5)),
+            ("null".to_owned(), Value::Null),
+            ("whole".to_owned(), Value::Integer(3)),
+        ];
+        assert_eq!(read.properties, expected);
+    }
+
+    #[test]
+    fn each_field_that_is_wrong_is_named() {
+        let text = |n| value(Kind::StringValue("x".repeat(n)));
+        check_refused(
+            proto::UserUpdate { user_id: String::new(), ..update(&[]) },
+            &[("update.user_id", "is empty")],
+        );
+        check_refused(
+            proto::UserUpdate { user_id: "x".repeat(513), ..update(&[]) },
+            &[("update.user_id", "limits.user_id_bytes_max (512)")],
+        );
+        check_refused(
+            proto::UserUpdate { company_id: Some(String::new()), lane: 9, ..update(&[]) },
+            &[("update.company_id", "is empty"), ("update.lane", "not a known lane")],
+        );
+        check_refused(
+            update(&[
+                ("a", value(Kind::ListValue(ListValue::default()))),
+                ("b", value(Kind::StructValue(Struct::default()))),
+                ("c", value(Kind::NumberValue(f64::NAN))),
+            ]),
+            &[
+                ("update.metadata[\"a\"]", "is a list"),
+                ("update.metadata[\"b\"]", "is a nested structure"),
+                ("update.metadata[\"c\"]", "NaN"),
+            ],
+        );
+        check_refused(
+            update(&[("", text(1)), ("a", prost_types::Value { kind: None })]),
+            &[("update.metadata", "empty name"), ("update.metadata[\"a\"]", "has no value")],
+        );
+        check_refused(
+            update(&[("a", text(1)), ("b", text(1)), ("c", text(1)), ("d", text(1))]),
+            &[("update.metadata", "4 properties")],
+        );
+        check_refused(update(&[("a", text(700))]), &[("update", "limits.record_bytes_max (700)")]);
+        for (seconds, nanos, part) in [(1_061, 0, "further ahead"), (5, -1, "not a valid")] {
+            let occurred_at = Some(prost_types::Timestamp { seconds, nanos });
+            check_refused(
+                proto::UserUpdate { occurred_at, ..update(&[]) },
+                &[("update.occurred_at", part)],
+            );
+        }
+    }
+
+    #[test]
+    fn no_violation_quotes_a_value() {
+        let sent = update(&[("a", value(Kind::StringValue("secret".repeat(200))))]);
+        let refusal = read(&wire(&["p"]), sent).unwrap_err();
+        assert!(!format!("{refusal:?}").contains("secret"));
+    }
+
+    #[test]
+    fn the_app_may_be_left_out_where_there_is_one() {
+        let named = |app: &str| proto::UserUpdate { app: app.into(), ..update(&[]) };
+        assert!(read(&wire(&["p"]), named("p")).is_ok());
+        assert!(read(&wire(&["p"]), named("q")).is_err());
+        assert!(read(&wire(&["p", "q"]), named("")).is_err());
+        assert_eq!(read(&wire(&["p", "q"]), named("q")).unwrap().app, AppId(1));
+    }
+
+    #[test]
+    fn an_update_is_required() {
+        let refusal = wire(&["p"])
+            .update(None, ClientId(0), Timestamp::default(), || "update".into())
+            .unwrap_err();
+        assert_eq!(refusal, Refusal::field("update", "is required"));
+    }
+}

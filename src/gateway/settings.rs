@@ -1,0 +1,108 @@
+//! What each part is told of the configuration.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use crate::{
+    config::{self, AppConfig, Config},
+    domain::{
+        admission::QueueLimits, backoff::BackoffLimits, batch::BatchLimits, lifecycle::Settings,
+        update::AppId,
+    },
+    door::{
+        listener::ListenerLimits,
+        wire::{UpdateLimits, Wire},
+    },
+    intake::IntakeLimits,
+    store::{GroupLimits, engine::SledOptions},
+    upstream::{HttpUpstreamOptions, Upload},
+};
+
+/// A `Retry-After` of up to a day is believed.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+
+pub(super) fn sled(config: &Config) -> SledOptions {
+    SledOptions { path: config.store.path.clone(), cache_bytes_max: config.store.cache_bytes_max }
+}
+
+pub(super) fn queue(config: &Config) -> QueueLimits {
+    QueueLimits {
+        records_max: config.store.pending_records_max,
+        bytes_max: config.store.pending_bytes_max,
+        record_bytes_max: config.limits.record_bytes_max,
+        record_properties_max: config.limits.properties_max,
+    }
+}
+
+pub(super) fn groups(config: &Config) -> GroupLimits {
+    GroupLimits {
+        group_updates_max: config.store.group_updates_max,
+        waiting_updates_max: config.intake.waiting_updates_max,
+    }
+}
+
+pub(super) fn intake(config: &Config) -> IntakeLimits {
+    IntakeLimits {
+        waiting_updates_max: config.intake.waiting_updates_max,
+        waiting_bytes_max: config.intake.waiting_bytes_max,
+    }
+}
+
+pub(super) fn wire(config: &Config, apps: BTreeMap<String, AppId>) -> Wire {
+    let limits = &config.limits;
+    Wire {
+        apps,
+        limits: UpdateLimits {
+            user_id_bytes_max: limits.user_id_bytes_max,
+            company_id_bytes_max: limits.company_id_bytes_max,
+            properties_max: limits.properties_max,
+            property_name_bytes_max: limits.property_name_bytes_max,
+            record_bytes_max: limits.record_bytes_max,
+            occurred_at_ahead_max: Duration::from_millis(limits.occurred_at_ahead_max_ms),
+        },
+    }
+}
+
+pub(super) fn listener(config: &Config) -> ListenerLimits {
+    ListenerLimits { connections_max: config.server.connections_max }
+}
+
+/// For how long history is kept, and how many batches of each app.
+pub(super) fn retention(config: &Config) -> (Duration, u64) {
+    let hour = Duration::from_secs(60 * 60);
+    let hours = u32::try_from(config.history.delivered_hours).unwrap_or(u32::MAX);
+    (hour.saturating_mul(hours), config.history.jobs_max as u64)
+}
+
+pub(super) fn lifecycle(app: &AppConfig) -> Settings {
+    Settings {
+        users_per_minute: app.users_per_minute,
+        linger: Duration::from_millis(app.linger_ms),
+        batch: BatchLimits {
+            rows_max: app.batch_users_max as u64,
+            bytes_max: app.batch_bytes_max as u64,
+        },
+        poll_interval: (
+            Duration::from_millis(app.poll_interval_min_ms),
+            Duration::from_millis(app.poll_interval_max_ms),
+        ),
+        backoff: BackoffLimits {
+            initial: Duration::from_millis(app.backoff_initial_ms),
+            max: Duration::from_millis(app.backoff_max_ms),
+        },
+        retry_after_max: RETRY_AFTER_MAX,
+    }
+}
+
+pub(super) fn upstream(app: &AppConfig) -> HttpUpstreamOptions {
+    HttpUpstreamOptions {
+        base_url: app.base_url.clone(),
+        api_key: app.api_key.clone(),
+        upload: match app.upload {
+            config::Upload::File => Upload::File,
+            config::Upload::Json => Upload::Json,
+        },
+        request_timeout: Duration::from_millis(app.request_timeout_ms),
+        connect_timeout: Duration::from_millis(app.connect_timeout_ms),
+        answer_bytes_max: app.answer_bytes_max,
+    }
+}

@@ -1,0 +1,76 @@
+//! What the queue bears, and what it keeps apart.
+
+use super::*;
+
+#[test]
+fn names_keep_their_numbers() {
+    let engine = MemoryEngine::default();
+    let mut numbers = vec![];
+    for _ in 0..2 {
+        let mut queue = now(Queue::open(engine.clone(), LIMITS, 1)).unwrap();
+        numbers.push(["a", "b", "a"].map(|name| now(queue.app(name)).unwrap()));
+    }
+    assert_eq!(numbers[0], [AppId(0), AppId(1), AppId(0)]);
+    assert_eq!(numbers[0], numbers[1]);
+}
+
+#[test]
+fn apps_do_not_see_each_other() {
+    let mut bench = Bench::new(MemoryEngine::default());
+    let staging = now(bench.queue.app("staging")).unwrap();
+    bench.set("u", "a", 1);
+    bench.accept(vec![update(staging, "u", "a", 2)]);
+    let batch = bench.claim().unwrap();
+    assert_eq!((batch.rows, bench.queue.depth(staging).records), (1, 1));
+    assert!(bench.upload(&batch).contains("\"a\":1"));
+}
+
+#[test]
+fn a_damaged_record_is_set_aside_and_the_rest_goes_on() {
+    let engine = MemoryEngine::default();
+    let mut bench = Bench::new(engine.clone());
+    bench.set("u", "a", 1);
+    bench.set("v", "a", 1);
+    engine.damage(&keys::pending(bench.app, &Subject::user("u")), b"\x01nonsense");
+    let batch = bench.claim().unwrap();
+    assert_eq!(batch.rows, 1);
+    assert_eq!(bench.queue.head().1, 1);
+    assert_eq!(bench.queue.depth(bench.app).records, 0);
+    assert!(engine.keys().iter().any(|key| key.starts_with(b"x")));
+    assert_eq!(bench.set("u", "a", 2).disposition, Disposition::Queued);
+}
+
+#[test]
+fn a_damaged_page_loses_no_record() {
+    let engine = MemoryEngine::default();
+    let mut bench = Bench::new(engine.clone());
+    let app = bench.app;
+    bench.accept((0..100).map(|user| update(app, &format!("{user}"), "a", 1)).collect());
+    let page = engine.keys().into_iter().find(|key| key.starts_with(b"q")).unwrap();
+    engine.damage(&page, b"nonsense");
+    let mut users = 0;
+    while let Some(batch) = bench.claim() {
+        users += bench.upload(&batch).lines().count();
+        bench.settle(&batch, Settlement::Delivered);
+    }
+    assert_eq!(users, 100);
+}
+
+#[test]
+fn a_clock_that_goes_back_does_not_reorder_updates() {
+    let mut bench = Bench::new(MemoryEngine::default());
+    let app = bench.app;
+    now(bench.queue.accept(vec![update(app, "u", "a", 1)], at(1_000))).unwrap()[0].unwrap();
+    now(bench.queue.accept(vec![update(app, "u", "a", 2)], at(10))).unwrap()[0].unwrap();
+    let batch = bench.claim().unwrap();
+    assert!(bench.upload(&batch).contains("\"a\":2"));
+}
+
+#[test]
+fn a_store_of_another_format_is_refused() {
+    let engine = MemoryEngine::default();
+    let head = Head { format: 2, ..now(Queue::open(engine.clone(), LIMITS, 1)).unwrap().head };
+    engine.damage(keys::HEAD, &head.encode());
+    let error = now(Queue::open(engine, LIMITS, 1)).unwrap_err();
+    assert!(matches!(error, StoreError::Format { found: 2 }));
+}

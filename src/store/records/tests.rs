@@ -1,0 +1,113 @@
+//! Everything that is stored reads back, and nothing else does.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::domain::{
+    batch::{BatchId, BatchState, Settlement},
+    testing,
+    update::AppId,
+};
+
+fn reads_back<T: Stored + PartialEq + std::fmt::Debug>(value: &T) {
+    assert_eq!(T::decode(&value.encode()).as_ref(), Ok(value));
+}
+
+fn batch() -> impl Strategy<Value = Batch> {
+    let state = prop_oneof![
+        Just(BatchState::Claiming),
+        Just(BatchState::Claimed),
+        Just(BatchState::Submitting),
+        Just(BatchState::Running),
+        Just(BatchState::Settling(Settlement::Requeued)),
+        Just(BatchState::Settled(Settlement::Delivered)),
+    ];
+    (state, any::<[u64; 6]>(), ".{0,9}", proptest::option::of(".{0,9}")).prop_map(
+        |(state, [store, number, watermark, rows, updates, bytes], text, option)| {
+            let id = BatchId { store, number, app: AppId(3) };
+            Batch {
+                state,
+                rows,
+                updates,
+                bytes,
+                submissions: 7,
+                submitted_at: option.as_ref().map(|_| Timestamp::from_micros(-9)),
+                job_id: option.clone(),
+                request_id: option,
+                upstream_status: text.clone(),
+                completed_rows: rows,
+                settled_at: None,
+                last_error: text,
+                ..Batch::new(id, watermark, Timestamp::from_micros(8))
+            }
+        },
+    )
+}
+
+proptest! {
+    #[test]
+    fn records_read_back(
+        records in (1..9_usize).prop_flat_map(testing::records),
+        batch: u64,
+        position: u64,
+    ) {
+        let record = records.into_iter().reduce(Record::merge).expect("at least one");
+        reads_back(&record);
+        reads_back(&InFlight { batch, position, record });
+    }
+
+    #[test]
+    fn the_rest_reads_back(
+        numbers: [u64; 4],
+        micros: i64,
+        subject_key in prop::collection::vec(any::<u8>(), 0..40),
+        paused: bool,
+        batch in batch(),
+    ) {
+        let [a, b, c, d] = numbers;
+        let at = Timestamp::from_micros(micros);
+        reads_back(&batch);
+        reads_back(&Head {
+            format: 1,
+            store: a,
+            last_sequence: b,
+            last_accepted_at: at,
+            quarantined: c,
+        });
+        reads_back(&Delivery { first_sequence: a, batch: b, delivered_at: at });
+        reads_back(&vec![PageEntry { first_sequence: d, subject_key }]);
+        reads_back(&AppState {
+            depth: StoredDepth { records: a, bytes: b },
+            bulk_records: c,
+            last_batch: d,
+            forgotten_batches: b,
+            unsettled: Some(a),
+            occupancy: Occupancy { until: at, length: std::time::Duration::from_nanos(b) },
+            paused,
+        });
+    }
+
+    #[test]
+    fn any_flipped_bit_is_noticed(
+        records in testing::records(1),
+        place: prop::sample::Index,
+        bit in 0..8_u8,
+    ) {
+        let mut bytes = records[0].encode();
+        let place = place.index(bytes.len());
+        bytes[place] ^= 1 << bit;
+        prop_assert!(Record::decode(&bytes).is_err());
+    }
+
+    #[test]
+    fn no_bytes_make_decoding_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        drop(Record::decode(&bytes));
+        let mut sealed = vec![VERSION];
+        sealed.extend(crc32c::crc32c(&bytes).to_le_bytes());
+        sealed.extend(&bytes);
+        drop(Record::decode(&sealed));
+        drop(InFlight::decode(&sealed));
+        drop(Batch::decode(&sealed));
+        drop(Vec::<PageEntry>::decode(&sealed));
+    }
+}

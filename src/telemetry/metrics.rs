@@ -1,0 +1,216 @@
+//! Metrics, in the OpenMetrics text format. docs/operations.md lists them.
+
+use std::{
+    fmt,
+    sync::{Arc, Mutex, PoisonError, atomic::Ordering::Relaxed},
+    time::Duration,
+};
+
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric, text},
+    metrics::{
+        counter::{ConstCounter, Counter},
+        family::Family,
+        gauge::ConstGauge,
+        histogram::Histogram,
+    },
+    registry::{Registry, Unit},
+};
+
+use crate::{
+    admin::status::{AppStatus, Observatory},
+    delivery::Report,
+    domain::batch::Settlement,
+};
+
+/// From 50 ms to an hour and a half: an idle gateway's freshness to that of a backlog.
+const SECONDS: [f64; 16] = [
+    0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 60.0, 120.0, 300.0, 600.0, 1_200.0, 2_400.0,
+    5_400.0,
+];
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct OfApp {
+    app: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct OfJob {
+    app: String,
+    outcome: &'static str,
+}
+
+/// All metrics of the process.
+#[derive(Clone)]
+pub struct Metrics {
+    registry: Arc<Mutex<Registry>>,
+    freshness: Family<OfApp, Histogram>,
+    jobs: Family<OfJob, Counter>,
+    job_rows: Family<OfJob, Counter>,
+    job_duration: Family<OfApp, Histogram>,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let histogram = || Histogram::new(SECONDS);
+        let freshness = Family::new_with_constructor(histogram as fn() -> Histogram);
+        let job_duration = Family::new_with_constructor(histogram as fn() -> Histogram);
+        let (jobs, job_rows) = (Family::default(), Family::default());
+        let mut registry = Registry::with_prefix("userpilot_gateway");
+        registry.register_with_unit(
+            "freshness",
+            "From a record's first update until the profile upstream held it",
+            Unit::Seconds,
+            freshness.clone(),
+        );
+        registry.register_with_unit(
+            "job_duration",
+            "From a job's submission until it was settled",
+            Unit::Seconds,
+            job_duration.clone(),
+        );
+        registry.register("jobs", "Batches that were settled, by outcome", jobs.clone());
+        registry.register("job_rows", "Rows of settled batches, by outcome", job_rows.clone());
+        let registry = Arc::new(Mutex::new(registry));
+        Self { registry, freshness, jobs, job_rows, job_duration }
+    }
+}
+
+impl Metrics {
+    /// Has what `observatory` sees on the page, too.
+    pub fn observe(&self, observatory: Observatory) {
+        self.registry().register_collector(Box::new(Observed(observatory)));
+    }
+
+    /// What an app's driver reports to.
+    pub fn reporter(&self, app: &str) -> Reporter {
+        Reporter { metrics: self.clone(), app: app.to_owned() }
+    }
+
+    /// The metrics page.
+    pub fn page(&self) -> String {
+        let mut page = String::new();
+        // Writing to a String does not fail.
+        text::encode(&mut page, &self.registry()).ok();
+        page
+    }
+
+    fn registry(&self) -> std::sync::MutexGuard<'_, Registry> {
+        self.registry.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What one app's driver reports to.
+#[derive(Clone)]
+pub struct Reporter {
+    metrics: Metrics,
+    app: String,
+}
+
+impl Report for Reporter {
+    fn delivered(&self, freshness: &mut dyn Iterator<Item = Duration>) {
+        let histogram =
+            self.metrics.freshness.get_or_create_owned(&OfApp { app: self.app.clone() });
+        freshness.for_each(|fresh| histogram.observe(fresh.as_secs_f64()));
+    }
+
+    fn job_ended(&self, settlement: Settlement, rows: u64, took: Duration) {
+        let outcome = match settlement {
+            Settlement::Delivered => "delivered",
+            Settlement::Requeued => "requeued",
+        };
+        let of_job = OfJob { app: self.app.clone(), outcome };
+        self.metrics.jobs.get_or_create(&of_job).inc();
+        self.metrics.job_rows.get_or_create(&of_job).inc_by(rows);
+        let of_app = OfApp { app: self.app.clone() };
+        self.metrics.job_duration.get_or_create(&of_app).observe(took.as_secs_f64());
+    }
+}
+
+struct Observed(Observatory);
+
+impl fmt::Debug for Observed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Observed")
+    }
+}
+
+/// A number of each app's: its name, its help, and where it is to be found.
+type Number = (&'static str, &'static str, fn(&AppStatus) -> u64);
+
+const COUNTERS: [Number; 5] = [
+    ("accepted_updates", "Updates that were accepted", |app| app.updates.0),
+    ("coalesced_updates", "Updates that were merged into a waiting record", |app| app.updates.1),
+    ("refused_updates", "Updates that the queue refused", |app| app.updates.2),
+    ("failed_attempts", "Requests to upstream that failed", |app| app.view.failed_attempts),
+    ("conflicts", "Submissions that found the slot taken", |app| app.view.conflicts),
+];
+
+const GAUGES: [Number; 5] = [
+    ("pending_records", "Records (users) that wait", |app| app.queue.depth.records),
+    ("pending_bytes", "Bytes of the records that wait, as stored", |app| app.queue.depth.bytes),
+    ("in_flight_records", "Records in the batch that is in flight", |app| {
+        app.view.batch.as_ref().map_or(0, |batch| batch.rows)
+    }),
+    ("paused", "Whether an operator has paused the app", |app| u64::from(app.view.paused)),
+    ("users_per_minute", "The app's budget", |app| u64::from(app.users_per_minute)),
+];
+
+impl Collector for Observed {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let apps = self.0.apps();
+        for (name, help, number) in COUNTERS {
+            of_apps(&mut encoder, &apps, name, help, |app| ConstCounter::new(number(app)))?;
+        }
+        for (name, help, number) in GAUGES {
+            of_apps(&mut encoder, &apps, name, help, |app| {
+                ConstGauge::new(i64::try_from(number(app)).unwrap_or(i64::MAX))
+            })?;
+        }
+        of_apps(
+            &mut encoder,
+            &apps,
+            "occupancy_remaining_seconds",
+            "How long the last job still occupies the budget",
+            |app| ConstGauge::new(app.occupancy_remaining.as_secs_f64()),
+        )?;
+        let store = self.0.store.gauges();
+        let help = "Commits of groups of updates";
+        let counter = ConstCounter::new(store.group_commits.load(Relaxed));
+        one(&mut encoder, "group_commits", help, &counter)?;
+        let ready = ConstGauge::new(i64::from(self.0.not_ready.borrow().is_none()));
+        one(&mut encoder, "ready", "Whether the gateway takes updates", &ready)?;
+        let disk = ConstGauge::new(i64::try_from(self.0.store.disk_bytes()).unwrap_or(i64::MAX));
+        one(&mut encoder, "store_bytes", "What the store takes on disk", &disk)?;
+        let quarantined =
+            ConstGauge::new(i64::try_from(store.quarantined.load(Relaxed)).unwrap_or(i64::MAX));
+        let help = "Stored entries that were damaged and set aside";
+        one(&mut encoder, "quarantined_entries", help, &quarantined)
+    }
+}
+
+/// Encodes one number of every app.
+fn of_apps<M: EncodeMetric + prometheus_client::metrics::TypedMetric>(
+    encoder: &mut DescriptorEncoder<'_>,
+    apps: &[AppStatus],
+    name: &str,
+    help: &str,
+    metric: impl Fn(&AppStatus) -> M,
+) -> fmt::Result {
+    let mut encoder = encoder.encode_descriptor(name, help, None, M::TYPE)?;
+    for app in apps {
+        let label = [("app", &*app.name)];
+        metric(app).encode(encoder.encode_family(&label)?)?;
+    }
+    Ok(())
+}
+
+fn one<M: EncodeMetric + prometheus_client::metrics::TypedMetric>(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    metric: &M,
+) -> fmt::Result {
+    metric.encode(encoder.encode_descriptor(name, help, None, M::TYPE)?)
+}
