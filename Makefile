@@ -5,7 +5,7 @@ TOOLS := target/tools
 # The end-to-end tests find the Python of the client here.
 export CLIENT_PYTHON := $(CURDIR)/$(TOOLS)/python/bin/python
 
-.PHONY: test prepare fmt proto licences clippy unit advisories docs
+.PHONY: test prepare fmt proto licences clippy unit advisories demo docs
 
 # In this order: the cheap ones first, and the tests last, so that their summary ends the output.
 test: prepare
@@ -38,6 +38,10 @@ unit:
 # Not part of `test`: the advisory database comes over the network and changes by itself.
 advisories:
 	cargo deny check advisories
+
+# See it work: the README's first command.
+demo:
+	cargo run --release --locked -- demo
 
 # Renews what is made of the code.
 docs:

@@ -10,7 +10,11 @@ use axum::Router;
 use tokio::{net::TcpListener, sync::watch, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
-use tonic_health::{ServingStatus, server::HealthReporter};
+use tonic_health::{
+    ServingStatus,
+    pb::health_server::{Health, HealthServer},
+    server::HealthReporter,
+};
 
 use crate::{
     admin::{
@@ -31,7 +35,7 @@ use crate::{
         engine::SledEngine,
         queue::{Queue, Retention},
     },
-    telemetry::{Metrics, Reporter},
+    telemetry::{Freshness, Metrics, Reporter},
     upstream::HttpUpstream,
 };
 
@@ -39,6 +43,7 @@ use crate::{
 pub struct Gateway {
     addresses: Addresses,
     observatory: Observatory,
+    freshness: Freshness,
     tasks: JoinSet<Ended>,
     writer: Writer,
     stop_doors: CancellationToken,
@@ -99,28 +104,17 @@ impl Gateway {
             apps: apps.into(),
         };
         metrics.observe(observatory.clone());
+        let freshness = metrics.freshness();
         tasks.spawn(keep_house(store, settings::retention(config), stop_drivers.clone()));
 
         let (health, health_service) = tonic_health::server::health_reporter();
         health.set_service_status(INGEST, ServingStatus::Serving).await;
-        let ingest = ingest(config, &observatory, stop_doors.clone());
-        let mut grpc = Routes::new(health_service).add_service(ingest);
-        let mut admin = Routes::new(AdminServiceServer::new(Admin::new(
-            observatory.clone(),
-            stop_doors.clone(),
-        )));
-        if config.server.reflection {
-            grpc = reflect(grpc)?;
-            admin = reflect(admin)?;
-        }
-        let http = http::router(HttpDoor {
-            not_ready: observatory.not_ready.clone(),
-            metrics: Arc::new(move || metrics.page()),
-        });
+        let Routers { grpc, admin, http } =
+            routers(config, &observatory, health_service, metrics, &stop_doors)?;
         let addresses = listeners.addresses;
         for (name, listener, router) in [
-            ("grpc", listeners.grpc, grpc.into_axum_router()),
-            ("admin", listeners.admin, admin.into_axum_router()),
+            ("grpc", listeners.grpc, grpc),
+            ("admin", listeners.admin, admin),
             ("http", listeners.http, http),
         ] {
             tasks.spawn(serve(name, listener, router, config, stop_doors.clone()));
@@ -136,6 +130,7 @@ impl Gateway {
         Ok(Self {
             addresses,
             observatory,
+            freshness,
             tasks,
             writer,
             stop_doors,
@@ -154,6 +149,11 @@ impl Gateway {
     /// Who knows its state.
     pub fn observatory(&self) -> &Observatory {
         &self.observatory
+    }
+
+    /// How fresh the rows were that were delivered last.
+    pub fn freshness(&self) -> Freshness {
+        self.freshness.clone()
     }
 
     /// Runs until `shutdown` completes, then stops within the grace. Any task that ends by
@@ -253,6 +253,35 @@ async fn open_store(config: &Config) -> anyhow::Result<(Store, Writer, store::Re
         "the store is open"
     );
     Ok((store, writer, recovered))
+}
+
+/// What each listener serves.
+struct Routers {
+    grpc: Router,
+    admin: Router,
+    http: Router,
+}
+
+fn routers(
+    config: &Config,
+    observatory: &Observatory,
+    health: HealthServer<impl Health>,
+    metrics: Metrics,
+    stop: &CancellationToken,
+) -> anyhow::Result<Routers> {
+    let ingest = ingest(config, observatory, stop.clone());
+    let admin = Admin::new(observatory.clone(), stop.clone());
+    let mut grpc = Routes::new(health).add_service(ingest);
+    let mut admin = Routes::new(AdminServiceServer::new(admin));
+    if config.server.reflection {
+        grpc = reflect(grpc)?;
+        admin = reflect(admin)?;
+    }
+    let http = http::router(HttpDoor {
+        not_ready: observatory.not_ready.clone(),
+        metrics: Arc::new(move || metrics.page()),
+    });
+    Ok(Routers { grpc: grpc.into_axum_router(), admin: admin.into_axum_router(), http })
 }
 
 fn ingest(

@@ -2,7 +2,8 @@
 
 use clap::{Parser, Subcommand};
 use userpilot_gateway::cli::{
-    check_config, jobs, print_default_config, send, serve, shutdown, simulate_userpilot, status,
+    check_config, demo, jobs, print_default_config, send, serve, shutdown, simulate_userpilot,
+    status,
 };
 
 /// Fewer and cheaper system calls than the default allocator's, for many small messages.
@@ -19,6 +20,7 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    Demo(demo::Args),
     Serve(serve::Args),
     Send(send::Args),
     Status(status::Args),
@@ -32,6 +34,7 @@ fn main() -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         match Arguments::parse().command {
+            Command::Demo(args) => demo::run(args, shutdown::requested()).await,
             Command::Serve(args) => serve::run(args, shutdown::requested()).await,
             Command::Send(args) => send::run(args).await,
             Command::Status(args) => status::run(args, shutdown::requested()).await,

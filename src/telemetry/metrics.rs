@@ -2,7 +2,10 @@
 
 use std::{
     fmt,
-    sync::{Arc, Mutex, PoisonError, atomic::Ordering::Relaxed},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
@@ -49,6 +52,21 @@ pub struct Metrics {
     jobs: Family<OfJob, Counter>,
     job_rows: Family<OfJob, Counter>,
     job_duration: Family<OfApp, Histogram>,
+    last_freshness: Freshness,
+}
+
+/// How fresh the rows were that were delivered last, on average.
+#[derive(Clone, Debug, Default)]
+pub struct Freshness(Arc<AtomicU64>);
+
+impl Freshness {
+    /// `None` before the first delivery.
+    pub fn last(&self) -> Option<Duration> {
+        match self.0.load(Relaxed) {
+            0 => None,
+            micros => Some(Duration::from_micros(micros)),
+        }
+    }
 }
 
 impl Default for Metrics {
@@ -73,7 +91,8 @@ impl Default for Metrics {
         registry.register("jobs", "Batches that were settled, by outcome", jobs.clone());
         registry.register("job_rows", "Rows of settled batches, by outcome", job_rows.clone());
         let registry = Arc::new(Mutex::new(registry));
-        Self { registry, freshness, jobs, job_rows, job_duration }
+        let last_freshness = Freshness::default();
+        Self { registry, freshness, jobs, job_rows, job_duration, last_freshness }
     }
 }
 
@@ -86,6 +105,11 @@ impl Metrics {
     /// What an app's driver reports to.
     pub fn reporter(&self, app: &str) -> Reporter {
         Reporter { metrics: self.clone(), app: app.to_owned() }
+    }
+
+    /// How fresh the rows were that were delivered last.
+    pub fn freshness(&self) -> Freshness {
+        self.last_freshness.clone()
     }
 
     /// The metrics page.
@@ -112,7 +136,16 @@ impl Report for Reporter {
     fn delivered(&self, freshness: &mut dyn Iterator<Item = Duration>) {
         let histogram =
             self.metrics.freshness.get_or_create_owned(&OfApp { app: self.app.clone() });
-        freshness.for_each(|fresh| histogram.observe(fresh.as_secs_f64()));
+        let (mut sum, mut rows) = (Duration::ZERO, 0);
+        for fresh in freshness {
+            histogram.observe(fresh.as_secs_f64());
+            sum += fresh;
+            rows += 1;
+        }
+        if let Some(mean) = sum.checked_div(rows) {
+            let micros = u64::try_from(mean.as_micros()).unwrap_or(u64::MAX);
+            self.metrics.last_freshness.0.store(micros.max(1), Relaxed);
+        }
     }
 
     fn job_ended(&self, settlement: Settlement, rows: u64, took: Duration) {
