@@ -139,13 +139,14 @@ impl Picture {
     fn draw_services(&self, frame: &mut Frame<'_>, area: Rect) {
         let rows = self.services.iter().map(|service| {
             Row::new([
-                service.name.to_owned(),
-                service.sent.to_string(),
-                service.accepted.to_string(),
+                Line::from(service.name),
+                Line::from(service.sent.to_string()).right_aligned(),
+                Line::from(service.accepted.to_string()).right_aligned(),
             ])
         });
         let widths = [Constraint::Fill(2), Constraint::Fill(1), Constraint::Fill(1)];
-        let header = Row::new(["", "sent", "durable"]).dim();
+        let header =
+            Row::new(["", "sent", "durable"].map(|title| Line::from(title).right_aligned())).dim();
         let block = Block::bordered().title(" Your services ");
         frame.render_widget(Table::new(rows, widths).header(header).block(block), area);
     }
@@ -157,7 +158,7 @@ impl Picture {
             ("updates accepted", accepted.to_string()),
             ("of these coalesced", format!("{coalesced} ({share} %)")),
             ("users waiting", self.app.queue.depth.records.to_string()),
-            ("waiting for", self.waiting_for()),
+            ("something waits for", self.waiting_for()),
             ("freshness", self.freshness()),
         ];
         frame.render_widget(numbers(" The gateway ", &rows, Color::Green), area);
@@ -194,7 +195,12 @@ impl Picture {
         let running = running.and_then(|id| self.userpilot.jobs.iter().find(|job| job.id == *id));
         let (done, rows) = running.map_or((0, 0), |job| (job.completed, job.rows));
         let percent = (done * 100).checked_div(rows).unwrap_or(0).min(100);
-        let label = if rows == 0 { "none".into() } else { format!("{done} of {rows} users") };
+        let last = self.userpilot.jobs.iter().max_by_key(|job| job.submitted_at_ms);
+        let label = match (rows, last) {
+            (0, Some(last)) => format!("none now; the last had {} users", last.rows),
+            (0, None) => "none yet".into(),
+            _ => format!("{done} of {rows} users"),
+        };
         let gauge = Gauge::default().block(block).gauge_style(Color::Cyan).label(label);
         frame.render_widget(gauge.percent(u16::try_from(percent).unwrap_or(100)), area);
     }
