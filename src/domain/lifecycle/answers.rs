@@ -80,10 +80,12 @@ impl Lifecycle {
                     self.note(&failure);
                     self.phase = Phase::Lost(batch);
                 }
-                // Ours, from an earlier submission, or another's? The list tells.
+                // Ours or another's? The list tells. Ours may be this very submission, where a
+                // proxy sent it twice.
                 FailureKind::SlotTaken => {
                     self.conflicts += 1;
-                    self.release();
+                    self.unexplained_conflict = true;
+                    self.occupy(&batch, now);
                     self.last_error = failure.detail;
                     self.phase = Phase::Lost(batch);
                 }
@@ -133,6 +135,7 @@ impl Lifecycle {
 
     /// Looks for the batch's job among `jobs`.
     fn find(&mut self, mut batch: Batch, jobs: &[JobReport], now: Now) {
+        let conflict = mem::take(&mut self.unexplained_conflict);
         let filename = batch.id.filename();
         let ours = |job: &&JobReport| job.filename.as_deref() == Some(&*filename);
         let found = jobs.iter().filter(ours).max_by_key(|job| job.phase == JobPhase::Unfinished);
@@ -142,7 +145,10 @@ impl Lifecycle {
             self.phase = Phase::Accepted { batch, adopted: true };
             return;
         }
-        if jobs.iter().any(unfinished) {
+        if let Some(holder) = jobs.iter().find(|job| unfinished(job)) {
+            if conflict && holder.filename.is_some() {
+                self.release();
+            }
             return self.wait_for_slot(Phase::Lost(batch), now);
         }
         // Where other uploads are listed by name and this one is not, it was not taken.
@@ -150,6 +156,10 @@ impl Lifecycle {
             jobs.iter().any(|job| job.filename.as_deref().is_some_and(is_gateway_filename));
         if names_are_echoed {
             self.release();
+        }
+        // Nobody holds it now. The list may be late: look once more before the next try.
+        if conflict {
+            return self.wait_for_slot(Phase::Lost(batch), now);
         }
         batch.state = BatchState::Claimed;
         self.phase = Phase::Claimed(batch);

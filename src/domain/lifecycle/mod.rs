@@ -125,6 +125,8 @@ pub struct Lifecycle {
     occupied_until: Instant,
     /// The same before the submission that is under way, should it turn out not taken.
     occupied_before: (Occupancy, Instant),
+    /// The last submission was answered that the slot is taken, and nobody is known to hold it.
+    unexplained_conflict: bool,
     /// Failures to deliver, in a row.
     delivering: Backoff,
     /// Failures to ask (polls, lists), in a row: they say nothing about the job.
@@ -191,6 +193,7 @@ impl Lifecycle {
             occupancy,
             occupied_until,
             occupied_before: (occupancy, occupied_until),
+            unexplained_conflict: false,
             delivering: Backoff::default(),
             asking: Backoff::default(),
             hold: None,

@@ -238,6 +238,35 @@ fn a_taken_slot_is_waited_for_and_is_not_a_failure() {
 }
 
 #[test]
+fn a_conflict_that_the_list_does_not_explain_is_not_retried_in_a_hot_loop() {
+    let mut bench = Bench::new(Recovered::default());
+    bench.submit(100);
+    for _ in 0..3 {
+        bench.on(Event::Submitted(Err(failure(FailureKind::SlotTaken))));
+        bench.on(Event::Looked(Ok(vec![])));
+        assert_eq!(bench.sleep(), SETTINGS.poll_interval.1);
+        assert_eq!(bench.command(), Command::Look);
+        bench.on(Event::Looked(Ok(vec![])));
+        bench.resubmit();
+    }
+}
+
+#[test]
+fn a_job_that_was_taken_and_answered_with_a_conflict_is_adopted_with_its_occupancy() {
+    let mut bench = Bench::new(Recovered::default());
+    let id = bench.submit(1_800);
+    bench.on(Event::Submitted(Err(failure(FailureKind::SlotTaken))));
+    bench.on(Event::Looked(Ok(vec![job(Some(id.filename()), JobPhase::Unfinished, None)])));
+    let Command::Advance(_, occupancy) = bench.command() else { panic!("not durable") };
+    assert_eq!(occupancy.end(bench.now).since(bench.now.instant).as_secs(), 60);
+    bench.on(Event::Advanced);
+    bench.on(Event::Polled(Ok(job(None, JobPhase::Completed, None))));
+    bench.settle(Settlement::Delivered);
+    bench.wait_for_records(1);
+    assert!(bench.sleep() >= Duration::from_secs(60));
+}
+
+#[test]
 fn a_failed_or_partial_job_goes_back_into_the_queue() {
     for (phase, rows) in [(JobPhase::Failed, None), (JobPhase::Completed, Some(99))] {
         let mut bench = Bench::new(Recovered::default());
