@@ -1,0 +1,238 @@
+//! What clients and operators do.
+
+use std::{sync::PoisonError, time::Duration};
+
+use userpilot_gateway::{
+    domain::{
+        admission::QueueRefusal,
+        lifecycle::Event,
+        time::Timestamp,
+        update::{ClientId, Lane, Subject, Update, Value},
+    },
+    store::queue::{Found, Retention},
+};
+
+use crate::{
+    account::COMPANY,
+    checker::{Heard, Occurred, Sent},
+    ledger::Outcomes,
+    process::{EPOCH_MICROS, at_once},
+    sabotage::Sabotage,
+    scenario::Fault,
+    world::{Halt, World},
+};
+
+/// Far enough from all that happens in a run.
+const FAR_MICROS: i64 = 1_000_000_000_000;
+
+impl World {
+    /// Somebody does something.
+    pub(crate) fn act(&mut self) -> Result<(), Halt> {
+        self.plan_a_cut();
+        if self.strikes(Fault::ForeignJobs, 4) {
+            let length = self.whim.millis(100, 60_000);
+            self.network.inside().account.take_foreign(length);
+        }
+        match self.whim.below(20) {
+            0..14 => self.send(),
+            14..16 if self.scenario.has(Fault::Operator) => self.operate(),
+            16 if self.scenario.has(Fault::Prune) => self.prune(),
+            17 if self.strikes(Fault::Kill, 2) => {
+                self.say(|| "killed".into());
+                Err(Halt::Died)
+            }
+            _ => self.ask_after_some(),
+        }
+    }
+
+    /// A group of updates that are committed together.
+    fn send(&mut self) -> Result<(), Halt> {
+        let first = self.checker.sent.len() as u64;
+        let (sent, updates) = self.make_group(first);
+        let wall = self.now().wall;
+        let outcomes = at_once(self.process.ledger.queue.get_mut().accept(updates, wall));
+        let died = outcomes.is_err();
+        self.hear(sent, &outcomes)?;
+        if died { Err(Halt::Died) } else { Ok(()) }
+    }
+
+    /// Groups that clients send between the commits of the command that is to be carried out,
+    /// if it takes several.
+    pub(crate) fn prepare_between(&mut self) -> Vec<Vec<Sent>> {
+        if self.scenario.group_max < 1_000 || self.actions_left == 0 {
+            return Vec::new();
+        }
+        let mut first = self.checker.sent.len() as u64;
+        let mut prepared = Vec::new();
+        for _ in 0..self.whim.below(3) {
+            let (sent, updates) = self.make_group(first);
+            first += sent.len() as u64;
+            prepared.push(sent);
+            let between = self.process.ledger.between.get_mut();
+            between.unwrap_or_else(PoisonError::into_inner).ready.push_back(updates);
+        }
+        prepared
+    }
+
+    /// What was heard of these. Those whose turn did not come were never sent.
+    pub(crate) fn hear_between(&mut self, prepared: Vec<Vec<Sent>>) -> Result<(), Halt> {
+        let between = self.process.ledger.between.get_mut();
+        let done = std::mem::take(between.unwrap_or_else(PoisonError::into_inner)).done;
+        for (sent, outcomes) in prepared.into_iter().zip(done) {
+            self.tally.between += 1;
+            self.hear(sent, &outcomes)?;
+        }
+        Ok(())
+    }
+
+    fn make_group(&mut self, first: u64) -> (Vec<Sent>, Vec<Update>) {
+        let count = self.whim.between(1, self.scenario.group_max);
+        (first..first + count).map(|number| self.make(number, first)).unzip()
+    }
+
+    /// Clients hear what became of a group.
+    fn hear(&mut self, group: Vec<Sent>, outcomes: &Outcomes) -> Result<(), Halt> {
+        let liar = self.scenario.sabotage == Some(Sabotage::AnswerBeforeCommit);
+        for (index, mut sent) in group.into_iter().enumerate() {
+            sent.heard = match outcomes {
+                Ok(outcomes) => match &outcomes[index] {
+                    Ok(accepted) => Heard::Accepted(accepted.sequence),
+                    Err(refusal) => {
+                        self.check_refusal(&sent, *refusal).map_err(Halt::Broken)?;
+                        Heard::Refused
+                    }
+                },
+                Err(_) if liar => Heard::Accepted(self.checker.last_sequence() + 1),
+                Err(_) => Heard::Nothing,
+            };
+            self.say(|| format!("send {}: {sent:?}", self.checker.sent.len()));
+            self.checker.sent(sent).map_err(Halt::Broken)?;
+        }
+        self.network.inside().account.mark = self.checker.sent.len() as u64;
+        Ok(())
+    }
+
+    /// A full queue takes what joins a record that waits.
+    fn check_refusal(&mut self, refused: &Sent, refusal: QueueRefusal) -> Result<(), String> {
+        match refusal {
+            QueueRefusal::TooManyRecords | QueueRefusal::TooManyBytes => {}
+            QueueRefusal::RecordTooLarge => return Ok(()),
+        }
+        let of_the_user =
+            |sent: &Sent| sent.user == refused.user && matches!(sent.heard, Heard::Accepted(_));
+        let Some(last) = self.checker.sent.iter().rposition(of_the_user) else { return Ok(()) };
+        match self.ask_after(last as u64)? {
+            Some(Found::Pending { .. }) => {
+                Err(format!("refused, and joins what waits: {refused:?}"))
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// An update whose every value tells its number.
+    fn make(&mut self, number: u64, group: u64) -> (Sent, Update) {
+        let whim = &mut self.whim;
+        let user = whim.below(self.scenario.subjects);
+        let company = whim.percent(20);
+        let mut properties: Vec<u64> =
+            (0..self.scenario.properties).filter(|_| whim.percent(50)).collect();
+        if properties.is_empty() {
+            properties.push(0);
+        }
+        let value = |property: &u64| match property % 2 {
+            0 => Value::Integer(i64::try_from(number).unwrap_or(i64::MAX)),
+            _ => Value::Text(format!("v{number}")),
+        };
+        let occurred = match whim.below(6) {
+            0 if self.scenario.has(Fault::OccurredAt) => Occurred::Before(whim.below(100)),
+            1 if self.scenario.has(Fault::OccurredAt) => Occurred::After(whim.below(100)),
+            _ => Occurred::WhenAccepted,
+        };
+        let lane = if whim.percent(30) { Lane::Bulk } else { Lane::Interactive };
+        let client = ClientId(u16::try_from(whim.below(3)).unwrap_or(0));
+        let update = Update {
+            app: self.process.ledger.app,
+            client,
+            subject: Subject::user(format!("u{user}")),
+            company_id: company.then(|| format!("c{number}")),
+            properties: properties.iter().map(|p| (format!("p{p}"), value(p))).collect(),
+            occurred_at: occurred_at(occurred),
+            lane,
+        };
+        properties.extend(company.then_some(COMPANY));
+        (Sent { user, properties, occurred, heard: Heard::Nothing, group }, update)
+    }
+
+    fn operate(&mut self) -> Result<(), Halt> {
+        let paused = match self.whim.below(4) {
+            0 => true,
+            1 | 2 => false,
+            _ => {
+                self.say(|| "flush".into());
+                self.process.operations.push(Event::Flush);
+                return Ok(());
+            }
+        };
+        self.say(|| format!("pause: {paused}"));
+        let app = self.process.ledger.app;
+        // Until it is known to be durable, it is not known which way it is.
+        self.network.inside().account.paused_since = None;
+        let queue = self.process.ledger.queue.get_mut();
+        at_once(queue.pause(app, paused)).map_err(|_| Halt::Died)?;
+        self.network.inside().account.paused_since = paused.then_some(self.time);
+        self.process.operations.push(Event::Paused(paused));
+        Ok(())
+    }
+
+    fn prune(&mut self) -> Result<(), Halt> {
+        let keep = Duration::from_millis(self.whim.below(60_000));
+        let retention =
+            Retention { before: self.now().wall.minus(keep), batches_max: self.whim.below(20) };
+        self.say(|| format!("prune: {retention:?}"));
+        let queue = self.process.ledger.queue.get_mut();
+        at_once(queue.prune(None, retention)).map(drop).map_err(|_| Halt::Died)
+    }
+
+    fn ask_after_some(&mut self) -> Result<(), Halt> {
+        for _ in 0..3 {
+            let number = self.whim.below(self.checker.sent.len().max(1) as u64);
+            self.ask_after(number).map_err(Halt::Broken)?;
+        }
+        Ok(())
+    }
+
+    /// Asks what became of an update, if there is a receipt for it.
+    pub(crate) fn ask_after(&mut self, number: u64) -> Result<Option<Found>, String> {
+        let sent = usize::try_from(number).ok().and_then(|number| self.checker.sent.get(number));
+        let Some(sent) = sent else { return Ok(None) };
+        let Heard::Accepted(sequence) = sent.heard else { return Ok(None) };
+        let ledger = &self.process.ledger;
+        let subject = Subject::user(format!("u{}", sent.user));
+        let found = at_once(ledger.reads.find(ledger.app, &subject, sequence));
+        let found = found.map_err(|error| format!("cannot be read: {error}"))?;
+        self.say(|| format!("ask after {number}: {found:?}"));
+        let delivered = match &found {
+            Found::Pending { last_sequence, .. } | Found::Delivered { last_sequence, .. }
+                if *last_sequence < sequence =>
+            {
+                return Err(format!("update {number} is said to be in what ended before it"));
+            }
+            Found::Pending { .. } | Found::InFlight(_) => false,
+            Found::Delivered { .. } | Found::DeliveredLongAgo => true,
+            Found::Unknown => return Err(format!("update {number} is not known")),
+        };
+        self.checker.told(number, delivered)?;
+        Ok(Some(found))
+    }
+}
+
+fn occurred_at(occurred: Occurred) -> Option<Timestamp> {
+    let at = |base: i64, offset: u64| {
+        Some(Timestamp::from_micros(base + i64::try_from(offset).unwrap_or(0)))
+    };
+    match occurred {
+        Occurred::Before(offset) => at(EPOCH_MICROS - FAR_MICROS, offset),
+        Occurred::WhenAccepted => None,
+        Occurred::After(offset) => at(EPOCH_MICROS + FAR_MICROS, offset),
+    }
+}

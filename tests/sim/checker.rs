@@ -1,0 +1,216 @@
+//! The checker: it knows what was acknowledged and what upstream saw, and nothing of how the
+//! gateway comes from the one to the other.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::account::{Row, Sight, Write};
+
+/// What the client heard of an update.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Heard {
+    /// It is durable, under this sequence.
+    Accepted(u64),
+    /// The gateway died meanwhile: it may be or not, together with its group.
+    Nothing,
+    /// It was refused, and must never be seen.
+    Refused,
+}
+
+/// An update, numbered in the order of sending. Its number is the value of all that it sets,
+/// so that whoever sees a value knows where it came from.
+#[derive(Clone, Debug)]
+pub(crate) struct Sent {
+    pub(crate) user: u64,
+    pub(crate) properties: Vec<u64>,
+    pub(crate) occurred: Occurred,
+    pub(crate) heard: Heard,
+    /// The commit that it was to be part of.
+    pub(crate) group: u64,
+}
+
+/// When an update says that it occurred. What is said lies before or after all that happens
+/// in a run, so that the order is known without knowing when the gateway accepted what.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Occurred {
+    Before(u64),
+    WhenAccepted,
+    After(u64),
+}
+
+/// What is known of one property of one user.
+#[derive(Debug, Default)]
+struct Line {
+    /// The updates whose values upstream was given, each new one once.
+    seen: Vec<u64>,
+    /// What was written to the profile, and how much had been sent when its job was taken.
+    applied: Vec<(u64, u64)>,
+}
+
+/// The checker.
+#[derive(Debug, Default)]
+pub(crate) struct Checker {
+    pub(crate) sent: Vec<Sent>,
+    /// Whether each of a group stands for itself: a short queue may have refused some of a
+    /// group of which nothing was heard.
+    groups_are_loose: bool,
+    lines: BTreeMap<(u64, u64), Line>,
+    /// Users of whom some update said when it occurred.
+    timed: BTreeSet<u64>,
+    /// Groups of which nothing was heard, and something was seen.
+    seen_groups: BTreeSet<u64>,
+    /// Updates that were said to be delivered.
+    delivered: BTreeSet<u64>,
+    last_sequence: u64,
+}
+
+type Verdict = Result<(), String>;
+
+impl Checker {
+    pub(crate) fn new(groups_are_loose: bool) -> Self {
+        Self { groups_are_loose, ..Self::default() }
+    }
+
+    /// An update was sent, and this was heard of it.
+    pub(crate) fn sent(&mut self, sent: Sent) -> Verdict {
+        if let Heard::Accepted(sequence) = sent.heard {
+            if sequence <= self.last_sequence {
+                return Err(format!("sequence {sequence} came after {}", self.last_sequence));
+            }
+            self.last_sequence = sequence;
+        }
+        if sent.occurred != Occurred::WhenAccepted && sent.heard != Heard::Refused {
+            self.timed.insert(sent.user);
+        }
+        self.sent.push(sent);
+        Ok(())
+    }
+
+    /// The last sequence that was acknowledged.
+    pub(crate) fn last_sequence(&self) -> u64 {
+        self.last_sequence
+    }
+
+    /// Upstream saw something.
+    pub(crate) fn see(&mut self, sight: Sight) -> Verdict {
+        match sight {
+            Sight::Taken(row) => self.see_taken(&row),
+            Sight::Applied { row, mark } => {
+                for (property, number) in row.writes {
+                    let line = self.lines.entry((row.user, property)).or_default();
+                    line.applied.push((mark, number));
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn see_taken(&mut self, row: &Row) -> Verdict {
+        for write in &row.writes {
+            self.see_value(row.user, *write)?;
+        }
+        Ok(())
+    }
+
+    /// A value may be new, or the one that was there: none comes back, and without
+    /// `occurred_at` none comes after a later one.
+    fn see_value(&mut self, user: u64, (property, number): Write) -> Verdict {
+        let sent = usize::try_from(number).ok().and_then(|number| self.sent.get(number));
+        let sent = sent.filter(|sent| sent.user == user && sent.properties.contains(&property));
+        let Some(sent) = sent else {
+            return Err(format!("u{user}.p{property} = {number}, which nobody sent"));
+        };
+        match sent.heard {
+            Heard::Accepted(_) => {}
+            Heard::Nothing => {
+                let group = if self.groups_are_loose { u64::MAX - number } else { sent.group };
+                self.seen_groups.insert(group);
+            }
+            Heard::Refused => return Err(format!("update {number} was refused, and sent")),
+        }
+        let line = self.lines.entry((user, property)).or_default();
+        if line.seen.last() == Some(&number) {
+            return Ok(());
+        }
+        let newer = line.seen.iter().any(|seen| *seen > number);
+        if line.seen.contains(&number) || (newer && !self.timed.contains(&user)) {
+            let seen = &line.seen;
+            return Err(format!("u{user}.p{property} = {number} came after {seen:?}"));
+        }
+        line.seen.push(number);
+        Ok(())
+    }
+
+    /// Whether the gateway owes upstream an update: it was acknowledged, or it was not and
+    /// something of its commit was seen.
+    fn is_owed(&self, number: u64, sent: &Sent) -> bool {
+        match sent.heard {
+            Heard::Accepted(_) => true,
+            Heard::Nothing => {
+                let group = if self.groups_are_loose { u64::MAX - number } else { sent.group };
+                self.seen_groups.contains(&group)
+            }
+            Heard::Refused => false,
+        }
+    }
+
+    /// Whether profiles hold the update: each of its values, or one that precedes it by the
+    /// merge law, was written by a job that was taken after it was sent.
+    fn is_applied(&self, number: u64, sent: &Sent) -> bool {
+        sent.properties.iter().all(|property| {
+            let line = self.lines.get(&(sent.user, *property));
+            line.is_some_and(|line| {
+                let of = |n: u64| usize::try_from(n).ok().and_then(|n| self.sent.get(n));
+                line.applied.iter().any(|(mark, applied)| {
+                    *mark > number
+                        && of(*applied).is_some_and(|other| {
+                            (other.occurred, *applied) >= (sent.occurred, number)
+                        })
+                })
+            })
+        })
+    }
+
+    /// A client asked after an update and was told this.
+    pub(crate) fn told(&mut self, number: u64, delivered: bool) -> Verdict {
+        let Some(sent) = usize::try_from(number).ok().and_then(|n| self.sent.get(n)) else {
+            return Ok(());
+        };
+        if !delivered && self.delivered.contains(&number) {
+            return Err(format!("update {number} was delivered, and is not any more"));
+        }
+        if delivered && !self.is_applied(number, sent) {
+            return Err(format!("update {number} is said to be delivered, and is not"));
+        }
+        if delivered {
+            self.delivered.insert(number);
+        }
+        Ok(())
+    }
+
+    /// Once traffic has stopped and all is said to be delivered: it is.
+    pub(crate) fn finish(&self) -> Verdict {
+        let mut latest: BTreeMap<(u64, u64), u64> = BTreeMap::new();
+        for (number, sent) in (0..).zip(&self.sent) {
+            if !self.is_owed(number, sent) {
+                continue;
+            }
+            if !self.is_applied(number, sent) {
+                let heard = sent.heard;
+                return Err(format!("update {number} of u{} ({heard:?}) is lost", sent.user));
+            }
+            for property in &sent.properties {
+                latest.insert((sent.user, *property), number);
+            }
+        }
+        for ((user, property), number) in latest {
+            let line = self.lines.get(&(user, property));
+            let value = line.and_then(|line| line.applied.last()).map(|(_, value)| *value);
+            // Where updates say when they occurred, what is delivered cannot be called back:
+            // that nothing is lost and nothing comes back is all that is promised.
+            if value != Some(number) && !self.timed.contains(&user) {
+                return Err(format!("u{user}.p{property} is {value:?}, not {number}"));
+            }
+        }
+        Ok(())
+    }
+}

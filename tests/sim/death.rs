@@ -1,0 +1,87 @@
+//! How processes die, and how the next one goes on.
+
+use userpilot_gateway::store::engine::Crash;
+
+use crate::{
+    process::Process,
+    scenario::Fault,
+    world::{Halt, World},
+};
+
+impl World {
+    /// Whether a fault of this kind happens now.
+    pub(crate) fn strikes(&mut self, fault: Fault, one_in: u64) -> bool {
+        self.quiet_since.is_none()
+            && self.scenario.has(fault)
+            && self.chaos.percent(self.scenario.fault_percent)
+            && self.chaos.below(one_in) == 0
+    }
+
+    /// Dies, if it is to.
+    pub(crate) fn die_of(&mut self, fault: Fault, when: &str) -> Result<(), Halt> {
+        if self.strikes(fault, 6) {
+            self.say(|| format!("  killed {when}"));
+            return Err(Halt::Died);
+        }
+        Ok(())
+    }
+
+    /// The process is down for a while; the next one goes on from what is on disk.
+    pub(crate) fn restart(&mut self) -> Result<(), String> {
+        self.tally.deaths += 1;
+        loop {
+            let down_max = if self.chaos.percent(30) { 120_000 } else { 500 };
+            let down = self.chaos.millis(1, down_max);
+            self.set_time(self.time + down);
+            self.watch()?;
+            self.set_the_clock();
+            self.engine.restart();
+            self.cut_is_due = false;
+            self.plan_a_cut();
+            let started = (self.time, self.now().wall);
+            match Process::start(self.engine.clone(), &self.scenario, started) {
+                Ok(process) => self.process = process,
+                Err(error) if self.engine.has_crashed() => {
+                    self.say(|| format!("died while it started: {error}"));
+                    continue;
+                }
+                Err(error) => return Err(format!("does not start: {error}")),
+            }
+            self.say(|| "restarted".into());
+            return self.count();
+        }
+    }
+
+    /// Sets the wall clock, never to before the beginning: what occurred before stays so.
+    fn set_the_clock(&mut self) {
+        let elapsed = i64::try_from(self.time.as_micros()).unwrap_or(i64::MAX);
+        let jump = self.chaos.millis(0, 600_000).as_micros();
+        let jump = i64::try_from(jump).unwrap_or(0);
+        if self.strikes(Fault::ClockSetBack, 1) {
+            self.wall_offset = (self.wall_offset - jump).max(-elapsed);
+        } else if self.strikes(Fault::ClockSetForward, 1) {
+            self.wall_offset += jump;
+        }
+    }
+
+    /// Plans a power cut at one of the next commits.
+    pub(crate) fn plan_a_cut(&mut self) {
+        if !self.cut_is_due && self.strikes(Fault::PowerCut, 1) {
+            let side = self.chaos.one(&[Crash::BeforeCommit, Crash::AfterCommit]);
+            self.engine.crash_at(self.chaos.below(8), side.unwrap_or(Crash::BeforeCommit));
+            self.cut_is_due = true;
+        }
+    }
+
+    /// What is counted as waiting is what waits.
+    pub(crate) fn count(&self) -> Result<(), String> {
+        const PENDING: u8 = b'r';
+        let keys = self.engine.keys();
+        let records = keys.iter().filter(|key| key.first() == Some(&PENDING)).count() as u64;
+        let counted = self.process.depth().records;
+        match records == counted {
+            true => Ok(()),
+            false => Err(format!("{records} records wait, {counted} are counted")),
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! The real queue as the delivery's ledger, and the ways to sabotage it.
+
+use std::{
+    collections::VecDeque,
+    sync::{
+        Mutex as StdMutex, PoisonError,
+        atomic::{AtomicI64, Ordering::Relaxed},
+    },
+};
+
+use tokio::sync::Mutex;
+use userpilot_gateway::{
+    delivery::Ledger,
+    domain::{
+        admission::QueueRefusal,
+        batch::{Batch, BatchLimits, Settlement},
+        budget::Occupancy,
+        time::Timestamp,
+        update::{AppId, ClientId, Lane, Subject, Update, Value},
+    },
+    store::{
+        StoreError,
+        engine::MemoryEngine,
+        queue::{Accepted, Claim, Queue, Reads, Settling},
+    },
+};
+
+use crate::sabotage::Sabotage;
+
+/// One process's hands on the store.
+pub(crate) struct SimLedger {
+    pub(crate) queue: Mutex<Queue<MemoryEngine>>,
+    pub(crate) reads: Reads<MemoryEngine>,
+    pub(crate) app: AppId,
+    /// The wall clock, in microseconds.
+    pub(crate) wall: AtomicI64,
+    pub(crate) sabotage: Option<Sabotage>,
+    /// Who sends between the commits of one command.
+    pub(crate) between: StdMutex<Between>,
+}
+
+/// What the queue made of a group, or nothing if it died meanwhile.
+pub(crate) type Outcomes = Result<Vec<Result<Accepted, QueueRefusal>>, StoreError>;
+
+/// Groups of updates that come between the commits of one command.
+#[derive(Debug, Default)]
+pub(crate) struct Between {
+    /// Those that are ready to be sent.
+    pub(crate) ready: VecDeque<Vec<Update>>,
+    /// What became of those that were, in order.
+    pub(crate) done: Vec<Outcomes>,
+}
+
+impl SimLedger {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_micros(self.wall.load(Relaxed))
+    }
+
+    /// A commit has been made, and another is to follow: others come in between.
+    async fn let_others_in(&self, queue: &mut Queue<MemoryEngine>) -> Result<(), StoreError> {
+        let between = || self.between.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(group) = between().ready.pop_front() else { return Ok(()) };
+        let outcomes = queue.accept(group, self.now()).await;
+        let died = outcomes.is_err();
+        between().done.push(outcomes);
+        // A process that died in the middle does nothing more.
+        if died { queue.accept(Vec::new(), self.now()).await.map(drop) } else { Ok(()) }
+    }
+
+    /// The rows of a batch, as updates that would come now.
+    async fn as_updates(&self, batch: &Batch) -> Result<Vec<Update>, StoreError> {
+        let upload = self.reads.upload(batch).await?;
+        let rows = upload.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+        let rows = rows.filter_map(|line| serde_json::from_slice::<serde_json::Value>(line).ok());
+        let text = |value: &serde_json::Value| match value.as_i64() {
+            Some(number) => Value::Integer(number),
+            None => Value::Text(value.as_str().unwrap_or_default().to_owned()),
+        };
+        Ok(rows
+            .map(|row| Update {
+                app: self.app,
+                client: ClientId(0),
+                subject: Subject::user(row["user_id"].as_str().unwrap_or_default()),
+                company_id: row["company_id"].as_str().map(str::to_owned),
+                properties: row["metadata"]
+                    .as_object()
+                    .into_iter()
+                    .flatten()
+                    .map(|(name, value)| (name.clone(), text(value)))
+                    .collect(),
+                occurred_at: None,
+                lane: Lane::Interactive,
+            })
+            .collect())
+    }
+}
+
+impl Ledger for SimLedger {
+    type Error = StoreError;
+
+    async fn claim(&self, limits: BatchLimits) -> Result<Option<Box<Batch>>, StoreError> {
+        let mut queue = self.queue.lock().await;
+        let mut continued = None;
+        loop {
+            match queue.claim(self.app, limits, continued, self.now()).await? {
+                Claim::Continues(batch) => {
+                    continued = Some(batch);
+                    self.let_others_in(&mut queue).await?;
+                }
+                Claim::Complete(batch) => return Ok(batch),
+            }
+        }
+    }
+
+    async fn advance(&self, batch: Box<Batch>, occupancy: Occupancy) -> Result<(), StoreError> {
+        if self.sabotage == Some(Sabotage::ForgetAdvance) {
+            return Ok(());
+        }
+        let forget = self.sabotage == Some(Sabotage::ForgetOccupancy);
+        let occupancy = if forget { Occupancy::default() } else { occupancy };
+        self.queue.lock().await.advance(&batch, occupancy).await
+    }
+
+    async fn settle(
+        &self,
+        batch: Box<Batch>,
+        settlement: Settlement,
+        occupancy: Occupancy,
+    ) -> Result<Settling, StoreError> {
+        let requeued = settlement == Settlement::Requeued;
+        let on_top = self.sabotage == Some(Sabotage::RequeueOnTop) && requeued;
+        let drops = self.sabotage == Some(Sabotage::DropRequeued) && requeued;
+        let rows = if on_top { self.as_updates(&batch).await? } else { Vec::new() };
+        let settlement = if on_top || drops { Settlement::Delivered } else { settlement };
+        let mut queue = self.queue.lock().await;
+        let settling = queue.settle(&batch, settlement, occupancy, self.now()).await?;
+        if on_top {
+            drop(queue.accept(rows, self.now()).await?);
+        }
+        if !settling.complete {
+            self.let_others_in(&mut queue).await?;
+        }
+        Ok(settling)
+    }
+
+    async fn upload(&self, batch: &Batch) -> Result<Vec<u8>, StoreError> {
+        self.reads.upload(batch).await
+    }
+}

@@ -1,0 +1,105 @@
+//! One process of the gateway: from its start on what is on disk to its death.
+
+use std::{
+    sync::{Mutex as StdMutex, atomic::AtomicI64},
+    time::Duration,
+};
+
+use futures_util::FutureExt;
+use tokio::sync::Mutex;
+use userpilot_gateway::{
+    domain::{
+        lifecycle::{Event, Lifecycle, Waiting},
+        time::{Instant, Now, Timestamp},
+    },
+    store::{
+        StoreError,
+        engine::MemoryEngine,
+        queue::{Queue, QueueDepth, Reads},
+    },
+};
+
+use crate::{ledger::SimLedger, sabotage::Sabotage, scenario::Scenario};
+
+/// A process.
+pub(crate) struct Process {
+    pub(crate) ledger: SimLedger,
+    pub(crate) machine: Lifecycle,
+    /// What operators have asked of the driver, and it has not heard yet.
+    pub(crate) operations: Vec<Event>,
+    /// When it started, in virtual time: its instants count from here.
+    pub(crate) started_at: Duration,
+    /// Since when something waits.
+    since: Option<Instant>,
+}
+
+/// When the wall clock says it is at the beginning.
+pub(crate) const EPOCH_MICROS: i64 = 1_800_000_000_000_000;
+const STORE: u64 = 7;
+
+impl Process {
+    /// Opens the store and goes on from what is there.
+    pub(crate) fn start(
+        engine: MemoryEngine,
+        scenario: &Scenario,
+        (at, wall): (Duration, Timestamp),
+    ) -> Result<Self, StoreError> {
+        let start = async {
+            let mut queue = Queue::open(engine.clone(), scenario.queue, STORE).await?;
+            let app = queue.app("production").await?;
+            for client in ["crm", "billing", "backfill"] {
+                queue.client(client).await?;
+            }
+            let recovered = queue.recover(app).await?;
+            Ok::<_, StoreError>((queue, app, recovered))
+        };
+        let (queue, app, recovered) = at_once(start)?;
+        let recovered = match scenario.sabotage {
+            Some(sabotage) => sabotage.distort_recovered(recovered),
+            None => recovered,
+        };
+        let now = Now { instant: instant(at, at), wall };
+        let mut settings = scenario.settings;
+        if scenario.sabotage == Some(Sabotage::RushBudget) {
+            settings.users_per_minute *= 4;
+        }
+        Ok(Self {
+            machine: Lifecycle::new(settings, recovered, now),
+            ledger: SimLedger {
+                queue: Mutex::new(queue),
+                reads: Reads::new(engine),
+                app,
+                wall: AtomicI64::new(wall.as_micros()),
+                sabotage: scenario.sabotage,
+                between: StdMutex::default(),
+            },
+            operations: Vec::new(),
+            started_at: at,
+            since: None,
+        })
+    }
+
+    /// What waits.
+    pub(crate) fn depth(&self) -> QueueDepth {
+        let queue = self.ledger.queue.try_lock().expect("one thread");
+        queue.depth(self.ledger.app)
+    }
+
+    /// What waits, as the driver hears of it.
+    pub(crate) fn waiting(&mut self, now: Instant) -> Waiting {
+        let records = self.depth().records;
+        self.since = (records > 0).then(|| self.since.unwrap_or(now));
+        Waiting { records, since: self.since }
+    }
+}
+
+/// The instant of `at`, on the clock of a process that started at `started_at`: a little
+/// after its origin, since some time goes by before anybody looks.
+pub(crate) fn instant(at: Duration, started_at: Duration) -> Instant {
+    Instant::from_origin(at.saturating_sub(started_at) + Duration::from_millis(3))
+}
+
+/// The outcome of a future that has no reason to wait.
+pub(crate) fn at_once<T>(future: impl Future<Output = T>) -> T {
+    future.now_or_never().expect("nothing here waits")
+}

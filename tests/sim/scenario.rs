@@ -1,0 +1,214 @@
+//! What a seed makes of the world: its size, its limits, and what may go wrong in it.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use userpilot_gateway::domain::{
+    admission::QueueLimits, backoff::BackoffLimits, batch::BatchLimits, lifecycle::Settings,
+};
+
+use crate::{random::Random, sabotage::Sabotage};
+
+/// What may go wrong, or make things difficult.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Fault {
+    /// A submission does not reach upstream.
+    NotSent,
+    /// A submission has an unknown outcome, and was not taken.
+    LostRequest,
+    /// A submission has an unknown outcome, and was taken.
+    LostAnswer,
+    /// A submission is answered 409 although nothing runs.
+    FalseConflict,
+    /// A submission is taken, sent again by a proxy, and that is answered 409.
+    DoubledByProxy,
+    /// Somebody else's jobs hold the slot now and then.
+    ForeignJobs,
+    /// Somebody else's jobs are not listed.
+    ForeignJobsAreHidden,
+    /// 429, with or without `Retry-After`.
+    Throttled,
+    /// 401.
+    KeyRejected,
+    /// 413, though the limits were kept. Passes.
+    TooLarge,
+    /// 422. Passes: rows that are refused for good need dead letters.
+    BadRows,
+    /// 404 or another refusal of a submission. Passes.
+    Refused,
+    /// A job fails after none or some of its rows.
+    JobFails,
+    /// A job completes without some of its rows.
+    JobIsPartial,
+    /// An ended job is forgotten.
+    JobIsForgotten,
+    /// Polls fail.
+    PollFails,
+    /// Lists of jobs fail.
+    ListFails,
+    /// There is no list of jobs.
+    NoList,
+    /// Lists do not echo file names.
+    NoNames,
+    /// Jobs take longer than their occupancy.
+    Overrun,
+    /// The power goes at a commit.
+    PowerCut,
+    /// The process dies between any two steps, requests under way included.
+    Kill,
+    /// The wall clock is set back while the process is down.
+    ClockSetBack,
+    /// Updates say when they occurred.
+    OccurredAt,
+    /// An operator pauses, resumes and flushes.
+    Operator,
+    /// The queue is short, and refuses.
+    ShortQueue,
+    /// History is pruned early.
+    Prune,
+    /// Lists show a job only a while after it was taken. Not promised against.
+    ListLags,
+    /// A request whose answer was lost is carried out later. Not promised against.
+    LateArrival,
+    /// The wall clock is set forward while the process is down. Not promised against.
+    ClockSetForward,
+}
+
+impl Fault {
+    /// Against these the promises are kept.
+    pub(crate) const EXPECTED: [Self; 27] = [
+        Self::NotSent,
+        Self::LostRequest,
+        Self::LostAnswer,
+        Self::FalseConflict,
+        Self::DoubledByProxy,
+        Self::ForeignJobs,
+        Self::ForeignJobsAreHidden,
+        Self::Throttled,
+        Self::KeyRejected,
+        Self::TooLarge,
+        Self::BadRows,
+        Self::Refused,
+        Self::JobFails,
+        Self::JobIsPartial,
+        Self::JobIsForgotten,
+        Self::PollFails,
+        Self::ListFails,
+        Self::NoList,
+        Self::NoNames,
+        Self::Overrun,
+        Self::PowerCut,
+        Self::Kill,
+        Self::ClockSetBack,
+        Self::OccurredAt,
+        Self::Operator,
+        Self::ShortQueue,
+        Self::Prune,
+    ];
+
+    /// Against these they are not, for want of a way to know; the simulation shows what
+    /// comes of them.
+    pub(crate) const BEYOND: [Self; 3] = [Self::ListLags, Self::LateArrival, Self::ClockSetForward];
+}
+
+/// One world, all of it from the seed.
+#[derive(Clone, Debug)]
+pub(crate) struct Scenario {
+    /// From which all chance comes.
+    pub(crate) seed: u64,
+    /// What may go wrong.
+    pub(crate) faults: BTreeSet<Fault>,
+    /// How likely each request or step meets a fault, in percent.
+    pub(crate) fault_percent: u64,
+    /// How many things clients and operators do before traffic stops.
+    pub(crate) actions: u64,
+    /// How long they rest between them, at the most, in milliseconds.
+    pub(crate) rest_max_ms: u64,
+    /// How many updates are sent together, at the most.
+    pub(crate) group_max: u64,
+    /// Users there are: few, so that updates meet.
+    pub(crate) subjects: u64,
+    /// Properties there are.
+    pub(crate) properties: u64,
+    /// Whether rows are applied one by one rather than when the job ends.
+    pub(crate) progressive: bool,
+    /// The gateway's settings.
+    pub(crate) settings: Settings,
+    /// The queue's limits.
+    pub(crate) queue: QueueLimits,
+    /// A bug that is planted.
+    pub(crate) sabotage: Option<Sabotage>,
+    /// Whether to tell what happens.
+    pub(crate) trace: bool,
+}
+
+impl Scenario {
+    /// The world of a seed. Every seed has some of the faults: what needs the absence of one
+    /// to come out is found, too.
+    pub(crate) fn new(seed: u64) -> Self {
+        let mut random = Random::new(seed, "scenario");
+        let share = random.between(0, 60);
+        let mut faults: BTreeSet<Fault> =
+            Fault::EXPECTED.into_iter().filter(|_| random.percent(share)).collect();
+        // Without a list, a job that outlasts its occupancy cannot be told from one that was
+        // never taken: only the 409 says so.
+        if faults.contains(&Fault::NoList) {
+            faults.remove(&Fault::Overrun);
+        }
+        let short = faults.contains(&Fault::ShortQueue);
+        let users_per_minute = u32::try_from(random.between(30, 600)).unwrap_or(60);
+        let batch = BatchLimits { rows_max: random.between(1, 6), bytes_max: 100_000 };
+        Self {
+            seed,
+            faults,
+            fault_percent: random.between(5, 45),
+            actions: random.between(10, 50),
+            rest_max_ms: [50, 1_000, 6_000, 30_000][usize::try_from(random.below(4)).unwrap_or(0)],
+            group_max: 4,
+            subjects: random.between(1, 8),
+            properties: random.between(1, 3),
+            progressive: random.percent(50),
+            settings: Settings {
+                users_per_minute,
+                linger: random.millis(0, 2_000),
+                batch,
+                poll_interval: (Duration::from_secs(1), Duration::from_secs(15)),
+                backoff: BackoffLimits {
+                    initial: Duration::from_secs(1),
+                    max: Duration::from_secs(60),
+                },
+                retry_after_max: Duration::from_secs(300),
+            },
+            queue: QueueLimits {
+                records_max: if short { random.between(1, 4) } else { 1_000_000 },
+                bytes_max: if short { random.between(100, 1_000) } else { 1 << 30 },
+                record_bytes_max: if short { 80 } else { 1 << 16 },
+                record_properties_max: 1_000,
+            },
+            sabotage: None,
+            trace: false,
+        }
+    }
+
+    /// A world with batches that take several commits to claim and to settle, and with
+    /// clients that send between them.
+    pub(crate) fn large(seed: u64) -> Self {
+        let mut random = Random::new(seed, "large");
+        let mut scenario = Self::new(seed);
+        scenario.faults.remove(&Fault::ShortQueue);
+        scenario.queue.records_max = 1_000_000;
+        scenario.queue.bytes_max = 1 << 30;
+        scenario.queue.record_bytes_max = 1 << 16;
+        scenario.group_max = 1_200;
+        scenario.subjects = random.between(1_000, 3_000);
+        scenario.settings.batch =
+            BatchLimits { rows_max: random.between(900, 3_000), bytes_max: 200_000 };
+        scenario.settings.users_per_minute = 1_800;
+        scenario.actions = random.between(8, 16);
+        scenario
+    }
+
+    /// Whether something may go wrong.
+    pub(crate) fn has(&self, fault: Fault) -> bool {
+        self.faults.contains(&fault)
+    }
+}
