@@ -155,7 +155,7 @@ impl Scenario {
             faults.remove(&Fault::Overrun);
         }
         let short = faults.contains(&Fault::ShortQueue);
-        let users_per_minute = u32::try_from(random.between(30, 600)).unwrap_or(60);
+        let users_per_minute = u32::try_from(random.between(10, 600)).unwrap_or(60);
         let batch = BatchLimits { rows_max: random.between(1, 6), bytes_max: 100_000 };
         Self {
             seed,
