@@ -63,7 +63,11 @@ impl SledEngine {
             return Ok(());
         }
         let before = sync::flushes();
-        self.db.insert(PROOF_KEY, &before.to_be_bytes()).map_err(failed)?;
+        // Another value than at the last start: sled does not write what is there already.
+        let starts = self.db.get(PROOF_KEY).map_err(failed)?;
+        let starts = starts.and_then(|bytes| bytes.as_ref().try_into().ok());
+        let starts = starts.map_or(0, u64::from_be_bytes).wrapping_add(1);
+        self.db.insert(PROOF_KEY, &starts.to_be_bytes()).map_err(failed)?;
         self.db.flush().map_err(failed)?;
         if sync::flushes() == before {
             let reason = "sled's flush does not reach the disk in this build: its call of \
