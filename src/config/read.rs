@@ -93,9 +93,10 @@ fn limits(reader: &mut Reader<'_>) -> LimitsConfig {
     LimitsConfig {
         user_id_bytes_max: reader.number("user_id_bytes_max", 1..=4096),
         company_id_bytes_max: reader.number("company_id_bytes_max", 1..=4096),
-        properties_max: reader.number("properties_max", 1..=10_000),
+        properties_max: reader.number("properties_max", 1..=1_000),
         property_name_bytes_max: reader.number("property_name_bytes_max", 1..=4096),
-        record_bytes_max: reader.number("record_bytes_max", KIB..=MIB),
+        // With so many properties, what the store can keep safely: see `SEGMENT_BYTES`.
+        record_bytes_max: reader.number("record_bytes_max", KIB..=64 * KIB),
         updates_per_request_max: reader.number("updates_per_request_max", 1..=10_000),
         occurred_at_ahead_max_ms: reader.number("occurred_at_ahead_max_ms", 0..=365 * DAY_MS),
     }

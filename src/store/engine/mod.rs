@@ -73,7 +73,8 @@ pub trait Transaction: Send {
         limit: usize,
     ) -> impl Future<Output = Result<Entries<Self::Value>, EngineError>> + Send;
 
-    /// Sets `key` on commit.
+    /// Sets `key` on commit. Together they have at most 100,000 bytes: an engine may refuse
+    /// to commit more.
     fn put(&mut self, key: &[u8], value: Vec<u8>);
 
     /// Removes `key` on commit.
