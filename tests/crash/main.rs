@@ -1,11 +1,14 @@
 //! Power loss: what was acknowledged is on the disk when the power goes, at any moment, also
 //! while the store is being opened after the last time.
 //!
-//! A process works on a store under a shim (`shim.c`) that knows what a disk would hold. The
+//! A process works on a store, under a shim (`shim.c`) that knows what a disk would hold. The
 //! shim kills the process at one of the calls that write; of what was not flushed then,
 //! nothing survives, or 10, 50 or 90 % of the pages. The survivor is opened and compared,
 //! byte for byte, with a queue in memory that has done all acknowledged ops; then the next
 //! round goes on with it.
+//!
+//! Where it may, a test does the same with a real ext4 on a loop device, shut down in the midst
+//! of the work: there the kernel itself drops what was not flushed.
 //!
 //! `POWER_CUTS` says how many cuts each test makes, `POWER_SEED` the first database's seed.
 //! A loss is printed with its seed. Timing is not in the seed's hands, since sled has threads
@@ -15,6 +18,8 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod disk;
+mod ext4;
+mod model;
 mod process;
 mod rounds;
 mod workload;
@@ -33,33 +38,45 @@ fn what_was_acknowledged_survives_where_a_disk_wrote_back_pages_at_random() {
     check(Conditions { pages_are_written_back: true, flush_is_honest: true }, 40);
 }
 
+#[test]
+fn what_was_acknowledged_survives_the_shutdown_of_a_real_ext4() {
+    match ext4::cut(number("POWER_SEED").unwrap_or(1), number("POWER_CUTS").unwrap_or(40)) {
+        Ok(tally) => demand_no_loss(&tally, "ext4"),
+        Err(lacking) => say(&format!("skipped, since this machine cannot do it: {lacking}")),
+    }
+}
+
 /// The proof that these tests can fail: sled's flush as it comes loses what was acknowledged.
 #[test]
 fn what_was_acknowledged_is_lost_where_sync_file_range_is_all_there_is() {
     for pages_are_written_back in [false, true] {
         let conditions = Conditions { pages_are_written_back, flush_is_honest: false };
         let tally = cut(conditions, 40, true);
+        say(&tally.report(&format!("{conditions:?}")));
         assert!(!tally.losses.is_empty(), "no loss in {} cuts", tally.cuts);
     }
 }
 
 fn check(conditions: Conditions, cuts: u64) {
-    let tally = cut(conditions, cuts, false);
+    demand_no_loss(&cut(conditions, cuts, false), &format!("{conditions:?}"));
+}
+
+fn cut(conditions: Conditions, cuts: u64, until_loss: bool) -> Tally {
+    let cuts = number("POWER_CUTS").unwrap_or(cuts);
+    rounds::cut(conditions, number("POWER_SEED").unwrap_or(1), cuts, until_loss)
+}
+
+fn demand_no_loss(tally: &Tally, name: &str) {
+    say(&tally.report(name));
     assert!(tally.acknowledged > 0, "nothing was acknowledged");
     assert!(tally.losses.is_empty(), "\n{}", tally.losses.join("\n"));
 }
 
+fn number(name: &str) -> Option<u64> {
+    env::var(name).ok().map(|text| text.parse().expect("a number"))
+}
+
 #[expect(clippy::print_stdout, reason = "the figures are what one runs many cuts for")]
-fn cut(conditions: Conditions, cuts: u64, until_loss: bool) -> Tally {
-    let number = |name| env::var(name).ok().map(|text| text.parse().expect("a number"));
-    let cuts = number("POWER_CUTS").unwrap_or(cuts);
-    let tally = rounds::cut(conditions, number("POWER_SEED").unwrap_or(1), cuts, until_loss);
-    println!(
-        "{conditions:?}: {} cuts, {} acknowledged commits, {} losses\n{}",
-        tally.cuts,
-        tally.acknowledged,
-        tally.losses.len(),
-        tally.losses.join("\n"),
-    );
-    tally
+fn say(what: &str) {
+    println!("{what}");
 }

@@ -6,7 +6,7 @@ use std::{
     io::{Read, Write},
     os::unix::process::ExitStatusExt,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::{Child, Command, Stdio},
     sync::mpsc::sync_channel,
     thread,
     time::Duration,
@@ -58,43 +58,59 @@ fn work(engine: SledEngine, seed: u64, first: u64, file: &Path) -> ! {
     unreachable!("numbers do not end")
 }
 
-/// A process that works under the shim.
+/// A process that works on a store.
 pub(crate) struct Work<'a> {
-    pub(crate) shim: &'a Path,
-    pub(crate) live: &'a Path,
-    pub(crate) disk: &'a Path,
+    pub(crate) store: &'a Path,
+    /// Gets a byte for each op that is acknowledged.
     pub(crate) acknowledged: &'a Path,
-    /// At which call the power is cut.
-    pub(crate) cut_at: u64,
-    pub(crate) flush_is_honest: bool,
     pub(crate) seed: u64,
     /// The first op that may not be done yet.
     pub(crate) first: u64,
 }
 
+/// What the process runs under.
+pub(crate) struct Shim<'a> {
+    pub(crate) library: &'a Path,
+    pub(crate) disk: &'a Path,
+    /// At which call the power is cut.
+    pub(crate) cut_at: u64,
+    pub(crate) flush_is_honest: bool,
+}
+
 impl Work<'_> {
+    /// Works for ever.
+    pub(crate) fn start(&self) -> Child {
+        self.command().stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+    }
+
     /// Works until the power is cut. Returns how many ops were acknowledged, or how it ended
     /// before that.
-    pub(crate) fn run(&self) -> Result<u64, String> {
-        let mut command = this_binary(self.live);
+    pub(crate) fn run_until_cut(&self, shim: &Shim<'_>) -> Result<u64, String> {
+        let mut command = self.command();
         command
-            .env("LD_PRELOAD", self.shim)
-            .env("POWER_LIVE", self.live)
-            .env("POWER_DISK", self.disk)
-            .env("POWER_CUT_AT", self.cut_at.to_string())
-            .env(ACKNOWLEDGED, self.acknowledged)
-            .env(SEED, self.seed.to_string())
-            .env(FIRST, self.first.to_string());
-        if !self.flush_is_honest {
+            .env("LD_PRELOAD", shim.library)
+            .env("POWER_LIVE", self.store)
+            .env("POWER_DISK", shim.disk)
+            .env("POWER_CUT_AT", shim.cut_at.to_string());
+        if !shim.flush_is_honest {
             command.env("POWER_DISHONEST", "1");
         }
-        // Left over where the cut comes before the process has made it anew.
-        fs::write(self.acknowledged, b"").unwrap();
         let ended = run(command)?;
         if ended.signal != Some(SIGKILL) {
             return Err(format!("the process ended before the cut: {}", ended.said));
         }
         Ok(fs::metadata(self.acknowledged).unwrap().len())
+    }
+
+    fn command(&self) -> Command {
+        // Of the last round; the cut may come before the process has made it anew.
+        fs::write(self.acknowledged, b"").unwrap();
+        let mut command = this_binary(self.store);
+        command
+            .env(ACKNOWLEDGED, self.acknowledged)
+            .env(SEED, self.seed.to_string())
+            .env(FIRST, self.first.to_string());
+        command
     }
 }
 
