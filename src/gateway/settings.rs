@@ -79,7 +79,7 @@ pub(super) fn lifecycle(app: &AppConfig) -> Settings {
         linger: Duration::from_millis(app.linger_ms),
         batch: BatchLimits {
             rows_max: app.batch_users_max as u64,
-            bytes_max: app.batch_bytes_max as u64,
+            bytes_max: app.batch_bytes_max as u64 - upload(app).envelope_bytes(),
         },
         poll_interval: (
             Duration::from_millis(app.poll_interval_min_ms),
@@ -93,14 +93,18 @@ pub(super) fn lifecycle(app: &AppConfig) -> Settings {
     }
 }
 
+fn upload(app: &AppConfig) -> Upload {
+    match app.upload {
+        config::Upload::File => Upload::File,
+        config::Upload::Json => Upload::Json,
+    }
+}
+
 pub(super) fn upstream(app: &AppConfig) -> HttpUpstreamOptions {
     HttpUpstreamOptions {
         base_url: app.base_url.clone(),
         api_key: app.api_key.clone(),
-        upload: match app.upload {
-            config::Upload::File => Upload::File,
-            config::Upload::Json => Upload::Json,
-        },
+        upload: upload(app),
         request_timeout: Duration::from_millis(app.request_timeout_ms),
         connect_timeout: Duration::from_millis(app.connect_timeout_ms),
         answer_bytes_max: app.answer_bytes_max,

@@ -28,6 +28,19 @@ pub enum Upload {
     Json,
 }
 
+impl Upload {
+    /// What an upload takes besides its rows, in bytes.
+    pub fn envelope_bytes(self) -> u64 {
+        match self {
+            Self::File => 0,
+            Self::Json => (JSON_START.len() + JSON_END.len()) as u64,
+        }
+    }
+}
+
+const JSON_START: &[u8] = br#"{"users":["#;
+const JSON_END: &[u8] = b"]}";
+
 /// How to reach an app's Userpilot.
 #[derive(Clone, Debug)]
 pub struct HttpUpstreamOptions {
@@ -141,7 +154,7 @@ fn json_body(mut upload: Vec<u8>) -> Vec<u8> {
             *byte = b',';
         }
     }
-    [br#"{"users":["#, &*upload, b"]}"].concat()
+    [JSON_START, &upload, JSON_END].concat()
 }
 
 /// What it means that there is no answer.
