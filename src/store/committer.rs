@@ -113,11 +113,15 @@ pub(super) struct Committer<E> {
 }
 
 impl<E: Engine> Committer<E> {
-    /// Works until everybody who could ask is gone, or the store fails.
-    pub(super) async fn run(mut self) -> Result<(), StoreError> {
+    /// Publishes what was found in the store. To be called before anybody looks.
+    pub(super) fn publish_all(&self) {
         for app in self.apps.keys() {
             self.publish(*app);
         }
+    }
+
+    /// Works until everybody who could ask is gone, or the store fails.
+    pub(super) async fn run(mut self) -> Result<(), StoreError> {
         let mut next = None;
         loop {
             let op = match next.take() {

@@ -101,6 +101,7 @@ pub async fn start<E: Engine + Clone>(
         apps: store.apps.clone(),
         store: store.gauges.clone(),
     };
+    committer.publish_all();
     let (ended, writer) = oneshot::channel();
     let runtime = runtime::Handle::current();
     thread::Builder::new()
