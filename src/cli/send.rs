@@ -126,7 +126,9 @@ async fn send_many(
             Some(Answer::Error(error)) => {
                 refusals += 1;
                 if refusals <= REFUSALS_SHOWN_MAX {
-                    progress.println(format!("line {}: {}", answer.tag, error.message));
+                    let line = format!("line {}: {}", answer.tag, error.message);
+                    // Not `println`: where there is no terminal, it shows nothing.
+                    progress.suspend(|| writeln!(io::stderr(), "{line}"))?;
                 }
             }
             None => bail!("the gateway answered without an answer"),
