@@ -2,4 +2,12 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod admin;
+mod commands;
+mod crashes;
+mod delivery;
+mod lifecycle;
+mod refusals;
+mod rig;
 mod simulator;
+mod troubles;

@@ -1,0 +1,99 @@
+//! The place that one gateway lives in: a folder of its own with its configuration, its key and
+//! its store.
+
+use std::{fs, os::unix::fs::PermissionsExt, path::PathBuf, process::Command};
+
+use tempfile::TempDir;
+use toml::{Table, Value};
+
+use super::{Gateway, Process};
+
+/// The key that the simulator takes, unless told otherwise.
+pub(crate) const API_KEY: &str = "simulated-key";
+
+/// A folder for one gateway.
+pub(crate) struct Site {
+    folder: TempDir,
+    config: Table,
+}
+
+impl Site {
+    /// For a gateway that delivers to `upstream`, which lives `speed` times faster than the
+    /// real one. What waits for seconds elsewhere waits for milliseconds here.
+    pub(crate) fn new(upstream: &str, speed: f64) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let key = folder.path().join("userpilot.key");
+        fs::write(&key, API_KEY).unwrap();
+        fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
+        let config = format!(
+            r#"
+            [server]
+            grpc_listen = "127.0.0.1:0"
+            http_listen = "127.0.0.1:0"
+            admin_listen = "127.0.0.1:0"
+            [store]
+            path = "data"
+            cache_bytes_max = 67108864
+            [log]
+            format = "json"
+            [[apps]]
+            name = "production"
+            base_url = "{upstream}"
+            api_key_file = "userpilot.key"
+            users_per_minute = {:.0}
+            linger_ms = 20
+            poll_interval_min_ms = 10
+            poll_interval_max_ms = 100
+            backoff_initial_ms = 10
+            backoff_max_ms = 100
+            "#,
+            1_800.0 * speed
+        );
+        Self { folder, config: config.parse().unwrap() }
+    }
+
+    /// With another value of a key, such as `store.path`; the app's keys begin with `app`.
+    pub(crate) fn with(mut self, key: &str, value: impl Into<Value>) -> Self {
+        let (table, key) = key.split_once('.').unwrap();
+        let table = match table {
+            "app" => self.config["apps"].get_mut(0).unwrap(),
+            table => self.config.entry(table).or_insert_with(|| Table::new().into()),
+        };
+        table.as_table_mut().unwrap().insert(key.to_owned(), value.into());
+        self
+    }
+
+    /// With a second app, which delivers elsewhere.
+    pub(crate) fn and_app(mut self, name: &str, upstream: &str) -> Self {
+        let apps = self.config["apps"].as_array_mut().unwrap();
+        let mut app = apps[0].clone();
+        app["name"] = name.into();
+        app["base_url"] = upstream.into();
+        apps.push(app);
+        self
+    }
+
+    /// A file in the folder.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// The configuration file.
+    pub(crate) fn config(&self) -> PathBuf {
+        let path = self.path("gateway.toml");
+        fs::write(&path, self.config.to_string()).unwrap();
+        path
+    }
+
+    /// Starts a gateway, and does not wait for it.
+    pub(crate) fn launch(&self) -> Process {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_userpilot-gateway"));
+        command.args(["serve", "--config"]).arg(self.config());
+        Process::start(command.env_clear().current_dir(&self.folder), "")
+    }
+
+    /// Starts a gateway that serves.
+    pub(crate) async fn serve(&self) -> Gateway {
+        Gateway::of(self.launch()).await
+    }
+}
