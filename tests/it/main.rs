@@ -7,6 +7,7 @@ mod commands;
 mod crashes;
 mod delivery;
 mod lifecycle;
+mod python;
 mod refusals;
 mod rig;
 mod simulator;
