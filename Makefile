@@ -5,7 +5,7 @@ TOOLS := target/tools
 # The end-to-end tests find the Python of the client here.
 export CLIENT_PYTHON := $(CURDIR)/$(TOOLS)/python/bin/python
 
-.PHONY: test prepare fmt proto licences clippy unit advisories demo docs
+.PHONY: test prepare fmt proto licences clippy unit advisories demo docs bench
 
 # In this order: the cheap ones first, and the tests last, so that their summary ends the output.
 test: prepare
@@ -46,3 +46,7 @@ demo:
 # Renews what is made of the code.
 docs:
 	UPDATE_DOCS=1 cargo test --quiet --locked --lib config
+
+# How fast it is, next to what it could be. docs/performance.md says how to read it.
+bench:
+	cargo bench --quiet --locked --bench gateway -- $(ARGS)

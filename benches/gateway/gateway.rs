@@ -1,0 +1,181 @@
+//! The gateway under measurement: the real binary, with a configuration as in production,
+//! paused, so that what is sent stays.
+
+use std::{
+    fs,
+    io::{Read, Write},
+    net::{Ipv4Addr, TcpListener, TcpStream},
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, bail, ensure};
+use userpilot_gateway::proto::{PauseRequest, admin_service_client::AdminServiceClient};
+
+use crate::child::Owned;
+
+#[derive(Debug)]
+pub struct Gateway {
+    child: Owned,
+    folder: PathBuf,
+    ports: Ports,
+    /// From starting the process to its being ready.
+    pub ready_after: Duration,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Ports {
+    grpc: u16,
+    http: u16,
+    admin: u16,
+}
+
+/// Linux counts processor time in these.
+const TICK: Duration = Duration::from_millis(10);
+const READY_WITHIN: Duration = Duration::from_secs(120);
+const STOPPED_WITHIN: Duration = Duration::from_secs(30);
+
+impl Gateway {
+    /// Starts `binary` on the store in `folder`, and waits until it is ready.
+    pub fn start(binary: &Path, folder: &Path) -> anyhow::Result<Self> {
+        let ports = Ports { grpc: free_port()?, http: free_port()?, admin: free_port()? };
+        let config = folder.join("gateway.toml");
+        fs::write(&config, configuration(ports, folder))?;
+        let log = fs::File::options().create(true).append(true).open(folder.join("log"))?;
+        let started = Instant::now();
+        let child = Command::new(binary)
+            .args(["serve", "--config"])
+            .arg(&config)
+            .env("USERPILOT_API_KEY", "bench")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .with_context(|| format!("cannot start {}", binary.display()))?;
+        let child = Owned(child);
+        while !is_ready(ports.http) {
+            if started.elapsed() > READY_WITHIN {
+                bail!("the gateway is not ready, see {}", folder.join("log").display());
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+        let ready_after = started.elapsed();
+        let gateway = Self { child, folder: folder.to_owned(), ports, ready_after };
+        gateway.pause()?;
+        Ok(gateway)
+    }
+
+    /// Nothing is delivered from here on.
+    fn pause(&self) -> anyhow::Result<()> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(async {
+            let address = format!("http://127.0.0.1:{}", self.ports.admin);
+            let mut admin = AdminServiceClient::connect(address).await?;
+            admin.pause(PauseRequest::default()).await?;
+            Ok(())
+        })
+    }
+
+    /// Where it takes updates.
+    pub fn port(&self) -> u16 {
+        self.ports.grpc
+    }
+
+    /// What it holds in memory now, and at the most so far, in bytes.
+    pub fn memory(&self) -> anyhow::Result<(u64, u64)> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.0.id()))?;
+        let bytes = |key: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(key));
+            let kib = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok());
+            kib.map(|kib| kib * 1_024).with_context(|| format!("no {key} in /proc"))
+        };
+        Ok((bytes("VmRSS:")?, bytes("VmHWM:")?))
+    }
+
+    /// The time that it has taken of the processor: what counts where others use it, too.
+    pub fn processor_time(&self) -> anyhow::Result<Duration> {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.0.id()))?;
+        // The name, in parentheses, may hold anything; user and system time are 14th and 15th.
+        let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
+        let ticks: Vec<u64> = fields.skip(11).take(2).flat_map(str::parse).collect();
+        ensure!(ticks.len() == 2, "no times in /proc");
+        Ok(TICK * u32::try_from(ticks.iter().sum::<u64>())?)
+    }
+
+    /// What its store takes on disk, in bytes.
+    pub fn disk(&self) -> anyhow::Result<u64> {
+        disk_usage(&self.folder.join("data"))
+    }
+
+    /// SIGTERM, as an orderly stop. Says how long it took.
+    pub fn stop(mut self) -> anyhow::Result<Duration> {
+        let started = Instant::now();
+        let pid = self.child.0.id().to_string();
+        let sent = Command::new("kill").args(["-TERM", &pid]).status()?;
+        ensure!(sent.success(), "cannot send SIGTERM to process {pid}");
+        while started.elapsed() < STOPPED_WITHIN {
+            if let Some(status) = self.child.0.try_wait()? {
+                ensure!(status.success(), "the gateway ended with {status}");
+                return Ok(started.elapsed());
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+        bail!("the gateway does not stop")
+    }
+
+    /// SIGKILL.
+    pub fn kill(self) {
+        drop(self);
+    }
+}
+
+fn configuration(ports: Ports, folder: &Path) -> String {
+    let Ports { grpc, http, admin } = ports;
+    let path = folder.join("data");
+    format!(
+        "[server]\n\
+         grpc_listen = \"127.0.0.1:{grpc}\"\n\
+         http_listen = \"127.0.0.1:{http}\"\n\
+         admin_listen = \"127.0.0.1:{admin}\"\n\
+         [store]\n\
+         path = {path:?}\n\
+         [[apps]]\n\
+         name = \"bench\"\n\
+         base_url = \"http://127.0.0.1:1\"\n\
+         api_key_env = \"USERPILOT_API_KEY\"\n"
+    )
+}
+
+fn free_port() -> anyhow::Result<u16> {
+    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
+}
+
+fn is_ready(port: u16) -> bool {
+    let ask = || {
+        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
+        stream.set_read_timeout(Some(READY_WITHIN))?;
+        let request = "GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+        stream.write_all(request.as_bytes())?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        std::io::Result::Ok(answer)
+    };
+    ask().is_ok_and(|answer| answer.starts_with("HTTP/1.1 200"))
+}
+
+/// What the files in a folder take, in bytes of their blocks.
+fn disk_usage(folder: &Path) -> anyhow::Result<u64> {
+    use std::os::unix::fs::MetadataExt;
+    let mut bytes = 0;
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let metadata = entry.metadata()?;
+        bytes += match metadata.is_dir() {
+            true => disk_usage(&entry.path())?,
+            false => metadata.blocks() * 512,
+        };
+    }
+    Ok(bytes)
+}

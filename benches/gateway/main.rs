@@ -1,0 +1,96 @@
+//! `make bench`: how fast the gateway is, next to what it could be at the most.
+//!
+//! Every measurement is a ratio or a latency with its yardstick beside it, taken in the same
+//! run on the same machine, since absolute figures drift from machine to machine. Nothing is
+//! asserted: the table says what was aimed at and what was measured. The gateway is the real
+//! binary; the load, the bare echo server and the store alone are other roles of this one,
+//! each in a process of its own. All of it happens on the loopback interface.
+
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    clippy::disallowed_methods,
+    missing_docs,
+    unreachable_pub,
+    reason = "a program that measures: it reads the clock and prints"
+)]
+
+mod child;
+mod compare;
+mod disk;
+mod echo;
+mod gateway;
+mod load;
+mod machine;
+mod million;
+mod report;
+mod store_alone;
+mod suite;
+mod workload;
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+
+/// The allocator of the gateway, for all roles.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Measures the gateway. Ends by itself after some minutes.
+#[derive(Parser)]
+struct Args {
+    /// A short run, to see that everything works. Its figures say little.
+    #[arg(long)]
+    quick: bool,
+    /// Write the table to docs/performance.md.
+    #[arg(long, env = "BENCH_WRITE")]
+    write: bool,
+    /// Only these measurements.
+    #[arg(long, value_enum, value_delimiter = ',')]
+    only: Vec<suite::Measurement>,
+    /// Another gateway binary to measure.
+    #[arg(long, default_value = env!("CARGO_BIN_EXE_userpilot-gateway"))]
+    gateway: PathBuf,
+    /// Compare two gateway binaries, in turns, and nothing else: `--gateway` and this one.
+    #[arg(long)]
+    against: Option<PathBuf>,
+    /// Rounds of each measurement that is taken in turns.
+    #[arg(long)]
+    rounds: Option<usize>,
+    /// Cargo says so.
+    #[arg(long, hide = true)]
+    bench: bool,
+    #[command(subcommand)]
+    role: Option<Role>,
+}
+
+/// What a child does.
+#[derive(Subcommand)]
+#[command(hide = true)]
+enum Role {
+    Echo,
+    Unary(load::unary::Args),
+    Paced(load::paced::Args),
+    Stream(load::stream::Args),
+    StoreAlone(store_alone::Args),
+}
+
+fn main() -> anyhow::Result<()> {
+    let args = Args::parse();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    match args.role {
+        Some(Role::Echo) => runtime.block_on(echo::serve()),
+        Some(Role::Unary(args)) => child::report(&runtime.block_on(load::unary::run(args))?),
+        Some(Role::Paced(args)) => child::report(&runtime.block_on(load::paced::run(args))?),
+        Some(Role::Stream(args)) => child::report(&runtime.block_on(load::stream::run(args))?),
+        Some(Role::StoreAlone(args)) => child::report(&runtime.block_on(store_alone::run(args))?),
+        None => suite::run(&suite::Plan {
+            quick: args.quick,
+            write: args.write,
+            only: args.only,
+            gateway: args.gateway,
+            against: args.against,
+            rounds: args.rounds,
+        }),
+    }
+}
