@@ -7,6 +7,8 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::{Context, anyhow};
 use axum::Router;
+use futures_util::FutureExt as _;
+use hyper_util::service::TowerToHyperService;
 use tokio::{net::TcpListener, sync::watch, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
@@ -25,7 +27,7 @@ use crate::{
     config::{AppConfig, Config},
     delivery::{AppLedger, Delivery, DeliveryEnd},
     domain::lifecycle::Recovered,
-    door::{grpc::Ingest, http, http::HttpDoor, listener},
+    door::{front::Front, grpc::Ingest, http, http::HttpDoor, listener},
     intake::Intake,
     proto::{
         self, admin_service_server::AdminServiceServer, ingest_service_server::IngestServiceServer,
@@ -112,12 +114,15 @@ impl Gateway {
         let Routers { grpc, admin, http } =
             routers(config, &observatory, health_service, metrics, &stop_doors)?;
         let addresses = listeners.addresses;
-        for (name, listener, router) in [
-            ("grpc", listeners.grpc, grpc),
-            ("admin", listeners.admin, admin),
-            ("http", listeners.http, http),
-        ] {
-            tasks.spawn(serve(name, listener, router, config, stop_doors.clone()));
+        let (limits, stop) = (settings::listener(config), &stop_doors);
+        let ended = |name| move |()| Ended::Listener(name);
+        let serving = listener::serve(listeners.grpc, grpc, limits, stop.clone());
+        tasks.spawn(serving.map(ended("grpc")));
+        for (name, at, router) in
+            [("admin", listeners.admin, admin), ("http", listeners.http, http)]
+        {
+            let service = TowerToHyperService::new(router);
+            tasks.spawn(listener::serve(at, service, limits, stop.clone()).map(ended(name)));
         }
         tracing::info!(
             grpc = %addresses.grpc,
@@ -257,7 +262,7 @@ async fn open_store(config: &Config) -> anyhow::Result<(Store, Writer, store::Re
 
 /// What each listener serves.
 struct Routers {
-    grpc: Router,
+    grpc: Front<IngestServiceServer<Ingest>>,
     admin: Router,
     http: Router,
 }
@@ -271,7 +276,7 @@ fn routers(
 ) -> anyhow::Result<Routers> {
     let ingest = ingest(config, observatory, stop.clone());
     let admin = Admin::new(observatory.clone(), stop.clone());
-    let mut grpc = Routes::new(health).add_service(ingest);
+    let mut grpc = Routes::new(health);
     let mut admin = Routes::new(AdminServiceServer::new(admin));
     if config.server.reflection {
         grpc = reflect(grpc)?;
@@ -281,7 +286,8 @@ fn routers(
         not_ready: observatory.not_ready.clone(),
         metrics: Arc::new(move || metrics.page()),
     });
-    Ok(Routers { grpc: grpc.into_axum_router(), admin: admin.into_axum_router(), http })
+    let grpc = Front::new(ingest, grpc.into_axum_router());
+    Ok(Routers { grpc, admin: admin.into_axum_router(), http })
 }
 
 fn ingest(
@@ -336,20 +342,6 @@ async fn drive(
     stop: CancellationToken,
 ) -> Ended {
     Ended::Driver { app, end: delivery.run(stop).await }
-}
-
-fn serve(
-    name: &'static str,
-    listener: TcpListener,
-    router: Router,
-    config: &Config,
-    stop: CancellationToken,
-) -> impl Future<Output = Ended> + use<> {
-    let limits = settings::listener(config);
-    async move {
-        listener::serve(listener, router, limits, stop).await;
-        Ended::Listener(name)
-    }
 }
 
 /// Forgets history that is old enough, a little at a time.

@@ -1,5 +1,6 @@
 //! Where services come in: parse once, refuse clearly, answer when it is durable.
 
+pub mod front;
 pub mod grpc;
 pub mod http;
 pub mod listener;
