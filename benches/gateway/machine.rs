@@ -42,7 +42,8 @@ fn commit() -> Option<String> {
 }
 
 fn file_system(folder: &Path) -> Option<String> {
-    output("stat", &["-f", "-c", "%T", folder.to_str()?])
+    let table = output("df", &["--output=fstype", folder.to_str()?])?;
+    table.lines().last().map(str::to_owned)
 }
 
 fn output(command: &str, arguments: &[&str]) -> Option<String> {
