@@ -11,7 +11,7 @@ use crate::{
     domain::{
         batch::{Batch, Settlement},
         lifecycle::{Command, Event, Lifecycle, Recovered, Settings, Step, View, Waiting},
-        time::Timestamp,
+        time::{Instant, Now, Timestamp},
     },
     store::{QueueView, queue::Settling},
     upstream::Upstream,
@@ -106,7 +106,9 @@ impl<U: Upstream, R: Report> Delivery<U, R> {
         while !stop.is_cancelled() {
             let view = *queue.borrow_and_update();
             self.tell(Event::Waiting(waiting(view)));
-            match self.machine.next(clock::now()) {
+            let now = clock::now();
+            let occupancy_ends = self.occupancy_ends(now);
+            match self.machine.next(now) {
                 Step::Do(command) => {
                     if let Err(error) = self.carry_out(command).await {
                         return DeliveryEnd::Failed(error);
@@ -117,10 +119,17 @@ impl<U: Upstream, R: Report> Delivery<U, R> {
                     Some(operation) = self.operations.recv() => self.operate(operation),
                     Ok(()) = queue.changed() => {}
                     () = clock::sleep_until(until) => {}
+                    // Nothing may be due then, but the view says something else from then on.
+                    () = clock::sleep_until(occupancy_ends) => {}
                 },
             }
         }
         DeliveryEnd::Stopped
+    }
+
+    /// When the last job's occupancy ends, if that is still to come.
+    fn occupancy_ends(&self, now: Now) -> Option<Instant> {
+        Some(self.view.borrow().occupied_until).filter(|until| *until > now.instant)
     }
 
     fn operate(&mut self, operation: Operation) {

@@ -55,6 +55,20 @@ async fn a_flush_ends_a_linger() {
 }
 
 #[tokio::test]
+async fn an_app_at_rest_is_idle_once_its_last_jobs_occupancy_has_passed() {
+    // A job ends after some 20 ms, and occupies the budget for 200.
+    let stage = Stage::of(at_speed(100), |site| site.with("app.users_per_minute", 300)).await;
+    stage.sent(&[Change::new("ada", json!({"plan": "pro"}))]).await;
+    settled(&stage.gateway).await;
+    let app = until("an idle app", async || {
+        let app = stage.gateway.app().await;
+        (app.state() == AppState::Idle).then_some(app)
+    })
+    .await;
+    assert_eq!(app.occupancy_remaining, Some(prost_types::Duration::default()));
+}
+
+#[tokio::test]
 async fn a_watch_shows_each_state_until_the_gateway_stops() {
     let mut stage = Stage::start(100).await;
     let interval = prost_types::Duration { seconds: 0, nanos: 1 };
