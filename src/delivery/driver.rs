@@ -110,6 +110,8 @@ impl<U: Upstream, R: Report> Delivery<U, R> {
             let occupancy_ends = self.occupancy_ends(now);
             match self.machine.next(now) {
                 Step::Do(command) => {
+                    // It is seen at work before the queue can be seen empty.
+                    self.view.send_replace(self.machine.view(now));
                     if let Err(error) = self.carry_out(command).await {
                         return DeliveryEnd::Failed(error);
                     }

@@ -37,6 +37,7 @@ impl Lifecycle {
 
     fn on_claimed(&mut self, batch: Option<Box<Batch>>, now: Now) {
         self.flush = false;
+        self.phase = Phase::Idle;
         match batch {
             Some(batch) => self.phase = Phase::Claimed(*batch),
             // What was waiting has gone another way. Do not ask again in a hot loop.
@@ -59,6 +60,7 @@ impl Lifecycle {
                 Phase::Running { batch, poll_at }
             }
             Phase::Idle
+            | Phase::Claiming
             | Phase::Claimed(_)
             | Phase::Submitting(_)
             | Phase::Lost(_)

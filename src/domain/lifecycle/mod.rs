@@ -150,6 +150,8 @@ struct Hold {
 enum Phase {
     /// No batch.
     Idle,
+    /// Pending records are being moved into a batch.
+    Claiming,
     /// A batch is to be submitted.
     Claimed(Batch),
     /// `submitting` is being made durable.
@@ -171,7 +173,8 @@ impl Phase {
     fn can_wait(&self) -> bool {
         match self {
             Self::Idle | Self::Claimed(_) | Self::Lost(_) | Self::Running { .. } => true,
-            Self::Beginning(_)
+            Self::Claiming
+            | Self::Beginning(_)
             | Self::Submitting(_)
             | Self::Accepted { .. }
             | Self::Settling(..) => false,
@@ -234,10 +237,8 @@ impl Lifecycle {
         }
         self.begin_if_due(now);
         match &self.phase {
-            Phase::Idle => match self.claim_at() {
-                Some(due) if due <= now.instant => Step::Do(Command::Claim(self.settings.batch)),
-                due => Step::Wait(due),
-            },
+            Phase::Idle => Step::Wait(self.claim_at()),
+            Phase::Claiming => Step::Do(Command::Claim(self.settings.batch)),
             Phase::Claimed(_) if self.paused => Step::Wait(None),
             Phase::Claimed(_) => Step::Wait(Some(self.occupied_until)),
             Phase::Beginning(batch) | Phase::Accepted { batch, .. } => {
@@ -268,9 +269,14 @@ impl Lifecycle {
         Some(lingered.max(self.occupied_until))
     }
 
-    /// Turns a claimed batch whose time has come into one that is being submitted. Its
+    /// Takes the step whose time has come: to claim, or to submit what was claimed. A batch's
     /// occupancy begins here, so that a crash cannot forget that it may have begun.
     fn begin_if_due(&mut self, now: Now) {
+        if matches!(self.phase, Phase::Idle)
+            && self.claim_at().is_some_and(|due| due <= now.instant)
+        {
+            self.phase = Phase::Claiming;
+        }
         let Phase::Claimed(batch) = &self.phase else { return };
         if self.paused || self.occupied_until > now.instant {
             return;

@@ -79,7 +79,7 @@ impl Lifecycle {
 
     fn batch(&self) -> Option<&Batch> {
         match &self.phase {
-            Phase::Idle => None,
+            Phase::Idle | Phase::Claiming => None,
             Phase::Claimed(batch)
             | Phase::Beginning(batch)
             | Phase::Submitting(batch)
@@ -111,7 +111,9 @@ impl Lifecycle {
             }
             Phase::Idle if self.waiting.records == 0 => Activity::Idle,
             Phase::Idle => Activity::Lingering,
-            Phase::Claimed(_) | Phase::Beginning(_) | Phase::Submitting(_) => Activity::Submitting,
+            Phase::Claiming | Phase::Claimed(_) | Phase::Beginning(_) | Phase::Submitting(_) => {
+                Activity::Submitting
+            }
             Phase::Lost(_) => Activity::LookingForJob,
             Phase::Accepted { .. } | Phase::Running { .. } | Phase::Settling(..) => {
                 Activity::Running
