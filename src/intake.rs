@@ -3,11 +3,14 @@
 
 use std::sync::Arc;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::sync::{Semaphore, oneshot};
 
 use crate::{
     domain::update::Update,
-    store::{Outcomes, Store, handle::NotTaken},
+    store::{
+        Outcomes, Store,
+        handle::{NotTaken, Permits},
+    },
 };
 
 /// How much may wait for the writer.
@@ -39,69 +42,83 @@ pub struct Intake {
     store: Store,
     updates: Arc<Semaphore>,
     bytes: Arc<Semaphore>,
+    /// The part of `updates` that streams may take together: the rest is for calls, which do
+    /// not wait.
+    stream_updates: Arc<Semaphore>,
     limits: IntakeLimits,
 }
 
-/// What is waiting takes part of the limits until it is answered.
-type Permits = (OwnedSemaphorePermit, OwnedSemaphorePermit);
+/// Updates that were handed to the writer, and their answer to come.
+#[derive(Debug)]
+#[must_use = "the updates are not durable before they are answered"]
+pub struct HandedOver(Option<oneshot::Receiver<Outcomes>>);
+
+impl HandedOver {
+    /// The answer. What it calls accepted is durable.
+    pub async fn answer(self) -> Result<Outcomes, NotAccepted> {
+        match self.0 {
+            Some(outcomes) => outcomes.await.map_err(|_| NotAccepted::Failed),
+            None => Ok(Vec::new()),
+        }
+    }
+}
 
 impl Intake {
     /// The way to `store`.
     pub fn new(store: Store, limits: IntakeLimits) -> Self {
+        let IntakeLimits { waiting_updates_max, waiting_bytes_max } = limits;
         Self {
             store,
-            updates: Arc::new(Semaphore::new(limits.waiting_updates_max)),
-            bytes: Arc::new(Semaphore::new(limits.waiting_bytes_max)),
+            updates: Arc::new(Semaphore::new(waiting_updates_max)),
+            bytes: Arc::new(Semaphore::new(waiting_bytes_max)),
+            stream_updates: Arc::new(Semaphore::new((waiting_updates_max / 2).max(1))),
             limits,
         }
     }
 
-    /// Accepts updates, or says at once that too much waits. The answer is durable.
-    pub async fn accept(&self, updates: Vec<Update>) -> Result<Outcomes, NotAccepted> {
+    /// Hands updates to the writer, or says at once that too much waits. They are accepted in
+    /// the order in which they are handed over.
+    pub fn hand_over(&self, updates: Vec<Update>) -> Result<HandedOver, NotAccepted> {
+        let busy = |_| NotAccepted::Busy;
         let (count, bytes) = self.size(&updates);
-        let permits = (
-            self.updates.clone().try_acquire_many_owned(count).map_err(|_| NotAccepted::Busy)?,
-            self.bytes.clone().try_acquire_many_owned(bytes).map_err(|_| NotAccepted::Busy)?,
-        );
-        self.hand_over(updates, permits).await
+        let count = self.updates.clone().try_acquire_many_owned(count).map_err(busy)?;
+        let bytes = self.bytes.clone().try_acquire_many_owned(bytes).map_err(busy)?;
+        self.give(updates, [Some(count), Some(bytes), None])
     }
 
-    /// Accepts updates once there is room: the sender of a stream waits in the meantime.
-    pub async fn accept_in_turn(&self, updates: Vec<Update>) -> Result<Outcomes, NotAccepted> {
-        let (count, bytes) = self.size(&updates);
+    /// Hands updates of a stream to the writer once there is room: its sender waits meanwhile.
+    pub async fn hand_over_in_turn(&self, updates: Vec<Update>) -> Result<HandedOver, NotAccepted> {
         let stopping = |_| NotAccepted::Stopping;
-        let permits = (
-            self.updates.clone().acquire_many_owned(count).await.map_err(stopping)?,
-            self.bytes.clone().acquire_many_owned(bytes).await.map_err(stopping)?,
-        );
-        self.hand_over(updates, permits).await
+        let (count, bytes) = self.size(&updates);
+        let of_streams = count.min(part(self.limits.waiting_updates_max / 2).max(1));
+        let of_streams = self.stream_updates.clone().acquire_many_owned(of_streams).await;
+        let of_streams = of_streams.map_err(stopping)?;
+        let count = self.updates.clone().acquire_many_owned(count).await.map_err(stopping)?;
+        let bytes = self.bytes.clone().acquire_many_owned(bytes).await.map_err(stopping)?;
+        self.give(updates, [Some(count), Some(bytes), Some(of_streams)])
     }
 
     /// How much of the limits the updates take; never more than there is.
     fn size(&self, updates: &[Update]) -> (u32, u32) {
         let bytes: usize = updates.iter().map(Update::size).sum();
-        let part = |n: usize, max: usize| u32::try_from(n.min(max)).unwrap_or(u32::MAX);
-        (
-            part(updates.len(), self.limits.waiting_updates_max),
-            part(bytes, self.limits.waiting_bytes_max),
-        )
+        let IntakeLimits { waiting_updates_max, waiting_bytes_max } = self.limits;
+        (part(updates.len().min(waiting_updates_max)), part(bytes.min(waiting_bytes_max)))
     }
 
-    async fn hand_over(
-        &self,
-        updates: Vec<Update>,
-        permits: Permits,
-    ) -> Result<Outcomes, NotAccepted> {
+    /// The writer keeps the permits until it has answered: who asked may be gone by then, and
+    /// what was asked still waits.
+    fn give(&self, updates: Vec<Update>, permits: Permits) -> Result<HandedOver, NotAccepted> {
         if updates.is_empty() {
-            return Ok(Vec::new());
+            return Ok(HandedOver(None));
         }
-        let outcomes: oneshot::Receiver<Outcomes> =
-            self.store.accept(updates).map_err(|not_taken| match not_taken {
-                NotTaken::Full => NotAccepted::Busy,
-                NotTaken::Closed => NotAccepted::Stopping,
-            })?;
-        let outcomes = outcomes.await.map_err(|_| NotAccepted::Failed);
-        drop(permits);
-        outcomes
+        match self.store.accept(updates, permits) {
+            Ok(outcomes) => Ok(HandedOver(Some(outcomes))),
+            Err(NotTaken::Full) => Err(NotAccepted::Busy),
+            Err(NotTaken::Closed) => Err(NotAccepted::Stopping),
+        }
     }
+}
+
+fn part(n: usize) -> u32 {
+    u32::try_from(n).unwrap_or(u32::MAX)
 }

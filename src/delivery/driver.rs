@@ -221,5 +221,6 @@ fn log(app: &str, event: &Event, batch: Option<&Batch>) {
     };
     let batch = batch.map(|batch| batch.id.to_string()).unwrap_or_default();
     let request_id = failure.request_id.as_deref().unwrap_or("");
-    tracing::warn!(app, asked, kind = ?failure.kind, batch, request_id, "upstream did not do as asked");
+    let cause = &*failure.cause;
+    tracing::warn!(app, asked, kind = ?failure.kind, cause, batch, request_id, "upstream did not do as asked");
 }

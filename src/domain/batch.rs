@@ -48,10 +48,13 @@ impl FromStr for BatchId {
     fn from_str(text: &str) -> Result<Self, ()> {
         let mut parts = text.split('-');
         let mut next = || parts.next().ok_or(());
-        let store = u64::from_str_radix(next()?, 16).map_err(drop)?;
+        let store = next()?;
+        // A job id of upstream's may be hexadecimal and have dashes, too.
+        let store = Some(store).filter(|hex| hex.len() == 16).ok_or(())?;
+        let store = u64::from_str_radix(store, 16).map_err(drop)?;
         let app = AppId(next()?.parse().map_err(drop)?);
         let number = next()?.parse().map_err(drop)?;
-        Ok(Self { store, number, app })
+        if next().is_ok() { Err(()) } else { Ok(Self { store, number, app }) }
     }
 }
 
@@ -168,6 +171,11 @@ mod tests {
             let id = BatchId { store, number, app: AppId(app) };
             prop_assert_eq!(id.to_string().parse(), Ok(id));
             prop_assert!(is_gateway_filename(&id.filename()));
+        }
+
+        #[test]
+        fn an_id_of_another_kind_is_not_read(id in "[0-9a-f]{8}-[0-9]{4}-[0-9]{4}-[0-9a-f]{4}") {
+            prop_assert_eq!(id.parse::<BatchId>(), Err(()));
         }
 
         #[test]

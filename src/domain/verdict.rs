@@ -8,7 +8,9 @@ use std::time::Duration;
 pub struct Failure {
     /// What kind of failure it is: what is decided depends on this alone.
     pub kind: FailureKind,
-    /// What happened, for people: upstream's words, shortened. Never holds the key.
+    /// What happened, in our words: a status, or what became of the connection. For logs.
+    pub cause: String,
+    /// The same with upstream's words, shortened. They may quote a row: not for logs.
     pub detail: String,
     /// Upstream's `x-request-id`, where it gave one.
     pub request_id: Option<String>,

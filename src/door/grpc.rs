@@ -2,7 +2,7 @@
 
 use std::{pin::Pin, sync::Arc};
 
-use futures_util::{Stream, StreamExt, future, stream};
+use futures_util::{Stream, StreamExt, stream};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -17,9 +17,9 @@ use crate::{
         batch::Batch,
         update::{AppId, ClientId, Subject, Update},
     },
-    intake::{Intake, NotAccepted},
+    intake::{HandedOver, Intake, NotAccepted},
     proto::{self, ingest_service_server::IngestService},
-    store::{Accepted, Disposition, Outcomes, Store, queue::Found},
+    store::{Accepted, Disposition, Store, queue::Found},
 };
 
 /// Updates that are handed to the writer together: about as many as it commits at once.
@@ -68,23 +68,17 @@ impl Parts {
         }
     }
 
-    /// Has the good ones of `updates` accepted by `accept`, and answers all in order.
-    async fn answer<F: Future<Output = Result<Outcomes, NotAccepted>>>(
+    /// The answers to `senders`, in order, once the good ones of them have been answered.
+    async fn answer(
         &self,
-        updates: Vec<Result<Update, Refusal>>,
-        accept: impl FnOnce(Vec<Update>) -> F,
+        senders: Senders,
+        handed_over: Result<HandedOver, NotAccepted>,
     ) -> Vec<Result<proto::AcceptedUpdate, Refusal>> {
-        let mut good = Vec::with_capacity(updates.len());
-        let senders: Vec<Result<Sender, Refusal>> = updates
-            .into_iter()
-            .map(|update| {
-                let update = update?;
-                let sender = Sender { app: update.app, subject: update.subject.clone() };
-                good.push(update);
-                Ok(sender)
-            })
-            .collect();
-        let (mut outcomes, failed) = match accept(good).await {
+        let outcomes = match handed_over {
+            Ok(handed_over) => handed_over.answer().await,
+            Err(not_accepted) => Err(not_accepted),
+        };
+        let (mut outcomes, failed) = match outcomes {
             Ok(outcomes) => (outcomes.into_iter(), None),
             Err(not_accepted) => (Vec::new().into_iter(), Some(not_accepted)),
         };
@@ -99,6 +93,22 @@ impl Parts {
     }
 }
 
+/// Who sent what, for the answers; or why it is refused.
+type Senders = Vec<Result<Sender, Refusal>>;
+
+/// Splits updates into the good ones and who is to be answered.
+fn split(updates: impl Iterator<Item = Result<Update, Refusal>>) -> (Vec<Update>, Senders) {
+    let mut good = Vec::with_capacity(updates.size_hint().0);
+    let senders = updates.map(|update| {
+        let update = update?;
+        let sender = Sender { app: update.app, subject: update.subject.clone() };
+        good.push(update);
+        Ok(sender)
+    });
+    let senders = senders.collect();
+    (good, senders)
+}
+
 #[tonic::async_trait]
 impl IngestService for Ingest {
     async fn update_user(
@@ -110,8 +120,8 @@ impl IngestService for Ingest {
         let update =
             wire.update(update, ClientId::default(), clock::now().wall, || "update".into())?;
         let (app, subject) = (update.app, update.subject.clone());
-        let outcomes = intake.accept(vec![update]).await.map_err(Refusal::from)?;
-        let outcome = outcomes.into_iter().next();
+        let handed_over = intake.hand_over(vec![update]).map_err(Refusal::from)?;
+        let outcome = handed_over.answer().await.map_err(Refusal::from)?.pop();
         let outcome = outcome.ok_or(Refusal::from(NotAccepted::Failed))?;
         let accepted = outcome.map_err(Refusal::from)?;
         Ok(Response::new(proto::UpdateUserResponse {
@@ -141,21 +151,24 @@ impl IngestService for Ingest {
         let mut updates = updates.into_iter().enumerate().map(read);
         let mut chunks = Vec::new();
         loop {
-            let chunk: Vec<_> = updates.by_ref().take(CHUNK_UPDATES_MAX).collect();
-            if chunk.is_empty() {
+            let (good, senders) = split(updates.by_ref().take(CHUNK_UPDATES_MAX));
+            if senders.is_empty() {
                 break;
             }
-            chunks.push(parts.answer(chunk, |good| parts.intake.accept(good)));
+            // One chunk after the other: they are accepted in the order of handing over.
+            chunks.push((senders, parts.intake.hand_over(good)));
         }
-        // Handed over in this order, and so accepted in it.
-        let answers = future::join_all(chunks).await;
+        let mut answers = Vec::with_capacity(count);
+        for (senders, handed_over) in chunks {
+            answers.extend(parts.answer(senders, handed_over).await);
+        }
         let result = |answer: Result<_, Refusal>| proto::UpdateUsersResult {
             result: Some(match answer {
                 Ok(accepted) => proto::update_users_result::Result::Accepted(accepted),
                 Err(refusal) => proto::update_users_result::Result::Error(refusal.into()),
             }),
         };
-        let results = answers.into_iter().flatten().map(result).collect();
+        let results = answers.into_iter().map(result).collect();
         Ok(Response::new(proto::UpdateUsersResponse { results }))
     }
 
@@ -172,7 +185,10 @@ impl IngestService for Ingest {
             .into_inner()
             .take_until(stop.cancelled_owned())
             .ready_chunks(CHUNK_UPDATES_MAX)
-            .map(move |chunk| answer_chunk(parts.clone(), chunk))
+            // One chunk after the other, so that they are accepted in this order. Only the
+            // answers are waited for side by side.
+            .then(move |chunk| hand_over_chunk(parts.clone(), chunk))
+            .map(Chunk::answer)
             .buffered(STREAM_CHUNKS_MAX)
             .flat_map(stream::iter);
         Ok(Response::new(Box::pin(answers)))
@@ -198,16 +214,25 @@ impl IngestService for Ingest {
     }
 }
 
-/// Answers a chunk of a stream: tags go back with what they came with.
-async fn answer_chunk(
+/// A chunk of a stream that was handed to the writer. Tags go back with what they came with.
+struct Chunk {
     parts: Arc<Parts>,
-    chunk: Vec<Result<proto::StreamUserUpdatesRequest, Status>>,
-) -> Vec<Result<proto::StreamUserUpdatesResponse, Status>> {
+    tags: Vec<u64>,
+    senders: Senders,
+    handed_over: Result<HandedOver, NotAccepted>,
+    /// The stream broke after these.
+    broken: Option<Status>,
+}
+
+async fn hand_over_chunk(
+    parts: Arc<Parts>,
+    messages: Vec<Result<proto::StreamUserUpdatesRequest, Status>>,
+) -> Chunk {
     let now = clock::now().wall;
     let mut broken = None;
-    let mut tags = Vec::with_capacity(chunk.len());
-    let mut updates = Vec::with_capacity(chunk.len());
-    for message in chunk {
+    let mut tags = Vec::with_capacity(messages.len());
+    let mut updates = Vec::with_capacity(messages.len());
+    for message in messages {
         match message {
             Ok(message) => {
                 tags.push(message.tag);
@@ -217,17 +242,25 @@ async fn answer_chunk(
             Err(status) => broken = Some(status),
         }
     }
-    let answers = parts.answer(updates, |good| parts.intake.accept_in_turn(good)).await;
-    let result = |(tag, answer): (u64, Result<_, Refusal>)| {
-        Ok(proto::StreamUserUpdatesResponse {
-            tag,
-            result: Some(match answer {
-                Ok(accepted) => proto::stream_user_updates_response::Result::Accepted(accepted),
-                Err(refusal) => proto::stream_user_updates_response::Result::Error(refusal.into()),
-            }),
-        })
-    };
-    tags.into_iter().zip(answers).map(result).chain(broken.map(Err)).collect()
+    let (good, senders) = split(updates.into_iter());
+    let handed_over = parts.intake.hand_over_in_turn(good).await;
+    Chunk { parts, tags, senders, handed_over, broken }
+}
+
+impl Chunk {
+    async fn answer(self) -> Vec<Result<proto::StreamUserUpdatesResponse, Status>> {
+        use proto::stream_user_updates_response::Result as Answer;
+        let answers = self.parts.answer(self.senders, self.handed_over).await;
+        let response = |(tag, answer)| {
+            let result = match answer {
+                Ok(accepted) => Answer::Accepted(accepted),
+                Err(refusal) => Answer::Error(proto::UpdateError::from(refusal)),
+            };
+            Ok(proto::StreamUserUpdatesResponse { tag, result: Some(result) })
+        };
+        let responses = self.tags.into_iter().zip(answers).map(response);
+        responses.chain(self.broken.map(Err)).collect()
+    }
 }
 
 fn disposition(disposition: Disposition) -> proto::Disposition {

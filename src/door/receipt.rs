@@ -44,7 +44,8 @@ pub fn decode(text: &str) -> Option<Receipt> {
     let (app, rest) = rest.split_first_chunk()?;
     let (sequence, rest) = rest.split_first_chunk()?;
     let (kind, id) = rest.split_first()?;
-    if *version != VERSION {
+    // No id is longer: its length is stored in two bytes.
+    if *version != VERSION || id.len() > usize::from(u16::MAX) {
         return None;
     }
     let kind = match kind {

@@ -90,6 +90,7 @@ pub(super) fn lifecycle(app: &AppConfig) -> Settings {
             max: Duration::from_millis(app.backoff_max_ms),
         },
         retry_after_max: RETRY_AFTER_MAX,
+        uploads_are_named: upload(app) == Upload::File,
     }
 }
 

@@ -17,6 +17,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
     engine::Engine,
+    handle::Permits,
     queue::{Accepted, Claim, Disposition, Queue, QueueDepth, Retention, Settling, StoreError},
 };
 use crate::{
@@ -37,6 +38,7 @@ pub type Outcomes = Vec<Result<Accepted, QueueRefusal>>;
 pub(super) enum Op {
     Accept {
         updates: Vec<Update>,
+        permits: Permits,
         reply: oneshot::Sender<Outcomes>,
     },
     Claim {
@@ -132,7 +134,9 @@ impl<E: Engine> Committer<E> {
                 },
             };
             match op {
-                Op::Accept { updates, reply } => next = self.accept(updates, reply).await?,
+                Op::Accept { updates, permits, reply } => {
+                    next = self.accept(updates, (permits, reply)).await?;
+                }
                 Op::Close => return Ok(()),
                 Op::Claim { .. }
                 | Op::Advance { .. }
@@ -147,14 +151,14 @@ impl<E: Engine> Committer<E> {
     async fn accept(
         &mut self,
         mut updates: Vec<Update>,
-        reply: oneshot::Sender<Outcomes>,
+        (permits, reply): (Permits, oneshot::Sender<Outcomes>),
     ) -> Result<Option<Op>, StoreError> {
-        let mut replies = vec![(reply, updates.len())];
+        let mut replies = vec![(permits, reply, updates.len())];
         let mut ended_by = None;
         while updates.len() < self.group_updates_max {
             match self.ops.try_recv() {
-                Ok(Op::Accept { updates: more, reply }) => {
-                    replies.push((reply, more.len()));
+                Ok(Op::Accept { updates: more, permits, reply }) => {
+                    replies.push((permits, reply, more.len()));
                     updates.extend(more);
                 }
                 Ok(op) => {
@@ -167,10 +171,11 @@ impl<E: Engine> Committer<E> {
         let apps: Vec<AppId> = updates.iter().map(|update| update.app).collect();
         let mut outcomes = self.queue.accept(updates, clock::now().wall).await?;
         self.count(&apps, &outcomes);
-        for (reply, count) in replies.into_iter().rev() {
+        for (permits, reply, count) in replies.into_iter().rev() {
             let own = outcomes.split_off(outcomes.len() - count);
             // Who asked may have gone. What was accepted stays accepted.
             reply.send(own).ok();
+            drop(permits);
         }
         Ok(ended_by)
     }

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc, thread};
 use futures_util::future::BoxFuture;
 use tokio::{
     runtime,
-    sync::{mpsc, oneshot, watch},
+    sync::{OwnedSemaphorePermit, mpsc, oneshot, watch},
 };
 
 use super::{
@@ -26,6 +26,9 @@ use crate::domain::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the store has closed")]
 pub struct Closed;
+
+/// What waiting updates take of their limits. Held until they are answered.
+pub type Permits = [Option<OwnedSemaphorePermit>; 3];
 
 /// The writer was not handed the updates: nothing was stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,9 +118,13 @@ pub async fn start<E: Engine + Clone>(
 impl Store {
     /// Accepts updates. The answer comes when all of them are durable, or refused; where none
     /// comes, they may have been stored.
-    pub fn accept(&self, updates: Vec<Update>) -> Result<oneshot::Receiver<Outcomes>, NotTaken> {
+    pub fn accept(
+        &self,
+        updates: Vec<Update>,
+        permits: Permits,
+    ) -> Result<oneshot::Receiver<Outcomes>, NotTaken> {
         let (reply, outcomes) = oneshot::channel();
-        self.ops.try_send(Op::Accept { updates, reply }).map_err(|error| match error {
+        self.ops.try_send(Op::Accept { updates, permits, reply }).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => NotTaken::Full,
             mpsc::error::TrySendError::Closed(_) => NotTaken::Closed,
         })?;

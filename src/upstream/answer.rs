@@ -6,6 +6,7 @@
 use std::time::{Duration, SystemTime};
 
 use serde::Deserialize;
+use serde_json::Value;
 
 use crate::domain::{
     time::Timestamp,
@@ -26,7 +27,8 @@ pub struct Answer {
 }
 
 /// A job object: `{"job_id","status","submitted_at"}` or the long form, or any part of them.
-#[derive(Deserialize)]
+/// Of what has another type than documented, as much is read as can be.
+#[derive(Default)]
 struct JobBody {
     job_id: Option<String>,
     status: Option<String>,
@@ -35,13 +37,39 @@ struct JobBody {
     completed_rows: Option<u64>,
 }
 
+/// Longer ones are not Userpilot's: theirs have about 70 bytes.
+const JOB_ID_BYTES_MAX: usize = 512;
+
+impl JobBody {
+    fn read(json: &Value) -> Self {
+        let text = |key: &str| match json.get(key)? {
+            Value::String(text) => Some(text.clone()),
+            Value::Number(number) => Some(number.to_string()),
+            Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => None,
+        };
+        let count = |key: &str| match json.get(key)? {
+            Value::Number(number) => number.as_u64(),
+            Value::String(text) => text.parse().ok(),
+            Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => None,
+        };
+        let job_id = text("job_id").filter(|id| !id.is_empty() && id.len() <= JOB_ID_BYTES_MAX);
+        Self {
+            job_id,
+            status: text("status"),
+            filename: text("filename"),
+            total_rows: count("total_rows"),
+            completed_rows: count("completed_rows"),
+        }
+    }
+}
+
 /// What the answer to a submission means.
 pub fn submission(answer: &Answer, now: Timestamp) -> Submission {
     if !(200..300).contains(&answer.status) {
         return Err(failure(answer, now));
     }
-    let job: Option<JobBody> = serde_json::from_slice(&answer.body).ok();
-    match job.and_then(|job| job.job_id).filter(|id| !id.is_empty()) {
+    let job = serde_json::from_slice(&answer.body).ok();
+    match job.and_then(|job| JobBody::read(&job).job_id) {
         Some(job_id) => Ok(AcceptedJob { job_id, request_id: answer.request_id.clone() }),
         // It was taken, and what it is called was not to be read: look for it.
         None => Err(unreadable(answer)),
@@ -53,31 +81,26 @@ pub fn job(answer: &Answer, job_id: &str, now: Timestamp) -> Poll {
     if answer.status != 200 {
         return Err(failure(answer, now));
     }
-    let job: JobBody = serde_json::from_slice(&answer.body).map_err(|_| unreadable(answer))?;
+    let job = serde_json::from_slice(&answer.body).map_err(|_| unreadable(answer))?;
+    let job = JobBody::read(&job);
     if job.status.is_none() {
         return Err(unreadable(answer));
     }
     Ok(report(job, Some(job_id)))
 }
 
-/// What the list of jobs means: an array, alone or wrapped in an object.
+/// What the list of jobs means: an array, alone or wrapped in an object. A list that cannot be
+/// read is none: that is a refusal, and not an outage that will pass.
 pub fn jobs(answer: &Answer, now: Timestamp) -> Jobs {
-    #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum Body {
-        Bare(Vec<JobBody>),
-        Wrapped {
-            #[serde(alias = "data", alias = "background_jobs")]
-            jobs: Vec<JobBody>,
-        },
-    }
     if answer.status != 200 {
         return Err(failure(answer, now));
     }
-    match serde_json::from_slice(&answer.body).map_err(|_| unreadable(answer))? {
-        Body::Bare(jobs) | Body::Wrapped { jobs } => {
-            Ok(jobs.into_iter().map(|job| report(job, None)).collect())
-        }
+    let json: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
+    let wrapped = ["jobs", "data", "background_jobs"].iter().find_map(|key| json.get(key));
+    let jobs = json.as_array().or(wrapped.and_then(Value::as_array));
+    match jobs {
+        Some(jobs) => Ok(jobs.iter().map(|job| report(JobBody::read(job), None)).collect()),
+        None => Err(Failure { kind: FailureKind::Refused, ..unreadable(answer) }),
     }
 }
 
@@ -115,15 +138,18 @@ fn failure(answer: &Answer, now: Timestamp) -> Failure {
         408 | 500.. => FailureKind::Unknown,
         _ => FailureKind::Refused,
     };
-    Failure { kind, detail: detail(answer), request_id: answer.request_id.clone() }
+    Failure {
+        kind,
+        cause: answer.status.to_string(),
+        detail: detail(answer),
+        request_id: answer.request_id.clone(),
+    }
 }
 
 fn unreadable(answer: &Answer) -> Failure {
-    Failure {
-        kind: FailureKind::Unknown,
-        detail: format!("{}: the answer cannot be read", answer.status),
-        request_id: answer.request_id.clone(),
-    }
+    let cause = format!("{}: the answer cannot be read", answer.status);
+    let detail = cause.clone();
+    Failure { kind: FailureKind::Unknown, cause, detail, request_id: answer.request_id.clone() }
 }
 
 /// Seconds or an HTTP date (RFC 9110, section 10.2.3), as a time from now.
@@ -149,7 +175,7 @@ fn detail(answer: &Answer) -> String {
     #[serde(default)]
     struct Error {
         error: Option<String>,
-        error_code: Option<serde_json::Value>,
+        error_code: Option<Value>,
         message: Option<String>,
     }
     let errors: Errors = serde_json::from_slice(&answer.body).unwrap_or_default();
@@ -214,7 +240,8 @@ mod tests {
 
     #[test]
     fn a_success_that_cannot_be_read_is_an_unknown_outcome() {
-        for body in ["", "<html>", "{}", r#"{"job_id":""}"#, "[1]", r#"{"job_id":7}"#] {
+        let endless = format!(r#"{{"job_id":"{}"}}"#, "x".repeat(513));
+        for body in ["", "<html>", "{}", r#"{"job_id":""}"#, "[1]", &endless] {
             let failure = submission(&answer(202, body), Timestamp::default()).unwrap_err();
             assert_eq!(failure.kind, FailureKind::Unknown, "{body}");
         }
@@ -263,7 +290,19 @@ mod tests {
             let list = jobs(&answer(200, body), Timestamp::default()).unwrap();
             assert_eq!(list[0].filename.as_deref(), Some("f"), "{body}");
         }
-        assert!(jobs(&answer(200, "<html>"), Timestamp::default()).is_err());
+        for body in ["<html>", "{}", "7"] {
+            let failure = jobs(&answer(200, body), Timestamp::default()).unwrap_err();
+            assert_eq!(failure.kind, FailureKind::Refused, "waiting does not mend it");
+        }
+    }
+
+    #[test]
+    fn one_odd_job_does_not_hide_the_others() {
+        let body = r#"[{"job_id":7,"status":"completed","completed_rows":"3"},{"status":[]},
+            null,{"job_id":"ours","filename":"f"}]"#;
+        let list = jobs(&answer(200, body), Timestamp::default()).unwrap();
+        assert_eq!((&*list[0].job_id, list[0].completed_rows), ("7", Some(3)));
+        assert_eq!((list.len(), &*list[3].job_id), (4, "ours"));
     }
 
     #[test]

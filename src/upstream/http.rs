@@ -110,7 +110,12 @@ impl HttpUpstream {
             .header(header::AUTHORIZATION, self.authorization.clone())
             .header(header::ACCEPT, "application/json, text/plain, */*");
         let response = request.send().await.map_err(|error| outage(&error))?;
-        read(response, self.options.answer_bytes_max).await
+        let mut answer = read(response, self.options.answer_bytes_max).await?;
+        // Whoever answers may quote the request, and what they say is stored and shown.
+        let key = self.options.api_key.expose_secret();
+        answer.body = redact(answer.body, key);
+        answer.request_id = answer.request_id.map(|id| id.replace(key, REDACTED));
+        Ok(answer)
     }
 }
 
@@ -171,7 +176,8 @@ fn outage(error: &reqwest::Error) -> Failure {
     } else {
         "the connection broke"
     };
-    Failure { kind, detail: format!("{what}: {}", root_cause(error)), request_id: None }
+    let cause = format!("{what}: {}", root_cause(error));
+    Failure { kind, detail: cause.clone(), cause, request_id: None }
 }
 
 /// The innermost cause, which says most. URLs are left out: they are configuration.
@@ -194,21 +200,32 @@ async fn read(mut response: Response, bytes_max: usize) -> Result<Answer, Failur
         retry_after: text("retry-after"),
         body: Vec::new(),
     };
-    let broken = |answer: &Answer, what: &str| Failure {
-        kind: FailureKind::Unknown,
-        detail: format!("{}: {what}", answer.status),
-        request_id: answer.request_id.clone(),
-    };
     loop {
         match response.chunk().await {
-            Ok(Some(chunk)) if answer.body.len() + chunk.len() > bytes_max => {
-                return Err(broken(&answer, "the answer is longer than answer_bytes_max"));
-            }
+            // What is longer than that is not read; as far as it was, it will not be JSON.
+            Ok(Some(chunk)) if answer.body.len() + chunk.len() > bytes_max => return Ok(answer),
             Ok(Some(chunk)) => answer.body.extend_from_slice(&chunk),
             Ok(None) => return Ok(answer),
             // What a failure means, its status says; a success that breaks off says nothing.
             Err(_) if answer.status >= 300 => return Ok(answer),
-            Err(error) => return Err(broken(&answer, &root_cause(&error))),
+            Err(error) => {
+                let cause = format!("{}: {}", answer.status, root_cause(&error));
+                let (detail, request_id) = (cause.clone(), answer.request_id);
+                return Err(Failure { kind: FailureKind::Unknown, cause, detail, request_id });
+            }
+        }
+    }
+}
+
+const REDACTED: &str = "<redacted>";
+
+/// The text without the secret. What is not UTF-8 was not made of the secret.
+fn redact(text: Vec<u8>, secret: &str) -> Vec<u8> {
+    match String::from_utf8(text) {
+        Ok(text) if text.contains(secret) => text.replace(secret, REDACTED).into_bytes(),
+        Ok(text) => text.into_bytes(),
+        Err(error) => {
+            String::from_utf8_lossy(error.as_bytes()).replace(secret, REDACTED).into_bytes()
         }
     }
 }
@@ -241,6 +258,17 @@ mod tests {
     #[test]
     fn the_key_is_in_no_debug_print() {
         assert!(!format!("{:?}", upstream("https://example.com")).contains("secret"));
+    }
+
+    #[test]
+    fn an_answer_that_quotes_the_key_is_redacted() {
+        for (text, expected) in [
+            (&b"no: Token secret!"[..], &b"no: Token <redacted>!"[..]),
+            (b"\xffsecret", "\u{fffd}<redacted>".as_bytes()),
+            (b"nothing", b"nothing"),
+        ] {
+            assert_eq!(redact(text.to_vec(), "secret"), expected);
+        }
     }
 
     #[test]

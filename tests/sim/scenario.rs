@@ -177,6 +177,7 @@ impl Scenario {
                     max: Duration::from_secs(60),
                 },
                 retry_after_max: Duration::from_secs(300),
+                uploads_are_named: true,
             },
             queue: QueueLimits {
                 records_max: if short { random.between(1, 4) } else { 1_000_000 },

@@ -240,5 +240,5 @@ fn report(job: &Job, now: Duration, completed_rows: Option<u64>) -> JobReport {
 }
 
 fn failure(kind: FailureKind) -> Failure {
-    Failure { kind, detail: format!("{kind:?}"), request_id: None }
+    Failure { kind, cause: format!("{kind:?}"), detail: format!("{kind:?}"), request_id: None }
 }

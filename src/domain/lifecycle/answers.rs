@@ -79,6 +79,7 @@ impl Lifecycle {
                 FailureKind::Unknown => {
                     // Upstream may have taken it as late as now.
                     self.occupy(&batch, now);
+                    self.lost_by_conflict = false;
                     self.note(&failure);
                     self.phase = Phase::Lost(batch);
                 }
@@ -87,6 +88,7 @@ impl Lifecycle {
                 FailureKind::SlotTaken => {
                     self.conflicts += 1;
                     self.unexplained_conflict = true;
+                    self.lost_by_conflict = true;
                     self.occupy(&batch, now);
                     self.last_error = failure.detail;
                     self.phase = Phase::Lost(batch);
@@ -132,14 +134,19 @@ impl Lifecycle {
         let Phase::Lost(batch) = mem::replace(&mut self.phase, Phase::Idle) else {
             return debug_assert!(false, "a list of jobs that nothing was looked for in");
         };
-        self.find(batch, &jobs, now);
+        self.find(batch, &jobs, now, random);
     }
 
     /// Looks for the batch's job among `jobs`.
-    fn find(&mut self, mut batch: Batch, jobs: &[JobReport], now: Now) {
+    fn find(&mut self, mut batch: Batch, jobs: &[JobReport], now: Now, random: u64) {
         let conflict = mem::take(&mut self.unexplained_conflict);
         let filename = batch.id.filename();
-        let ours = |job: &&JobReport| job.filename.as_deref() == Some(&*filename);
+        // A store that was copied back can give a name twice: the rows must be as many, too.
+        let ours = |job: &&JobReport| {
+            job.filename.as_deref() == Some(&*filename)
+                && !job.job_id.is_empty()
+                && job.total_rows.is_none_or(|rows| rows == batch.rows)
+        };
         let found = jobs.iter().filter(ours).max_by_key(|job| job.phase == JobPhase::Unfinished);
         if let Some(job) = found {
             batch.state = BatchState::Running;
@@ -156,12 +163,16 @@ impl Lifecycle {
         // Where other uploads are listed by name and this one is not, it was not taken.
         let names_are_echoed =
             jobs.iter().any(|job| job.filename.as_deref().is_some_and(is_gateway_filename));
-        if names_are_echoed {
+        if names_are_echoed && self.settings.uploads_are_named {
             self.release();
         }
         // Nobody holds it now. The list may be late: look once more before the next try.
         if conflict {
             return self.wait_for_slot(Phase::Lost(batch), now);
+        }
+        if !self.lost_by_conflict {
+            let wait = self.delivering.fail(&self.settings.backoff, random);
+            self.hold_back(wait, FailureKind::Unknown, now);
         }
         batch.state = BatchState::Claimed;
         self.phase = Phase::Claimed(batch);
@@ -181,6 +192,7 @@ impl Lifecycle {
             Ok(report) => report,
             Err(failure) if failure.kind == FailureKind::NotFound => {
                 self.fail_to_ask(&failure, now, random);
+                self.lost_by_conflict = false;
                 // It was taken once: its occupancy stands, whatever the list says.
                 self.occupied_before = (self.occupancy, self.occupied_until);
                 self.phase = Phase::Lost(batch);
@@ -212,7 +224,9 @@ impl Lifecycle {
                     "job {} ended {} with {} of {} rows",
                     report.job_id, batch.upstream_status, batch.completed_rows, batch.rows
                 );
-                let failure = Failure { kind: FailureKind::Refused, detail, request_id: None };
+                let cause = detail.clone();
+                let failure =
+                    Failure { kind: FailureKind::Refused, cause, detail, request_id: None };
                 self.requeue(batch, &failure, now, random);
             }
         }

@@ -41,6 +41,8 @@ pub struct Settings {
     pub backoff: BackoffLimits,
     /// The longest `Retry-After` that is believed.
     pub retry_after_max: Duration,
+    /// Whether batches are uploaded under their file names.
+    pub uploads_are_named: bool,
 }
 
 /// What an app's driver finds at its start.
@@ -127,6 +129,8 @@ pub struct Lifecycle {
     occupied_before: (Occupancy, Instant),
     /// The last submission was answered that the slot is taken, and nobody is known to hold it.
     unexplained_conflict: bool,
+    /// The batch that is looked for was answered so: it did not fail.
+    lost_by_conflict: bool,
     /// Failures to deliver, in a row.
     delivering: Backoff,
     /// Failures to ask (polls, lists), in a row: they say nothing about the job.
@@ -197,6 +201,7 @@ impl Lifecycle {
             occupied_until,
             occupied_before: (occupancy, occupied_until),
             unexplained_conflict: false,
+            lost_by_conflict: false,
             delivering: Backoff::default(),
             asking: Backoff::default(),
             hold: None,

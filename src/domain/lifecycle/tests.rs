@@ -12,6 +12,7 @@ const SETTINGS: Settings = Settings {
     poll_interval: (Duration::from_secs(1), Duration::from_secs(15)),
     backoff: BackoffLimits { initial: Duration::from_secs(1), max: Duration::from_secs(60) },
     retry_after_max: Duration::from_secs(3_600),
+    uploads_are_named: true,
 };
 
 /// A machine with its clock, driven by hand.
@@ -107,7 +108,7 @@ fn batch(rows: u64) -> Batch {
 }
 
 fn failure(kind: FailureKind) -> Failure {
-    Failure { kind, detail: "no".into(), request_id: None }
+    Failure { kind, cause: "no".into(), detail: "no".into(), request_id: None }
 }
 
 fn job(filename: Option<String>, phase: JobPhase, completed_rows: Option<u64>) -> JobReport {
@@ -210,13 +211,29 @@ fn a_lost_answer_without_file_names_waits_for_the_occupancy_before_it_sends_agai
 }
 
 #[test]
-fn a_lost_answer_that_the_list_disproves_is_sent_again_at_once() {
+fn a_lost_answer_that_the_list_disproves_is_sent_again_with_backoff() {
     let mut bench = Bench::new(Recovered::default());
     let id = bench.submit(1_800);
     let earlier = BatchId { number: 99, ..id };
+    for seconds in [1, 2, 4, 8, 16, 32, 60, 60] {
+        bench.on(Event::Submitted(Err(failure(FailureKind::Unknown))));
+        assert_eq!(bench.command(), Command::Look);
+        let listed = job(Some(earlier.filename()), JobPhase::Completed, None);
+        bench.on(Event::Looked(Ok(vec![listed])));
+        assert_eq!(bench.sleep().as_secs_f64().round(), f64::from(seconds));
+        bench.resubmit();
+    }
+    assert_eq!(bench.machine.view(bench.now).failures_in_a_row, 8);
+}
+
+#[test]
+fn a_job_of_the_same_name_with_other_rows_is_not_adopted() {
+    let mut bench = Bench::new(Recovered::default());
+    let id = bench.submit(1_800);
     bench.on(Event::Submitted(Err(failure(FailureKind::Unknown))));
-    let listed = job(Some(earlier.filename()), JobPhase::Completed, None);
-    bench.on(Event::Looked(Ok(vec![listed])));
+    let other = job(Some(id.filename()), JobPhase::Completed, None);
+    bench.on(Event::Looked(Ok(vec![JobReport { total_rows: Some(7), ..other }])));
+    bench.sleep();
     bench.resubmit();
 }
 
