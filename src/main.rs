@@ -1,5 +1,10 @@
 //! Arguments → a command.
 
+use std::{
+    io::{self, Write},
+    process::ExitCode,
+};
+
 use clap::{Parser, Subcommand};
 use userpilot_gateway::cli::{
     check_config, demo, jobs, print_default_config, send, serve, shutdown, simulate_userpilot,
@@ -30,7 +35,18 @@ enum Command {
     SimulateUserpilot(simulate_userpilot::Args),
 }
 
-fn main() -> anyhow::Result<()> {
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // The reason and its causes, in one line. Nobody is left to hear of a failure here.
+            writeln!(io::stderr(), "Error: {error:#}").ok();
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         match Arguments::parse().command {
