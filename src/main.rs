@@ -1,9 +1,7 @@
 //! Arguments → a command.
 
-use std::{
-    io::{self, Write},
-    process::ExitCode,
-};
+use std::io::{self, Write};
+use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use userpilot_gateway::cli::{
@@ -39,7 +37,6 @@ fn main() -> ExitCode {
     match run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // The reason and its causes, in one line. Nobody is left to hear of a failure here.
             writeln!(io::stderr(), "Error: {error:#}").ok();
             ExitCode::FAILURE
         }

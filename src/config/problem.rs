@@ -8,12 +8,12 @@ use std::{fmt, io, net::SocketAddr, path::PathBuf};
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The configuration file cannot be read.
-    #[error("cannot read the configuration file {}: {source}", path.display())]
+    #[error("cannot read the configuration file {}: {reason}", path.display())]
     Unreadable {
         /// The file.
         path: PathBuf,
         /// Why.
-        source: io::Error,
+        reason: io::Error,
     },
     /// The configuration file is not TOML. The offending line is not shown: it may hold a key.
     #[error("{} is not TOML: line {line}, column {column}: {message}", path.display())]
