@@ -1,39 +1,28 @@
 //! The gateway as a whole: builds every part, owns every task, and decides the order of
 //! stopping. The only file that sees everything.
 
+mod doors;
 mod settings;
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, time::Duration};
 
-use anyhow::{Context, anyhow};
-use axum::Router;
+use anyhow::{Context, anyhow, bail};
 use futures_util::FutureExt as _;
 use hyper_util::service::TowerToHyperService;
-use tokio::{net::TcpListener, sync::watch, task::JoinSet};
+use tokio::{sync::watch, task::JoinSet};
 use tokio_util::sync::CancellationToken;
-use tonic::service::Routes;
-use tonic_health::{
-    ServingStatus,
-    pb::health_server::{Health, HealthServer},
-    server::HealthReporter,
-};
+use tonic_health::{ServingStatus, server::HealthReporter};
 
+use self::doors::{Listeners, Routers};
 use crate::{
-    admin::{
-        grpc::Admin,
-        status::{App, Observatory},
-    },
+    admin::status::{App, Observatory},
     clock,
     config::{AppConfig, Config},
     delivery::{AppLedger, Delivery, DeliveryEnd},
     domain::lifecycle::Recovered,
-    door::{front::Front, grpc::Ingest, http, http::HttpDoor, listener},
-    intake::Intake,
-    proto::{
-        self, admin_service_server::AdminServiceServer, ingest_service_server::IngestServiceServer,
-    },
+    door::listener,
     store::{
-        self, Store, StoreError, Writer,
+        self, Orphan, Store, StoreError, Writer,
         engine::SledEngine,
         queue::{Queue, Retention},
     },
@@ -112,7 +101,7 @@ impl Gateway {
         let (health, health_service) = tonic_health::server::health_reporter();
         health.set_service_status(INGEST, ServingStatus::Serving).await;
         let Routers { grpc, admin, http } =
-            routers(config, &observatory, health_service, metrics, &stop_doors)?;
+            doors::routers(config, &observatory, health_service, metrics, &stop_doors)?;
         let addresses = listeners.addresses;
         let (limits, stop) = (settings::listener(config), &stop_doors);
         let ended = |name| move |()| Ended::Listener(name);
@@ -217,31 +206,6 @@ impl Gateway {
     }
 }
 
-struct Listeners {
-    addresses: Addresses,
-    grpc: TcpListener,
-    http: TcpListener,
-    admin: TcpListener,
-}
-
-impl Listeners {
-    async fn bind(config: &Config) -> anyhow::Result<Self> {
-        let server = &config.server;
-        let bind = async |key: &str, address: SocketAddr| {
-            let listener = TcpListener::bind(address).await;
-            let listener =
-                listener.with_context(|| format!("cannot listen on server.{key} = {address}"))?;
-            let address = listener.local_addr()?;
-            anyhow::Ok((listener, address))
-        };
-        let (grpc, grpc_address) = bind("grpc_listen", server.grpc_listen).await?;
-        let (http, http_address) = bind("http_listen", server.http_listen).await?;
-        let (admin, admin_address) = bind("admin_listen", server.admin_listen).await?;
-        let addresses = Addresses { grpc: grpc_address, http: http_address, admin: admin_address };
-        Ok(Self { addresses, grpc, http, admin })
-    }
-}
-
 async fn open_store(config: &Config) -> anyhow::Result<(Store, Writer, store::RecoveredApps)> {
     let opened = clock::now().instant;
     let options = settings::sled(config);
@@ -249,6 +213,7 @@ async fn open_store(config: &Config) -> anyhow::Result<(Store, Writer, store::Re
     let engine = tokio::task::spawn_blocking(move || SledEngine::open(&options)).await??;
     let queue = Queue::open(engine, settings::queue(config), rand::random()).await?;
     let names: Vec<String> = config.apps.iter().map(|app| app.name.clone()).collect();
+    refuse_to_forget(&store::orphans(queue.engine(), &names).await?)?;
     let (store, writer, recovered) = store::start(queue, &names, settings::groups(config)).await?;
     let took = clock::now().instant.since(opened);
     tracing::info!(
@@ -260,62 +225,19 @@ async fn open_store(config: &Config) -> anyhow::Result<(Store, Writer, store::Re
     Ok((store, writer, recovered))
 }
 
-/// What each listener serves.
-struct Routers {
-    grpc: Front<IngestServiceServer<Ingest>>,
-    admin: Router,
-    http: Router,
-}
-
-fn routers(
-    config: &Config,
-    observatory: &Observatory,
-    health: HealthServer<impl Health>,
-    metrics: Metrics,
-    stop: &CancellationToken,
-) -> anyhow::Result<Routers> {
-    let ingest = ingest(config, observatory, stop.clone());
-    let admin = Admin::new(observatory.clone(), stop.clone());
-    let mut grpc = Routes::new(health);
-    let mut admin = Routes::new(AdminServiceServer::new(admin));
-    if config.server.reflection {
-        grpc = reflect(grpc)?;
-        admin = reflect(admin)?;
+/// An app that was renamed or removed while it had updates would never deliver them.
+fn refuse_to_forget(orphans: &[Orphan]) -> anyhow::Result<()> {
+    if orphans.is_empty() {
+        return Ok(());
     }
-    let http = http::router(HttpDoor {
-        not_ready: observatory.not_ready.clone(),
-        metrics: Arc::new(move || metrics.page()),
-    });
-    let grpc = Front::new(ingest, grpc.into_axum_router());
-    Ok(Routers { grpc, admin: admin.into_axum_router(), http })
-}
-
-fn ingest(
-    config: &Config,
-    observatory: &Observatory,
-    stop: CancellationToken,
-) -> IngestServiceServer<Ingest> {
-    let apps = observatory.apps.iter().map(|app| (app.name.clone(), app.id)).collect();
-    let store = &observatory.store;
-    let intake = Intake::new(store.clone(), settings::intake(config));
-    let ingest = Ingest::new(
-        settings::wire(config, apps),
-        intake,
-        store.clone(),
-        config.limits.updates_per_request_max,
-        stop,
-    );
-    IngestServiceServer::new(ingest).max_decoding_message_size(config.server.request_bytes_max)
-}
-
-/// Serves the descriptors, by the current protocol and by the one before.
-fn reflect(routes: Routes) -> anyhow::Result<Routes> {
-    let builder = || {
-        tonic_reflection::server::Builder::configure()
-            .register_encoded_file_descriptor_set(proto::DESCRIPTORS)
-            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    let each = |Orphan { app, pending_records, in_flight_records }: &Orphan| {
+        format!("app {app:?} ({pending_records} pending and {in_flight_records} in flight)")
     };
-    Ok(routes.add_service(builder().build_v1()?).add_service(builder().build_v1alpha()?))
+    bail!(
+        "the store holds records of apps that are not configured: {}. Configure them again, under \
+         these names, until they have drained; or, to give the records up, use another store.path",
+        orphans.iter().map(each).collect::<Vec<_>>().join(", ")
+    )
 }
 
 /// An app's driver, and the app as operators see it.

@@ -10,10 +10,12 @@ mod committer;
 pub mod engine;
 pub mod handle;
 mod keys;
+mod orphans;
 pub mod queue;
 mod records;
 
 pub use committer::{Gauges, Outcomes, QueueView, StoreGauges};
 pub use engine::EngineError;
 pub use handle::{Closed, GroupLimits, RecoveredApps, Store, Writer, start};
+pub use orphans::{Orphan, orphans};
 pub use queue::{Accepted, Disposition, StoreError};

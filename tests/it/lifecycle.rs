@@ -13,7 +13,9 @@ use std::{
 
 use serde_json::json;
 use tokio::task::JoinSet;
-use userpilot_gateway::proto::{StreamUserUpdatesRequest, WatchStatusRequest};
+use userpilot_gateway::proto::{
+    PauseRequest, ResumeRequest, StreamUserUpdatesRequest, WatchStatusRequest,
+};
 
 use crate::rig::{Change, Output, Process, Site, Stage, Way, at_speed, send, until, within};
 
@@ -156,6 +158,32 @@ async fn a_wrong_configuration_is_refused_with_all_that_is_wrong() {
     fs::remove_file(site.path("userpilot.key")).unwrap();
     let output = refused(&nowhere().with("app.api_key_file", "missing.key")).await;
     assert!(output.stderr.contains("missing.key"), "{output:?}");
+}
+
+#[tokio::test]
+async fn an_app_that_still_has_updates_cannot_be_renamed_away() {
+    let mut stage = Stage::start(100).await;
+    let mut admin = stage.gateway.admin().await;
+    admin.pause(PauseRequest { app: String::new() }).await.unwrap();
+    let changes = ["ada", "bob"].map(|user| Change::new(user, json!({"plan": "pro"})));
+    stage.sent(&changes).await;
+    stage.gateway.kill();
+    stage.site = stage.site.with("app.name", "renamed");
+    let output = refused(&stage.site).await;
+    let message = "app \"production\" (2 pending and 0 in flight)";
+    for part in [message, "Configure them again"] {
+        assert!(output.stderr.contains(part), "{part}: {output:?}");
+    }
+
+    stage.site = stage.site.with("app.name", "production");
+    stage.gateway = stage.site.serve().await;
+    let resume = ResumeRequest { app: String::new() };
+    stage.gateway.admin().await.resume(resume).await.unwrap();
+    stage.delivers(&changes).await;
+    // Nothing of it is left to deliver: it may go.
+    stage.gateway.kill();
+    stage.site = stage.site.with("app.name", "renamed");
+    stage.gateway = stage.site.serve().await;
 }
 
 #[tokio::test]

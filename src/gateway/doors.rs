@@ -1,0 +1,105 @@
+//! Where the gateway listens, and what each listener serves.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use anyhow::Context;
+use axum::Router;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
+use tonic_health::pb::health_server::{Health, HealthServer};
+
+use super::{Addresses, settings};
+use crate::{
+    admin::{grpc::Admin, status::Observatory},
+    config::Config,
+    door::{front::Front, grpc::Ingest, http, http::HttpDoor},
+    intake::Intake,
+    proto::{
+        self, admin_service_server::AdminServiceServer, ingest_service_server::IngestServiceServer,
+    },
+    telemetry::Metrics,
+};
+
+pub(super) struct Listeners {
+    pub(super) addresses: Addresses,
+    pub(super) grpc: TcpListener,
+    pub(super) http: TcpListener,
+    pub(super) admin: TcpListener,
+}
+
+impl Listeners {
+    pub(super) async fn bind(config: &Config) -> anyhow::Result<Self> {
+        let server = &config.server;
+        let bind = async |key: &str, address: SocketAddr| {
+            let listener = TcpListener::bind(address).await;
+            let listener =
+                listener.with_context(|| format!("cannot listen on server.{key} = {address}"))?;
+            let address = listener.local_addr()?;
+            anyhow::Ok((listener, address))
+        };
+        let (grpc, grpc_address) = bind("grpc_listen", server.grpc_listen).await?;
+        let (http, http_address) = bind("http_listen", server.http_listen).await?;
+        let (admin, admin_address) = bind("admin_listen", server.admin_listen).await?;
+        let addresses = Addresses { grpc: grpc_address, http: http_address, admin: admin_address };
+        Ok(Self { addresses, grpc, http, admin })
+    }
+}
+
+/// What each listener serves.
+pub(super) struct Routers {
+    pub(super) grpc: Front<IngestServiceServer<Ingest>>,
+    pub(super) admin: Router,
+    pub(super) http: Router,
+}
+
+pub(super) fn routers(
+    config: &Config,
+    observatory: &Observatory,
+    health: HealthServer<impl Health>,
+    metrics: Metrics,
+    stop: &CancellationToken,
+) -> anyhow::Result<Routers> {
+    let ingest = ingest(config, observatory, stop.clone());
+    let admin = Admin::new(observatory.clone(), stop.clone());
+    let mut grpc = Routes::new(health);
+    let mut admin = Routes::new(AdminServiceServer::new(admin));
+    if config.server.reflection {
+        grpc = reflect(grpc)?;
+        admin = reflect(admin)?;
+    }
+    let http = http::router(HttpDoor {
+        not_ready: observatory.not_ready.clone(),
+        metrics: Arc::new(move || metrics.page()),
+    });
+    let grpc = Front::new(ingest, grpc.into_axum_router());
+    Ok(Routers { grpc, admin: admin.into_axum_router(), http })
+}
+
+fn ingest(
+    config: &Config,
+    observatory: &Observatory,
+    stop: CancellationToken,
+) -> IngestServiceServer<Ingest> {
+    let apps = observatory.apps.iter().map(|app| (app.name.clone(), app.id)).collect();
+    let store = &observatory.store;
+    let intake = Intake::new(store.clone(), settings::intake(config));
+    let ingest = Ingest::new(
+        settings::wire(config, apps),
+        intake,
+        store.clone(),
+        config.limits.updates_per_request_max,
+        stop,
+    );
+    IngestServiceServer::new(ingest).max_decoding_message_size(config.server.request_bytes_max)
+}
+
+/// Serves the descriptors, by the current protocol and by the one before.
+fn reflect(routes: Routes) -> anyhow::Result<Routes> {
+    let builder = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(proto::DESCRIPTORS)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
+    Ok(routes.add_service(builder().build_v1()?).add_service(builder().build_v1alpha()?))
+}
