@@ -1,6 +1,6 @@
 //! The gRPC door.
 
-use std::{pin::Pin, sync::Arc};
+use std::{collections::BTreeMap, pin::Pin, sync::Arc};
 
 use futures_util::{Stream, StreamExt, stream};
 use tokio_util::sync::CancellationToken;
@@ -13,6 +13,7 @@ use super::{
 };
 use crate::{
     clock,
+    delivery::Operator,
     domain::{
         batch::Batch,
         update::{AppId, ClientId, Subject, Update},
@@ -35,6 +36,7 @@ struct Parts {
     wire: Wire,
     intake: Intake,
     store: Store,
+    operators: BTreeMap<AppId, Operator>,
     updates_per_request_max: usize,
     stop: CancellationToken,
 }
@@ -45,10 +47,11 @@ impl Ingest {
         wire: Wire,
         intake: Intake,
         store: Store,
+        operators: BTreeMap<AppId, Operator>,
         updates_per_request_max: usize,
         stop: CancellationToken,
     ) -> Self {
-        Self(Arc::new(Parts { wire, intake, store, updates_per_request_max, stop }))
+        Self(Arc::new(Parts { wire, intake, store, operators, updates_per_request_max, stop }))
     }
 }
 
@@ -207,7 +210,14 @@ impl IngestService for Ingest {
             return Err(Status::not_found("the receipt is of another gateway's store"));
         }
         let found = store.find(app, subject, sequence).await;
-        let found = found.map_err(|_| Status::unavailable("the store cannot be read"))?;
+        let mut found = found.map_err(|_| Status::unavailable("the store cannot be read"))?;
+        // How far a job is, its driver knows: only the steps of a batch's life are stored.
+        if let Found::InFlight(batch) = &mut found
+            && let Some(operator) = self.0.operators.get(&app)
+            && let Some(current) = operator.view().batch.filter(|it| it.id == batch.id)
+        {
+            **batch = current;
+        }
         let (state, detail) = update_state(found, sequence)
             .ok_or_else(|| Status::not_found("no update has the receipt's sequence"))?;
         Ok(Response::new(proto::GetUpdateResponse { state: state.into(), sequence, detail }))

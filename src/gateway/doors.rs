@@ -82,12 +82,14 @@ fn ingest(
     stop: CancellationToken,
 ) -> IngestServiceServer<Ingest> {
     let apps = observatory.apps.iter().map(|app| (app.name.clone(), app.id)).collect();
+    let operators = observatory.apps.iter().map(|app| (app.id, app.operator.clone())).collect();
     let store = &observatory.store;
     let intake = Intake::new(store.clone(), settings::intake(config));
     let ingest = Ingest::new(
         settings::wire(config, apps),
         intake,
         store.clone(),
+        operators,
         config.limits.updates_per_request_max,
         stop,
     );

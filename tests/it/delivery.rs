@@ -227,3 +227,21 @@ async fn the_value_that_occurred_later_wins_property_by_property() {
     stage.gateway.admin().await.flush_now(of_all()).await.unwrap();
     stage.delivers([&Change::new("ada", json!({"plan": "pro", "seats": 1, "city": "Graz"}))]).await;
 }
+
+#[tokio::test]
+async fn an_update_in_flight_says_how_far_its_job_is() {
+    // A second for the job.
+    let stage = Stage::start(20).await;
+    let changes: Vec<_> =
+        (0..600).map(|nth| Change::new(format!("user-{nth}"), json!({"nth": nth}))).collect();
+    let receipts = stage.sent(&changes).await;
+    until("a job that is half done", async || {
+        let Some(Detail::InFlight(job)) = stage.gateway.update(&receipts[0]).await.detail else {
+            return None;
+        };
+        assert!(job.completed_rows <= job.total_rows);
+        (job.completed_rows > 0).then_some(())
+    })
+    .await;
+    stage.delivers(&changes).await;
+}
