@@ -55,10 +55,16 @@ impl Proof {
 
     /// Whether nothing was lost, doubled, reordered or against the rules.
     pub(super) fn holds(&self) -> bool {
-        self.profiles_equal == self.profiles_expected
+        self.something_happened()
+            && self.profiles_equal == self.profiles_expected
             && self.profiles == self.profiles_expected
             && self.conflicts == 0
             && self.violations == 0
+    }
+
+    /// Of nothing everything is true.
+    fn something_happened(&self) -> bool {
+        self.accepted > 0 && self.jobs > 0
     }
 
     pub(super) fn print(&self, directory: &Path) -> io::Result<()> {
@@ -67,14 +73,18 @@ impl Proof {
         writeln!(out, "\nThe proof")?;
         writeln!(
             out,
-            "  ok    {} updates accepted, each on disk before it was answered",
+            "  {}  {} updates accepted, each on disk before it was answered",
+            tick(self.accepted > 0),
             self.accepted
         )?;
         writeln!(out, "  ok    {} of them coalesced with one that was waiting", self.coalesced)?;
         writeln!(
             out,
-            "  ok    {} rows delivered by {} jobs; sent one by one it had been {} rows",
-            self.delivered_rows, self.jobs, self.accepted
+            "  {}  {} rows delivered by {} jobs; sent one by one it had been {} rows",
+            tick(self.jobs > 0),
+            self.delivered_rows,
+            self.jobs,
+            self.accepted
         )?;
         writeln!(
             out,
@@ -123,5 +133,29 @@ fn json(kind: Option<Kind>) -> Value {
         Some(Kind::NumberValue(value)) if value.fract() == 0.0 => (value as i64).into(),
         Some(Kind::NumberValue(value)) => value.into(),
         Some(Kind::NullValue(_) | Kind::StructValue(_) | Kind::ListValue(_)) | None => Value::Null,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_proof_of_nothing_does_not_hold() {
+        let proof = |accepted, jobs| Proof {
+            accepted,
+            coalesced: 0,
+            delivered_rows: 0,
+            jobs,
+            profiles: 0,
+            profiles_equal: 0,
+            profiles_expected: 0,
+            conflicts: 0,
+            violations: 0,
+        };
+        assert!(proof(1, 1).holds());
+        for (accepted, jobs) in [(0, 0), (0, 1), (1, 0)] {
+            assert!(!proof(accepted, jobs).holds());
+        }
     }
 }
