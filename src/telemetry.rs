@@ -5,7 +5,9 @@ mod metrics;
 use std::io::{self, IsTerminal};
 
 use anyhow::Context;
-use tracing_subscriber::EnvFilter;
+use tracing::{Level, Metadata};
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, Layer, filter::filter_fn, layer::SubscriberExt as _};
 
 pub use metrics::{Freshness, Metrics, Reporter};
 
@@ -46,11 +48,18 @@ fn begin(
     };
     let filter = EnvFilter::try_new(&filter)
         .with_context(|| format!("the log filter {filter:?} cannot be read"))?;
-    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
-    match format {
-        LogFormat::Pretty => subscriber.with_target(false).try_init(),
-        LogFormat::Json => subscriber.json().flatten_event(true).try_init(),
-    }
-    .map_err(|error| anyhow::anyhow!(error))
-    .context("logging has begun already")
+    let lines = tracing_subscriber::fmt::layer().with_writer(writer);
+    let lines = match format {
+        LogFormat::Pretty => lines.with_target(false).boxed(),
+        LogFormat::Json => lines.json().flatten_event(true).boxed(),
+    };
+    let registry = tracing_subscriber::registry().with(filter).with(filter_fn(is_harmless));
+    registry.with(lines).try_init().context("logging has begun already")
+}
+
+/// The engine traces what it writes: keys and property values. No filter may let that through.
+fn is_harmless(of: &Metadata<'_>) -> bool {
+    let engine = of.target().strip_prefix("sled");
+    let engine = engine.is_some_and(|rest| rest.is_empty() || rest.starts_with("::"));
+    !engine || *of.level() <= Level::INFO
 }

@@ -14,7 +14,7 @@ use std::{
 use serde_json::json;
 use tokio::task::JoinSet;
 use userpilot_gateway::proto::{
-    PauseRequest, ResumeRequest, StreamUserUpdatesRequest, WatchStatusRequest,
+    PauseRequest, ResumeRequest, StreamUserUpdatesRequest, UpdateUserRequest, WatchStatusRequest,
 };
 
 use crate::rig::{Change, Output, Process, Site, Stage, Way, at_speed, send, until, within};
@@ -213,4 +213,34 @@ async fn a_gateway_is_configured_by_its_environment_alone() {
     assert_eq!(gateway.app().await.users_per_minute, 1_800);
     assert!(folder.path().join("data").exists());
     assert!(!gateway.log().join("").contains("simulated-key"));
+}
+
+#[tokio::test]
+async fn no_log_filter_lets_property_values_or_the_key_through() {
+    let stage = Stage::start(100).await;
+    let site = stage.site.with("store.path", "traced");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_userpilot-gateway"));
+    command
+        .args(["serve", "--config"])
+        .arg(site.config())
+        .env_clear()
+        .env("RUST_LOG", "trace,sled=trace");
+    let folder = tempfile::tempdir().unwrap();
+    let gateway = crate::rig::Gateway::of(Process::start(command.current_dir(&folder), "")).await;
+    let change = Change::new("ada", json!({"plan": "a-private-value"}));
+    let request = UpdateUserRequest { update: Some(change.update()) };
+    gateway.ingest().await.update_user(request).await.unwrap();
+    crate::rig::settled(&gateway).await;
+    let log = gateway.log();
+    assert!(log.iter().any(|line| line.contains("\"TRACE\"")), "the filter is not in force");
+    for line in log {
+        for private in ["private-value", &bytes("private-value"), "simulated-key"] {
+            assert!(!line.contains(private), "{line}");
+        }
+    }
+}
+
+/// The text's bytes, as Rust shows a list of them.
+fn bytes(text: &str) -> String {
+    format!("{:?}", text.as_bytes()).trim_matches(['[', ']']).to_owned()
 }
