@@ -23,6 +23,8 @@ use tokio_util::sync::CancellationToken;
 pub struct ListenerLimits {
     /// Connections at once. Further ones wait to be accepted.
     pub connections_max: usize,
+    /// For a connection to say which protocol it speaks. It is closed if it has not by then.
+    pub preface_timeout: Duration,
 }
 
 /// Requests under way on one HTTP/2 connection. A client that wants more opens another.
@@ -30,6 +32,9 @@ const STREAMS_PER_CONNECTION_MAX: u32 = 1_024;
 /// Enough for a fast stream of small messages not to wait for window updates.
 const STREAM_WINDOW_BYTES: u32 = 1 << 20;
 const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
+/// What an HTTP/2 client says first.
+const HTTP2_PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+const PREFACE_PAUSE: Duration = Duration::from_millis(10);
 const HEADERS_TIMEOUT: Duration = Duration::from_secs(10);
 /// A peer that is gone without a word is noticed after these two.
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(60);
@@ -70,7 +75,17 @@ pub async fn serve<S, B>(
         let service = service.clone();
         let watcher = graceful.watcher();
         let builder = builder.clone();
+        let stop = stop.clone();
         connections.spawn(async move {
+            let spoken = tokio::select! {
+                biased;
+                spoken = tokio::time::timeout(limits.preface_timeout, has_spoken(&stream)) => spoken,
+                () = stop.cancelled() => return,
+            };
+            if !matches!(spoken, Ok(Ok(()))) {
+                tracing::debug!("a connection says nothing and is closed");
+                return;
+            }
             let connection = builder.serve_connection(TokioIo::new(stream), service);
             if let Err(error) = watcher.watch(connection).await {
                 tracing::debug!(error, "a connection broke");
@@ -81,6 +96,23 @@ pub async fn serve<S, B>(
     drop(listener);
     graceful.shutdown().await;
     while connections.join_next().await.is_some() {}
+}
+
+/// Returns once it can be told whether the client speaks HTTP/1.1 or HTTP/2. Only from then on
+/// do hyper's own time limits hold.
+async fn has_spoken(stream: &TcpStream) -> io::Result<()> {
+    let mut first = [0; HTTP2_PREFACE.len()];
+    loop {
+        let length = stream.peek(&mut first).await?;
+        if length == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        if length == first.len() || first[..length] != HTTP2_PREFACE[..length] {
+            return Ok(());
+        }
+        // The rest is on its way: a preface is one packet as a rule.
+        tokio::time::sleep(PREFACE_PAUSE).await;
+    }
 }
 
 async fn accept(
@@ -106,4 +138,54 @@ fn builder() -> auto::Builder<TokioExecutor> {
         .keep_alive_interval(KEEP_ALIVE_INTERVAL)
         .keep_alive_timeout(KEEP_ALIVE_TIMEOUT);
     builder
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use http_body_util::Empty;
+    use hyper::{body::Bytes, service::service_fn};
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::*;
+    use crate::clock;
+
+    const TIMEOUT: Duration = Duration::from_millis(100);
+
+    /// What the listener's only place answers to one who says `first`, and for how long it
+    /// let them wait.
+    async fn answer_to(first: &[u8]) -> (String, Duration) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let service = service_fn(|_| async { Ok(Response::new(Empty::<Bytes>::new())) });
+        let limits = ListenerLimits { connections_max: 1, preface_timeout: TIMEOUT };
+        let stop = CancellationToken::new();
+        let mut serving = JoinSet::new();
+        serving.spawn(serve(listener, service, limits, stop.clone()));
+        let mut client = TcpStream::connect(address).await.unwrap();
+        client.write_all(first).await.unwrap();
+        let from = clock::now().instant;
+        let mut answer = Vec::new();
+        client.read_to_end(&mut answer).await.ok();
+        let waited = clock::now().instant.since(from);
+        stop.cancel();
+        serving.join_all().await;
+        (String::from_utf8_lossy(&answer).into_owned(), waited)
+    }
+
+    #[tokio::test]
+    async fn who_says_nothing_to_the_purpose_is_closed() {
+        for first in [&b""[..], b"P", b"PRI * HTTP/2.0\r\n"] {
+            let (answer, waited) = answer_to(first).await;
+            assert!(answer.is_empty(), "{first:?}: {answer}");
+            assert!(waited >= TIMEOUT, "{first:?}: {waited:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn who_asks_is_answered() {
+        let request = b"GET / HTTP/1.1\r\nconnection: close\r\n\r\n";
+        assert!(answer_to(request).await.0.starts_with("HTTP/1.1 200"));
+    }
 }

@@ -17,6 +17,8 @@ use crate::{
     upstream::{HttpUpstreamOptions, Upload},
 };
 
+/// As long as hyper is told to wait for a request's headers.
+const PREFACE_TIMEOUT: Duration = Duration::from_secs(10);
 /// A `Retry-After` of up to a day is believed.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -63,7 +65,10 @@ pub(super) fn wire(config: &Config, apps: BTreeMap<String, AppId>) -> Wire {
 }
 
 pub(super) fn listener(config: &Config) -> ListenerLimits {
-    ListenerLimits { connections_max: config.server.connections_max }
+    ListenerLimits {
+        connections_max: config.server.connections_max,
+        preface_timeout: PREFACE_TIMEOUT,
+    }
 }
 
 /// For how long history is kept, and how many batches of each app.
