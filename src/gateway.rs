@@ -2,18 +2,22 @@
 //! stopping. The only file that sees everything.
 
 mod doors;
+mod ending;
 mod settings;
 
 use std::{net::SocketAddr, time::Duration};
 
-use anyhow::{Context, anyhow, bail};
+use anyhow::{Context, bail};
 use futures_util::FutureExt as _;
 use hyper_util::service::TowerToHyperService;
 use tokio::{sync::watch, task::JoinSet};
 use tokio_util::sync::CancellationToken;
-use tonic_health::{ServingStatus, server::HealthReporter};
+use tonic_health::{
+    ServingStatus,
+    server::{HealthReporter, HealthService},
+};
 
-use self::doors::{Listeners, Routers};
+use self::doors::Listeners;
 use crate::{
     admin::status::{App, Observatory},
     clock,
@@ -22,7 +26,7 @@ use crate::{
     domain::lifecycle::Recovered,
     door::listener,
     store::{
-        self, Orphan, Store, StoreError, Writer,
+        self, Orphan, Store, Writer,
         engine::SledEngine,
         queue::{Queue, Retention},
     },
@@ -36,8 +40,12 @@ pub struct Gateway {
     observatory: Observatory,
     freshness: Freshness,
     tasks: JoinSet<Ended>,
+    /// The HTTP door, which tells of readiness from before the others open until after they
+    /// have closed.
+    http: JoinSet<Ended>,
     writer: Writer,
     stop_doors: CancellationToken,
+    stop_http: CancellationToken,
     stop_drivers: CancellationToken,
     not_ready: watch::Sender<Option<&'static str>>,
     health: HealthReporter,
@@ -72,14 +80,25 @@ impl Gateway {
     pub async fn start(config: &Config) -> anyhow::Result<Self> {
         // One TLS stack. A second gateway in the process finds it installed.
         rustls::crypto::ring::default_provider().install_default().ok();
-        let listeners = Listeners::bind(config).await?;
-        let (store, writer, recovered) = open_store(config).await?;
+        let Listeners { addresses, grpc, http, admin } = Listeners::bind(config).await?;
+        let limits = settings::listener(config);
         let metrics = Metrics::default();
-        let stop_doors = CancellationToken::new();
-        let stop_drivers = CancellationToken::new();
-        let (not_ready, readiness) = watch::channel(None);
+        let [stop_doors, stop_http, stop_drivers] = Default::default();
+        let (not_ready, readiness) = watch::channel(Some("the store is being opened"));
 
         let mut tasks = JoinSet::new();
+        let http = {
+            let router = doors::http(readiness.clone(), metrics.clone());
+            let serving =
+                listener::serve(http, router, limits, CancellationToken::clone(&stop_http));
+            JoinSet::from_iter([serving.map(|()| Ended::Listener("http"))])
+        };
+        tracing::info!(
+            http = %addresses.http,
+            path = %config.store.path.display(),
+            "opens the store"
+        );
+        let (store, writer, recovered) = open_store(config).await?;
         let mut apps = Vec::new();
         for (app_config, (id, recovered)) in config.apps.iter().zip(recovered) {
             let ledger = AppLedger { store: store.clone(), app: id };
@@ -98,21 +117,16 @@ impl Gateway {
         let freshness = metrics.freshness();
         tasks.spawn(keep_house(store, settings::retention(config), stop_drivers.clone()));
 
-        let (health, health_service) = tonic_health::server::health_reporter();
+        let health = HealthReporter::new();
         health.set_service_status(INGEST, ServingStatus::Serving).await;
-        let Routers { grpc, admin, http } =
-            doors::routers(config, &observatory, health_service, metrics, &stop_doors)?;
-        let addresses = listeners.addresses;
-        let (limits, stop) = (settings::listener(config), &stop_doors);
-        let ended = |name| move |()| Ended::Listener(name);
-        let serving = listener::serve(listeners.grpc, grpc, limits, stop.clone());
-        tasks.spawn(serving.map(ended("grpc")));
-        for (name, at, router) in
-            [("admin", listeners.admin, admin), ("http", listeners.http, http)]
-        {
-            let service = TowerToHyperService::new(router);
-            tasks.spawn(listener::serve(at, service, limits, stop.clone()).map(ended(name)));
-        }
+        let watched = HealthService::from_health_reporter(health.clone());
+        let routers = doors::routers(config, &observatory, watched, &stop_doors)?;
+        let serving = listener::serve(grpc, routers.grpc, limits, stop_doors.clone());
+        tasks.spawn(serving.map(|()| Ended::Listener("grpc")));
+        let router = TowerToHyperService::new(routers.admin);
+        let serving = listener::serve(admin, router, limits, stop_doors.clone());
+        tasks.spawn(serving.map(|()| Ended::Listener("admin")));
+        not_ready.send_replace(None);
         tracing::info!(
             grpc = %addresses.grpc,
             http = %addresses.http,
@@ -126,8 +140,10 @@ impl Gateway {
             observatory,
             freshness,
             tasks,
+            http,
             writer,
             stop_doors,
+            stop_http,
             stop_drivers,
             not_ready,
             health,
@@ -148,61 +164,6 @@ impl Gateway {
     /// How fresh the rows were that were delivered last.
     pub fn freshness(&self) -> Freshness {
         self.freshness.clone()
-    }
-
-    /// Runs until `shutdown` completes, then stops within the grace. Any task that ends by
-    /// itself stops the gateway with an error: better restarted than half alive.
-    pub async fn run(mut self, shutdown: impl Future) -> anyhow::Result<()> {
-        let uninvited = tokio::select! {
-            _ = shutdown => None,
-            Some(ended) = self.tasks.join_next() => Some(explain(ended.context("a task panicked")?)),
-            ended = &mut self.writer => Some(explain_writer(ended.ok())),
-        };
-        if let Some(error) = uninvited {
-            self.not_ready.send_replace(Some("the gateway has failed and is ending"));
-            return Err(error);
-        }
-        self.stop().await
-    }
-
-    /// Doors close and finish what they took, drivers finish their step, the writer ends.
-    async fn stop(mut self) -> anyhow::Result<()> {
-        tracing::info!(grace_ms = self.grace.as_millis(), "stopping");
-        self.not_ready.send_replace(Some("the gateway is stopping"));
-        self.health.set_service_status(INGEST, ServingStatus::NotServing).await;
-        self.health.set_service_status("", ServingStatus::NotServing).await;
-        self.stop_doors.cancel();
-        let deadline = Some(clock::now().instant.plus(self.grace));
-        let politely = async {
-            let mut doors = 3;
-            while doors > 0 {
-                match self.tasks.join_next().await {
-                    Some(Ok(Ended::Listener(_))) => doors -= 1,
-                    Some(Ok(ended @ (Ended::Driver { .. } | Ended::Housekeeper))) => {
-                        return Err(explain(ended));
-                    }
-                    Some(Err(error)) => return Err(error).context("a task panicked"),
-                    None => break,
-                }
-            }
-            self.stop_drivers.cancel();
-            while self.tasks.join_next().await.is_some() {}
-            Ok(())
-        };
-        tokio::select! {
-            ended = politely => ended?,
-            // Whatever is under way is durable as far as it got.
-            () = clock::sleep_until(deadline) => tracing::warn!("the grace is over"),
-        }
-        self.tasks.shutdown().await;
-        self.observatory.store.close().await;
-        match self.writer.await {
-            Ok(Ok(())) => {
-                tracing::info!("stopped");
-                Ok(())
-            }
-            ended => Err(explain_writer(ended.ok())),
-        }
     }
 }
 
@@ -286,23 +247,4 @@ async fn keep_house(
         }
     }
     Ended::Housekeeper
-}
-
-fn explain(ended: Ended) -> anyhow::Error {
-    match ended {
-        Ended::Listener(name) => anyhow!("the {name} listener ended"),
-        Ended::Driver { app, end: DeliveryEnd::Stopped } => anyhow!("the driver of {app} ended"),
-        Ended::Driver { app, end: DeliveryEnd::Failed(error) } => {
-            anyhow!(error).context(format!("the driver of {app} failed"))
-        }
-        Ended::Housekeeper => anyhow!("housekeeping ended"),
-    }
-}
-
-fn explain_writer(ended: Option<Result<(), StoreError>>) -> anyhow::Error {
-    match ended {
-        Some(Err(error)) => anyhow!(error).context("the store failed"),
-        Some(Ok(())) => anyhow!("the store's writer ended"),
-        None => anyhow!("the store's writer panicked"),
-    }
 }

@@ -2,6 +2,7 @@
 
 pub mod front;
 pub mod grpc;
+pub mod health;
 pub mod http;
 pub mod listener;
 pub mod receipt;

@@ -4,16 +4,17 @@ use std::{net::SocketAddr, sync::Arc};
 
 use anyhow::Context;
 use axum::Router;
-use tokio::net::TcpListener;
+use hyper_util::service::TowerToHyperService;
+use tokio::{net::TcpListener, sync::watch};
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
-use tonic_health::pb::health_server::{Health, HealthServer};
+use tonic_health::{pb::health_server::HealthServer, server::HealthService};
 
 use super::{Addresses, settings};
 use crate::{
     admin::{grpc::Admin, status::Observatory},
     config::Config,
-    door::{front::Front, grpc::Ingest, http, http::HttpDoor},
+    door::{front::Front, grpc::Ingest, health::UntilStopped, http, http::HttpDoor},
     intake::Intake,
     proto::{
         self, admin_service_server::AdminServiceServer, ingest_service_server::IngestServiceServer,
@@ -50,30 +51,33 @@ impl Listeners {
 pub(super) struct Routers {
     pub(super) grpc: Front<IngestServiceServer<Ingest>>,
     pub(super) admin: Router,
-    pub(super) http: Router,
+}
+
+/// Health, readiness and metrics, which do not wait for the store.
+pub(super) fn http(
+    not_ready: watch::Receiver<Option<&'static str>>,
+    metrics: Metrics,
+) -> TowerToHyperService<Router> {
+    let metrics = Arc::new(move || metrics.page());
+    TowerToHyperService::new(http::router(HttpDoor { not_ready, metrics }))
 }
 
 pub(super) fn routers(
     config: &Config,
     observatory: &Observatory,
-    health: HealthServer<impl Health>,
-    metrics: Metrics,
+    health: HealthService,
     stop: &CancellationToken,
 ) -> anyhow::Result<Routers> {
     let ingest = ingest(config, observatory, stop.clone());
     let admin = Admin::new(observatory.clone(), stop.clone());
-    let mut grpc = Routes::new(health);
+    let mut grpc = Routes::new(HealthServer::new(UntilStopped { health, stop: stop.clone() }));
     let mut admin = Routes::new(AdminServiceServer::new(admin));
     if config.server.reflection {
         grpc = reflect(grpc)?;
         admin = reflect(admin)?;
     }
-    let http = http::router(HttpDoor {
-        not_ready: observatory.not_ready.clone(),
-        metrics: Arc::new(move || metrics.page()),
-    });
     let grpc = Front::new(ingest, grpc.into_axum_router());
-    Ok(Routers { grpc, admin: admin.into_axum_router(), http })
+    Ok(Routers { grpc, admin: admin.into_axum_router() })
 }
 
 fn ingest(

@@ -13,11 +13,18 @@ use std::{
 
 use serde_json::json;
 use tokio::task::JoinSet;
-use userpilot_gateway::proto::{
-    PauseRequest, ResumeRequest, StreamUserUpdatesRequest, UpdateUserRequest, WatchStatusRequest,
+use tonic_health::pb::{
+    HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
 };
+use userpilot_gateway::proto::{
+    AppState, PauseRequest, ResumeRequest, StreamUserUpdatesRequest, UpdateUserRequest,
+    WatchStatusRequest,
+};
+use userpilot_gateway::simulator::{Fault, FaultPoint, FaultRule};
 
-use crate::rig::{Change, Output, Process, Site, Stage, Way, at_speed, send, until, within};
+use crate::rig::{
+    Change, Output, Process, Site, Stage, Way, at_speed, channel, get, send, until, within,
+};
 
 /// A site that never gets as far as its upstream.
 fn nowhere() -> Site {
@@ -122,6 +129,63 @@ async fn a_stop_ends_streams_that_their_clients_hold_open() {
     let output = stage.gateway.end().await;
     assert_eq!(output.status.code(), Some(0));
     assert!(!output.stderr.contains("grace is over"), "{}", output.stderr);
+}
+
+#[tokio::test]
+async fn a_stop_ends_the_watches_of_the_health_service() {
+    let mut stage = Stage::start(100).await;
+    let mut health = HealthClient::new(channel(&stage.gateway.addresses.grpc).await);
+    let request = HealthCheckRequest { service: String::new() };
+    let mut statuses = health.watch(request).await.unwrap().into_inner();
+    assert_eq!(statuses.message().await.unwrap().unwrap().status(), ServingStatus::Serving);
+    stage.gateway.terminate();
+    let last = within("the last status", statuses.message()).await.unwrap().unwrap();
+    assert_eq!(last.status(), ServingStatus::NotServing);
+    assert!(within("the end of the watch", statuses.message()).await.unwrap().is_none());
+    let output = stage.gateway.end().await;
+    assert_eq!(output.status.code(), Some(0));
+    assert!(!output.stderr.contains("grace is over"), "{}", output.stderr);
+}
+
+#[tokio::test]
+async fn the_http_door_tells_of_a_stop_as_long_as_it_lasts() {
+    let slow = FaultRule::once(FaultPoint::Submit, Fault::Delay { ms: 1_500 });
+    let mut stage = Stage::faulty(vec![slow]).await;
+    stage.sent(&[Change::new("ada", json!({"plan": "pro"}))]).await;
+    until("a submission", async || {
+        (stage.gateway.app().await.state() == AppState::Submitting).then_some(())
+    })
+    .await;
+    stage.gateway.terminate();
+    let page = until("a gateway that stops", async || {
+        let (status, _, page) = stage.gateway.page("/readyz").await;
+        (status == 503).then_some(page)
+    })
+    .await;
+    assert_eq!(page, "the gateway is stopping\n");
+    assert_eq!(stage.gateway.page("/healthz").await.0, 200);
+    assert_eq!(stage.gateway.end().await.status.code(), Some(0));
+}
+
+#[tokio::test]
+async fn a_gateway_that_opens_its_store_is_alive_and_not_ready() {
+    let site = nowhere();
+    // The engine's first read of its folder waits for a writer that never comes.
+    fs::create_dir_all(site.path("data/sled")).unwrap();
+    let made = Command::new("mkfifo").arg(site.path("data/sled/conf")).status().unwrap();
+    assert!(made.success());
+    let process = site.launch();
+    let address = until("the address of the HTTP door", async || {
+        let log = process.log();
+        let line = log.iter().find(|line| line.contains("\"opens the store\""))?;
+        let line: serde_json::Value = serde_json::from_str(line).unwrap();
+        Some(line["http"].as_str().unwrap().to_owned())
+    })
+    .await;
+    for (path, status) in [("healthz", 200), ("readyz", 503), ("metrics", 200)] {
+        let answer = get(&format!("http://{address}/{path}")).await;
+        assert_eq!(answer.status().as_u16(), status, "{path}");
+    }
 }
 
 #[tokio::test]

@@ -1,0 +1,148 @@
+//! How a gateway ends: invited, in an order; or because a part of it did.
+
+use std::{future::Future, time::Duration};
+
+use anyhow::anyhow;
+use tonic_health::ServingStatus;
+
+use super::{Ended, Gateway, INGEST};
+use crate::{
+    clock,
+    delivery::DeliveryEnd,
+    store::{StoreError, Writer},
+};
+
+/// For a writer that fails to say why, once a part that leans on it has ended.
+const REASON_TIMEOUT: Duration = Duration::from_secs(1);
+/// For the writer's last commit, past the grace.
+const WRITER_TIMEOUT: Duration = Duration::from_secs(5);
+/// For the HTTP door's last answers.
+const HTTP_TIMEOUT: Duration = Duration::from_secs(1);
+
+impl Gateway {
+    /// Runs until `shutdown` completes, then stops within the grace. Any task that ends by
+    /// itself stops the gateway with an error: better restarted than half alive.
+    pub async fn run(mut self, shutdown: impl Future) -> anyhow::Result<()> {
+        let uninvited = tokio::select! {
+            _ = shutdown => None,
+            Some(ended) = self.tasks.join_next() => Some(explain(ended)),
+            Some(ended) = self.http.join_next() => Some(explain(ended)),
+            ended = &mut self.writer => Some(explain_writer(ended.ok())),
+        };
+        if let Some(error) = uninvited {
+            self.not_ready.send_replace(Some("the gateway has failed and is ending"));
+            return Err(reason(error, &mut self.writer).await);
+        }
+        self.stop().await
+    }
+
+    /// Doors close and finish what they took, drivers finish their step, the writer ends; the
+    /// HTTP door says so until the end.
+    async fn stop(mut self) -> anyhow::Result<()> {
+        tracing::info!(grace_ms = self.grace.as_millis(), "stopping");
+        self.not_ready.send_replace(Some("the gateway is stopping"));
+        self.health.set_service_status(INGEST, ServingStatus::NotServing).await;
+        self.health.set_service_status("", ServingStatus::NotServing).await;
+        self.stop_doors.cancel();
+        let deadline = Some(clock::now().instant.plus(self.grace));
+        let ended = tokio::select! {
+            ended = self.stop_politely() => ended,
+            // Whatever is under way is durable as far as it got.
+            () = clock::sleep_until(deadline) => {
+                tracing::warn!("the grace is over");
+                Ok(())
+            }
+        };
+        if let Err(error) = ended {
+            return Err(reason(error, &mut self.writer).await);
+        }
+        self.tasks.shutdown().await;
+        let store = self.observatory.store.clone();
+        let writer = async {
+            store.close().await;
+            (&mut self.writer).await
+        };
+        match tokio::time::timeout(WRITER_TIMEOUT, writer).await {
+            Ok(Ok(Ok(()))) => {}
+            Ok(ended) => return Err(explain_writer(ended.ok())),
+            Err(_) => return Err(anyhow!("the store's writer does not end")),
+        }
+        self.stop_http.cancel();
+        // A client that does not read its answer is not waited for.
+        tokio::time::timeout(HTTP_TIMEOUT, self.http.join_next()).await.ok();
+        tracing::info!("stopped");
+        Ok(())
+    }
+
+    async fn stop_politely(&mut self) -> anyhow::Result<()> {
+        let mut doors = 2;
+        while doors > 0 {
+            match self.tasks.join_next().await {
+                Some(Ok(Ended::Listener(_))) => doors -= 1,
+                Some(ended @ (Ok(Ended::Driver { .. } | Ended::Housekeeper) | Err(_))) => {
+                    return Err(explain(ended));
+                }
+                None => break,
+            }
+        }
+        self.stop_drivers.cancel();
+        while self.tasks.join_next().await.is_some() {}
+        Ok(())
+    }
+}
+
+/// Where the store fails, those who lean on it end too, and may be seen to first. The writer
+/// knows why.
+async fn reason(error: anyhow::Error, writer: &mut Writer) -> anyhow::Error {
+    if writer.is_terminated() {
+        return error;
+    }
+    match tokio::time::timeout(REASON_TIMEOUT, writer).await {
+        Ok(ended @ (Ok(Err(_)) | Err(_))) => explain_writer(ended.ok()),
+        Ok(Ok(Ok(()))) | Err(_) => error,
+    }
+}
+
+fn explain(ended: Result<Ended, tokio::task::JoinError>) -> anyhow::Error {
+    match ended {
+        Ok(Ended::Listener(name)) => anyhow!("the {name} listener ended"),
+        Ok(Ended::Driver { app, end: DeliveryEnd::Stopped }) => {
+            anyhow!("the driver of {app} ended")
+        }
+        Ok(Ended::Driver { app, end: DeliveryEnd::Failed(error) }) => {
+            anyhow!(error).context(format!("the driver of {app} failed"))
+        }
+        Ok(Ended::Housekeeper) => anyhow!("housekeeping ended"),
+        Err(error) => anyhow!(error).context("a task panicked"),
+    }
+}
+
+fn explain_writer(ended: Option<Result<(), StoreError>>) -> anyhow::Error {
+    match ended {
+        Some(Err(error)) => anyhow!(error).context("the store failed"),
+        Some(Ok(())) => anyhow!("the store's writer ended"),
+        None => anyhow!("the store's writer panicked"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::oneshot;
+
+    use super::*;
+    use crate::store::EngineError;
+
+    #[tokio::test]
+    async fn where_the_store_has_failed_that_is_the_reason() {
+        let closed = || anyhow!("the driver of production failed");
+        let (ended, mut writer) = oneshot::channel();
+        let failed = async {
+            tokio::task::yield_now().await;
+            ended.send(Err(StoreError::Engine(EngineError::Failed("no space".into())))).unwrap();
+        };
+        let (error, ()) = tokio::join!(reason(closed(), &mut writer), failed);
+        assert!(format!("{error:#}").contains("no space"), "{error:#}");
+        // Known already.
+        assert!(format!("{:#}", reason(closed(), &mut writer).await).contains("driver"));
+    }
+}
