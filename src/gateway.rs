@@ -3,6 +3,7 @@
 
 mod doors;
 mod ending;
+mod housekeeping;
 mod settings;
 
 use std::{net::SocketAddr, time::Duration};
@@ -25,11 +26,7 @@ use crate::{
     delivery::{AppLedger, Delivery, DeliveryEnd},
     domain::lifecycle::Recovered,
     door::listener,
-    store::{
-        self, Orphan, Store, Writer,
-        engine::SledEngine,
-        queue::{Queue, Retention},
-    },
+    store::{self, Orphan, Store, Writer, engine::SledEngine, queue::Queue},
     telemetry::{Freshness, Metrics, Reporter},
     upstream::HttpUpstream,
 };
@@ -69,8 +66,6 @@ enum Ended {
     Driver { app: String, end: DeliveryEnd },
     Housekeeper,
 }
-
-const HOUSEKEEPING_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What the health service knows besides the whole server (the empty name).
 const INGEST: &str = "userpilot_gateway.v1.IngestService";
@@ -115,7 +110,10 @@ impl Gateway {
         };
         metrics.observe(observatory.clone());
         let freshness = metrics.freshness();
-        tasks.spawn(keep_house(store, settings::retention(config), stop_drivers.clone()));
+        let retention = settings::retention(config);
+        tasks.spawn(housekeeping::keep(store, retention, stop_drivers.clone()));
+        let looking = housekeeping::look(observatory.clone(), metrics, stop_drivers.clone());
+        tasks.spawn(looking);
 
         let health = HealthReporter::new();
         health.set_service_status(INGEST, ServingStatus::Serving).await;
@@ -225,26 +223,4 @@ async fn drive(
     stop: CancellationToken,
 ) -> Ended {
     Ended::Driver { app, end: delivery.run(stop).await }
-}
-
-/// Forgets history that is old enough, a little at a time.
-async fn keep_house(
-    store: Store,
-    (keep, batches_max): (Duration, u64),
-    stop: CancellationToken,
-) -> Ended {
-    let mut from = None;
-    while !stop.is_cancelled() {
-        let now = clock::now();
-        let retention = Retention { before: now.wall.minus(keep), batches_max };
-        match store.prune(from, retention).await {
-            Ok(next) => from = next,
-            Err(store::Closed) => break,
-        }
-        tokio::select! {
-            () = stop.cancelled() => {}
-            () = clock::sleep_until(Some(now.instant.plus(HOUSEKEEPING_INTERVAL))) => {}
-        }
-    }
-    Ended::Housekeeper
 }

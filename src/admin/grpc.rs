@@ -170,12 +170,21 @@ impl AdminService for Admin {
                 .parse()
                 .map_err(|_| Status::invalid_argument("page_token: is not of a page before"))?,
         };
-        let batches = self.batches(app, newest, page_size).await?;
-        let last = batches.last().map(|batch| batch.id.number).filter(|number| *number > 1);
-        let more = last.filter(|_| batches.len() == page_size);
+        // What is damaged is left out, so that a page that is not full need not be the last.
+        let mut batches = Vec::new();
+        let mut next = newest;
+        while batches.len() <= page_size {
+            let missing = page_size + 1 - batches.len();
+            let older = self.batches(app, next, missing.max(PAGE_SIZE)).await?;
+            let Some(last) = older.last().map(|batch| batch.id.number) else { break };
+            batches.extend(older);
+            next = last.saturating_sub(1);
+        }
+        let more = batches.get(page_size).map(|batch| batch.id.number);
+        batches.truncate(page_size);
         Ok(Response::new(proto::ListJobsResponse {
             jobs: batches.into_iter().map(|batch| job(&app.name, batch)).collect(),
-            next_page_token: more.map(|last| (last - 1).to_string()).unwrap_or_default(),
+            next_page_token: more.map(|number| number.to_string()).unwrap_or_default(),
         }))
     }
 

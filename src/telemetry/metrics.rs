@@ -15,7 +15,7 @@ use prometheus_client::{
     metrics::{
         counter::{ConstCounter, Counter},
         family::Family,
-        gauge::ConstGauge,
+        gauge::{ConstGauge, Gauge},
         histogram::Histogram,
     },
     registry::{Registry, Unit},
@@ -23,8 +23,9 @@ use prometheus_client::{
 
 use crate::{
     admin::status::{AppStatus, Observatory},
+    clock,
     delivery::Report,
-    domain::batch::Settlement,
+    domain::{batch::Settlement, time::Timestamp},
 };
 
 /// From 50 ms to an hour and a half: an idle gateway's freshness to that of a backlog.
@@ -44,6 +45,8 @@ struct OfJob {
     outcome: &'static str,
 }
 
+type Seconds = Gauge<f64, AtomicU64>;
+
 /// All metrics of the process.
 #[derive(Clone)]
 pub struct Metrics {
@@ -52,6 +55,8 @@ pub struct Metrics {
     jobs: Family<OfJob, Counter>,
     job_rows: Family<OfJob, Counter>,
     job_duration: Family<OfApp, Histogram>,
+    oldest_pending: Family<OfApp, Seconds>,
+    last_delivery: Family<OfApp, Seconds>,
     last_freshness: Freshness,
 }
 
@@ -84,15 +89,37 @@ impl Default for Metrics {
         );
         registry.register_with_unit(
             "job_duration",
-            "From a job's submission until it was settled",
+            "From a batch's last submission, or claim, until it was settled",
             Unit::Seconds,
             job_duration.clone(),
         );
         registry.register("jobs", "Batches that were settled, by outcome", jobs.clone());
         registry.register("job_rows", "Rows of settled batches, by outcome", job_rows.clone());
+        let [oldest_pending, last_delivery]: [Family<OfApp, Seconds>; 2] = Default::default();
+        registry.register_with_unit(
+            "oldest_pending_age",
+            "For how long the longest waiting record has waited",
+            Unit::Seconds,
+            oldest_pending.clone(),
+        );
+        registry.register_with_unit(
+            "last_delivery_timestamp",
+            "When a job was last completed",
+            Unit::Seconds,
+            last_delivery.clone(),
+        );
         let registry = Arc::new(Mutex::new(registry));
         let last_freshness = Freshness::default();
-        Self { registry, freshness, jobs, job_rows, job_duration, last_freshness }
+        Self {
+            registry,
+            freshness,
+            jobs,
+            job_rows,
+            job_duration,
+            oldest_pending,
+            last_delivery,
+            last_freshness,
+        }
     }
 }
 
@@ -100,6 +127,12 @@ impl Metrics {
     /// Has what `observatory` sees on the page, too.
     pub fn observe(&self, observatory: Observatory) {
         self.registry().register_collector(Box::new(Observed(observatory)));
+    }
+
+    /// Says for how long the app's longest waiting record has waited.
+    pub fn oldest_pending(&self, app: &str, age: Duration) {
+        let of_app = OfApp { app: app.to_owned() };
+        self.oldest_pending.get_or_create(&of_app).set(age.as_secs_f64());
     }
 
     /// What an app's driver reports to.
@@ -157,6 +190,10 @@ impl Report for Reporter {
         self.metrics.jobs.get_or_create(&of_job).inc();
         self.metrics.job_rows.get_or_create(&of_job).inc_by(rows);
         let of_app = OfApp { app: self.app.clone() };
+        if settlement == Settlement::Delivered {
+            let now = clock::now().wall.since(Timestamp::default());
+            self.metrics.last_delivery.get_or_create(&of_app).set(now.as_secs_f64());
+        }
         self.metrics.job_duration.get_or_create(&of_app).observe(took.as_secs_f64());
     }
 }

@@ -190,6 +190,8 @@ async fn the_http_door_tells_of_life_readiness_and_numbers() {
     assert!(value("userpilot_gateway_jobs_total") >= 1.0);
     assert!(value("userpilot_gateway_freshness_seconds_count") >= 1.0);
     assert!(value("userpilot_gateway_users_per_minute") > 1_000.0);
+    assert!(value("userpilot_gateway_oldest_pending_age_seconds") >= 0.0);
+    assert!(value("userpilot_gateway_last_delivery_timestamp_seconds") > 1e9);
 }
 
 /// The samples of a page in the OpenMetrics text format, by the rules that a scraper holds it
