@@ -1,4 +1,5 @@
-//! The configuration, and the only reader of files and of the environment.
+//! The configuration, and the only reader of its files and of the environment, save for
+//! `RUST_LOG`, which is `telemetry`'s.
 //!
 //! Three layers, the later wins: the compiled-in `config/default.toml`, which documents every
 //! key; the user's file; environment variables such as `USERPILOT_GATEWAY__STORE__PATH`. What
