@@ -29,7 +29,8 @@ pub enum QueueRefusal {
     TooManyRecords,
     /// As many bytes wait as may.
     TooManyBytes,
-    /// Merged with what waits, the subject's record would be over its limit.
+    /// Merged with what waits and what is in flight, the subject's record would be over its
+    /// limit.
     RecordTooLarge,
 }
 
@@ -44,8 +45,9 @@ pub fn admit_new(depth: Depth, limits: &QueueLimits) -> Result<(), QueueRefusal>
     }
 }
 
-/// Decides about an update that makes its subject's waiting record one of `bytes` and
-/// `properties`. It does not lengthen the queue, so a full queue still takes it.
+/// Decides about an update that makes its subject's record one of `bytes` and `properties`:
+/// merged with what waits, and with what is in flight and may come back. Where something
+/// waits it does not lengthen the queue, so a full queue still takes it.
 pub fn admit_merged(
     bytes: usize,
     properties: usize,

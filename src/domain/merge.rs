@@ -88,6 +88,19 @@ impl Record {
         }
     }
 
+    /// Strikes what `standing` holds with a later stamp: merged with it, these values would
+    /// lose; sent after it, they would overwrite what they must lose against.
+    pub fn strike_older_than(&mut self, standing: &Self) {
+        self.company_id = self.company_id.take().filter(|(_, stamp)| {
+            standing.company_id.as_ref().is_none_or(|(_, later)| later <= stamp)
+        });
+        let others = &standing.properties;
+        self.properties.retain(|property| {
+            let other = others.binary_search_by(|other| other.name.cmp(&property.name));
+            !other.is_ok_and(|place| others[place].stamp > property.stamp)
+        });
+    }
+
     /// About how many bytes the record takes in memory and on disk, its key left out.
     pub fn size(&self) -> usize {
         let company = self.company_id.as_ref().map_or(0, |(id, _)| id.len() + 2);
@@ -161,6 +174,22 @@ mod tests {
             let merged = records.into_iter().reduce(Record::merge).expect("at least one");
             prop_assert_eq!(values(&merged), expected);
             prop_assert!(merged.properties.is_sorted_by(|a, b| a.name < b.name));
+        }
+
+        #[test]
+        fn a_struck_record_merges_to_the_same_and_overwrites_nothing_later(
+            records in testing::records(2),
+        ) {
+            let [standing, arrived]: [Record; 2] = records.try_into().expect("two records");
+            let mut struck = arrived.clone();
+            struck.strike_older_than(&standing);
+            let merged = standing.clone().merge(arrived);
+            prop_assert_eq!(&standing.clone().merge(struck.clone()), &merged);
+            let mut sent_after = values(&standing);
+            sent_after.extend(values(&struck));
+            prop_assert_eq!(sent_after, values(&merged));
+            let company = struck.company_id.or(standing.company_id);
+            prop_assert_eq!(company, merged.company_id);
         }
 
         #[test]

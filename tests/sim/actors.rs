@@ -22,6 +22,8 @@ use crate::{
     world::{Halt, World},
 };
 
+/// The length of long texts and names.
+const LONG_TEXT: usize = 400;
 /// Far enough from all that happens in a run.
 const FAR_MICROS: i64 = 1_000_000_000_000;
 
@@ -78,6 +80,7 @@ impl World {
     pub(crate) fn hear_between(&mut self, prepared: Vec<Vec<Sent>>) -> Result<(), Halt> {
         let between = self.process.ledger.between.get_mut();
         let done = std::mem::take(between.unwrap_or_else(PoisonError::into_inner)).done;
+        self.watch().map_err(Halt::Broken)?;
         for (sent, outcomes) in prepared.into_iter().zip(done) {
             self.tally.between += 1;
             self.hear(sent, &outcomes)?;
@@ -139,8 +142,13 @@ impl World {
         if properties.is_empty() {
             properties.push(0);
         }
+        // Long enough that two make a record that is too large, and short enough for one.
+        let short = self.scenario.has(Fault::ShortQueue);
+        let width = if short && whim.percent(50) { LONG_TEXT } else { 0 };
+        let long = if company { u64::MAX } else { 1 };
         let value = |property: &u64| match property % 2 {
             0 => Value::Integer(i64::try_from(number).unwrap_or(i64::MAX)),
+            _ if *property == long => Value::Text(format!("v{number:0width$}")),
             _ => Value::Text(format!("v{number}")),
         };
         let occurred = match whim.below(6) {
@@ -154,7 +162,7 @@ impl World {
             app: self.process.ledger.app,
             client,
             subject: Subject::user(format!("u{user}")),
-            company_id: company.then(|| format!("c{number}")),
+            company_id: company.then(|| format!("c{number:0width$}")),
             properties: properties.iter().map(|p| (format!("p{p}"), value(p))).collect(),
             occurred_at: occurred_at(occurred),
             lane,

@@ -1,7 +1,10 @@
 //! The checker: it knows what was acknowledged and what upstream saw, and nothing of how the
 //! gateway comes from the one to the other.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Bound::{Excluded, Included},
+};
 
 use crate::account::{Row, Sight, Write};
 
@@ -44,6 +47,11 @@ struct Line {
     seen: Vec<u64>,
     /// What was written to the profile, and how much had been sent when its job was taken.
     applied: Vec<(u64, u64)>,
+    /// Of the updates that were acknowledged, the last by the merge law.
+    last: Option<(Occurred, u64)>,
+    /// Updates that came after one that occurred later and was not delivered yet: their
+    /// values must never go up.
+    outdated: BTreeSet<u64>,
 }
 
 /// The checker.
@@ -56,6 +64,8 @@ pub(crate) struct Checker {
     lines: BTreeMap<(u64, u64), Line>,
     /// Users of whom some update said when it occurred.
     timed: BTreeSet<u64>,
+    /// How much had been sent when the jobs were taken.
+    marks: BTreeSet<u64>,
     /// Groups of which nothing was heard, and something was seen.
     seen_groups: BTreeSet<u64>,
     /// Updates that were said to be delivered.
@@ -81,8 +91,34 @@ impl Checker {
         if sent.occurred != Occurred::WhenAccepted && sent.heard != Heard::Refused {
             self.timed.insert(sent.user);
         }
+        let number = self.sent.len() as u64;
         self.sent.push(sent);
+        self.place(number);
         Ok(())
+    }
+
+    /// Notes where the update stands among those of its user. Without any word from upstream
+    /// that the last of them was delivered, it waits or is in flight.
+    fn place(&mut self, number: u64) {
+        let Ok(index) = usize::try_from(number) else { return };
+        let sent = &self.sent[index];
+        if sent.heard == Heard::Refused {
+            return;
+        }
+        let stamp = (sent.occurred, number);
+        for property in &sent.properties {
+            let line = self.lines.entry((sent.user, *property)).or_default();
+            if let Some(last) = line.last.filter(|last| *last > stamp) {
+                let of = |n: u64| usize::try_from(n).ok().and_then(|n| self.sent.get(n));
+                let mut stamps =
+                    line.applied.iter().filter_map(|(_, n)| Some((of(*n)?.occurred, *n)));
+                if !stamps.any(|applied| applied >= last) {
+                    line.outdated.insert(number);
+                }
+            } else if matches!(sent.heard, Heard::Accepted(_)) {
+                line.last = Some(stamp);
+            }
+        }
     }
 
     /// The last sequence that was acknowledged.
@@ -95,6 +131,7 @@ impl Checker {
         match sight {
             Sight::Taken(row) => self.see_taken(&row),
             Sight::Applied { row, mark } => {
+                self.marks.insert(mark);
                 for (property, number) in row.writes {
                     let line = self.lines.entry((row.user, property)).or_default();
                     line.applied.push((mark, number));
@@ -131,6 +168,9 @@ impl Checker {
         if line.seen.last() == Some(&number) {
             return Ok(());
         }
+        if line.outdated.contains(&number) {
+            return Err(format!("u{user}.p{property} = {number}, older than what was under way"));
+        }
         let newer = line.seen.iter().any(|seen| *seen > number);
         if line.seen.contains(&number) || (newer && !self.timed.contains(&user)) {
             let seen = &line.seen;
@@ -154,17 +194,22 @@ impl Checker {
     }
 
     /// Whether profiles hold the update: each of its values, or one that precedes it by the
-    /// merge law, was written by a job that was taken after it was sent.
+    /// merge law, was written by a job that was taken after it was sent, or that was the last
+    /// to be taken before and so may have been under way.
     fn is_applied(&self, number: u64, sent: &Sent) -> bool {
         sent.properties.iter().all(|property| {
             let line = self.lines.get(&(sent.user, *property));
             line.is_some_and(|line| {
                 let of = |n: u64| usize::try_from(n).ok().and_then(|n| self.sent.get(n));
                 line.applied.iter().any(|(mark, applied)| {
-                    *mark > number
-                        && of(*applied).is_some_and(|other| {
-                            (other.occurred, *applied) >= (sent.occurred, number)
-                        })
+                    of(*applied)
+                        .is_some_and(|other| (other.occurred, *applied) >= (sent.occurred, number))
+                        && (*mark > number
+                            || self
+                                .marks
+                                .range((Excluded(*mark), Included(number)))
+                                .next()
+                                .is_none())
                 })
             })
         })
@@ -205,8 +250,9 @@ impl Checker {
         for ((user, property), number) in latest {
             let line = self.lines.get(&(user, property));
             let value = line.and_then(|line| line.applied.last()).map(|(_, value)| *value);
-            // Where updates say when they occurred, what is delivered cannot be called back:
-            // that nothing is lost and nothing comes back is all that is promised.
+            // Where updates say when they occurred, what is delivered cannot be called back: an
+            // older value that came after that goes up. What came before was held against it
+            // when it was seen.
             if value != Some(number) && !self.timed.contains(&user) {
                 return Err(format!("u{user}.p{property} is {value:?}, not {number}"));
             }

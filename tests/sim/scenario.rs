@@ -2,8 +2,11 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use userpilot_gateway::domain::{
-    admission::QueueLimits, backoff::BackoffLimits, batch::BatchLimits, lifecycle::Settings,
+use userpilot_gateway::{
+    domain::{
+        admission::QueueLimits, backoff::BackoffLimits, batch::BatchLimits, lifecycle::Settings,
+    },
+    store::engine::ENTRY_BYTES_MAX,
 };
 
 use crate::{random::Random, sabotage::Sabotage};
@@ -135,11 +138,18 @@ pub(crate) struct Scenario {
     pub(crate) settings: Settings,
     /// The queue's limits.
     pub(crate) queue: QueueLimits,
+    /// The most bytes of an entry of the store.
+    pub(crate) entry_bytes_max: usize,
     /// A bug that is planted.
     pub(crate) sabotage: Option<Sabotage>,
     /// Whether to tell what happens.
     pub(crate) trace: bool,
 }
+
+/// Where the queue is short, records are small, and the store fails at entries that are more
+/// than a little larger, as the real one does.
+const SHORT_RECORD_BYTES_MAX: usize = 500;
+const SHORT_ENTRY_BYTES_MAX: usize = 750;
 
 impl Scenario {
     /// The world of a seed. Every seed has some of the faults: what needs the absence of one
@@ -181,10 +191,11 @@ impl Scenario {
             },
             queue: QueueLimits {
                 records_max: if short { random.between(1, 4) } else { 1_000_000 },
-                bytes_max: if short { random.between(100, 1_000) } else { 1 << 30 },
-                record_bytes_max: if short { 80 } else { 1 << 16 },
+                bytes_max: if short { random.between(500, 5_000) } else { 1 << 30 },
+                record_bytes_max: if short { SHORT_RECORD_BYTES_MAX } else { 1 << 16 },
                 record_properties_max: 1_000,
             },
+            entry_bytes_max: if short { SHORT_ENTRY_BYTES_MAX } else { ENTRY_BYTES_MAX },
             sabotage: None,
             trace: false,
         }
@@ -199,6 +210,7 @@ impl Scenario {
         scenario.queue.records_max = 1_000_000;
         scenario.queue.bytes_max = 1 << 30;
         scenario.queue.record_bytes_max = 1 << 16;
+        scenario.entry_bytes_max = ENTRY_BYTES_MAX;
         scenario.group_max = 1_200;
         scenario.subjects = random.between(1_000, 3_000);
         scenario.settings.batch =

@@ -102,7 +102,7 @@ pub(crate) fn run(scenario: Scenario) -> Result<Tally, String> {
 
 impl World {
     fn new(scenario: Scenario) -> Result<Self, String> {
-        let engine = MemoryEngine::default();
+        let engine = MemoryEngine::with_entry_bytes_max(scenario.entry_bytes_max);
         let wall = Timestamp::from_micros(EPOCH_MICROS);
         let process = Process::start(engine.clone(), &scenario, (Duration::ZERO, wall))
             .map_err(|error| error.to_string())?;

@@ -50,11 +50,17 @@ fn check(engine: &impl Engine, reopen: impl Fn()) {
     assert_eq!(keys(engine, b"ab"..=b"ab", 2), [b"ab".to_vec()]);
 
     // Values of every size that a record can have.
-    for size in [0, 1, 4_095, 65_536, 100_000] {
+    for size in [0, 1, 4_095, 65_536, ENTRY_BYTES_MAX - 5] {
         let value: Vec<u8> = (0..size).map(|i| (i % 251) as u8).collect();
         write(engine, &[(b"large", Some(&value))]);
         assert_eq!(read(engine, b"large"), Some(value));
     }
+    // A commit with an entry that is too large is refused, and refused whole.
+    let mut transaction = now(engine.begin()).unwrap();
+    transaction.put(b"small", vec![]);
+    transaction.put(b"large", vec![0; ENTRY_BYTES_MAX - 4]);
+    now(transaction.commit()).unwrap_err();
+    assert_eq!(read(engine, b"small"), None);
     reopen();
 }
 
@@ -73,7 +79,7 @@ fn sled_conforms_and_keeps_what_was_committed() {
     drop(engine);
     let engine = SledEngine::open(&options).unwrap();
     assert_eq!(read(&engine, b"a").as_deref(), Some(&b"3"[..]));
-    assert_eq!(read(&engine, b"large").map(|value| value.len()), Some(100_000));
+    assert_eq!(read(&engine, b"large").map(|value| value.len()), Some(ENTRY_BYTES_MAX - 5));
 }
 
 #[test]

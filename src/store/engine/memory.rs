@@ -7,7 +7,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use super::{Engine, EngineError, Entries, Transaction};
+use super::{ENTRY_BYTES_MAX, Engine, EngineError, Entries, Transaction, check_entry};
 
 /// A store in memory. Clones share it, as processes share a disk.
 #[derive(Clone, Debug, Default)]
@@ -15,12 +15,25 @@ pub struct MemoryEngine {
     disk: Arc<Mutex<Disk>>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Disk {
     entries: BTreeMap<Vec<u8>, Arc<[u8]>>,
     commits: u64,
     crash: Option<(u64, Crash)>,
     crashed: bool,
+    entry_bytes_max: usize,
+}
+
+impl Default for Disk {
+    fn default() -> Self {
+        Self {
+            entries: BTreeMap::new(),
+            commits: 0,
+            crash: None,
+            crashed: false,
+            entry_bytes_max: ENTRY_BYTES_MAX,
+        }
+    }
 }
 
 /// A key and its new value, or none to remove it.
@@ -36,6 +49,12 @@ pub enum Crash {
 }
 
 impl MemoryEngine {
+    /// A store with smaller entries than [`ENTRY_BYTES_MAX`], so that small records reach it.
+    pub fn with_entry_bytes_max(entry_bytes_max: usize) -> Self {
+        let disk = Disk { entry_bytes_max, ..Disk::default() };
+        Self { disk: Arc::new(Mutex::new(disk)) }
+    }
+
     /// Cuts the power at the commit that is `commits` commits ahead (0: the next). From then
     /// on everything fails, until [`Self::restart`].
     pub fn crash_at(&self, commits: u64, crash: Crash) {
@@ -77,6 +96,10 @@ impl Disk {
 
     fn commit(&mut self, writes: Vec<Write>) -> Result<(), EngineError> {
         self.check()?;
+        for (key, value) in &writes {
+            let value_bytes = value.as_ref().map_or(0, |value| value.len());
+            check_entry(key.len() + value_bytes, self.entry_bytes_max)?;
+        }
         let crash = self.crash.filter(|(at, _)| *at == self.commits).map(|(_, crash)| crash);
         self.commits += 1;
         self.crashed = crash.is_some();

@@ -16,6 +16,10 @@ use std::{future::Future, ops::RangeInclusive};
 pub use memory::{Crash, MemoryEngine};
 pub use sled::{SledEngine, SledOptions};
 
+/// The most bytes of a key and its value, in any engine. A record takes up to 88 KiB, by the
+/// ranges of the configuration: its size, and 24 bytes a property.
+pub const ENTRY_BYTES_MAX: usize = 100_000;
+
 /// What went wrong in an engine.
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
@@ -73,8 +77,8 @@ pub trait Transaction: Send {
         limit: usize,
     ) -> impl Future<Output = Result<Entries<Self::Value>, EngineError>> + Send;
 
-    /// Sets `key` on commit. Together they have at most 100,000 bytes: an engine may refuse
-    /// to commit more.
+    /// Sets `key` on commit. Together they have at most [`ENTRY_BYTES_MAX`] bytes: a commit
+    /// with more is refused.
     fn put(&mut self, key: &[u8], value: Vec<u8>);
 
     /// Removes `key` on commit.
@@ -82,6 +86,14 @@ pub trait Transaction: Send {
 
     /// Makes the writes visible and durable, all or none.
     fn commit(self) -> impl Future<Output = Result<(), EngineError>> + Send;
+}
+
+fn check_entry(bytes: usize, bytes_max: usize) -> Result<(), EngineError> {
+    if bytes > bytes_max {
+        let what = format!("an entry of {bytes} bytes is over {bytes_max}");
+        return Err(EngineError::Failed(what));
+    }
+    Ok(())
 }
 
 /// Keys and values, in key order.

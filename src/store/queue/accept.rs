@@ -6,11 +6,14 @@ use super::{
     AppState, Engine, Head, Queue, StoreError, Stored, Transaction, decode_or_set_aside, keys,
     pages::PageBuilder,
 };
-use crate::domain::{
-    admission::{self, QueueLimits, QueueRefusal},
-    merge::Record,
-    time::Timestamp,
-    update::{AppId, Lane, Sequence, Update},
+use crate::{
+    domain::{
+        admission::{self, QueueLimits, QueueRefusal},
+        merge::Record,
+        time::Timestamp,
+        update::{AppId, Lane, Sequence, Update},
+    },
+    store::records::InFlight,
 };
 
 /// An update that is durable.
@@ -78,11 +81,39 @@ struct Slot {
     app: AppId,
     key: Vec<u8>,
     record: Option<Record>,
+    /// The subject's record in flight: should its batch come back, they become one.
+    in_flight: Option<Record>,
     /// The lane in whose pages the record stands.
     placed: Option<Lane>,
     /// The lane and the bytes that the app's depth counts for the record.
     counted: (Lane, usize),
     changed: bool,
+}
+
+impl Slot {
+    /// Whether the record that `arrived` becomes part of keeps to the limits of one, and
+    /// would do so together with what is in flight, too: that may have to come back.
+    fn admit(
+        &self,
+        arrived: &Record,
+        arrived_bytes: usize,
+        limits: &QueueLimits,
+    ) -> Result<(), QueueRefusal> {
+        let others = || self.in_flight.iter().chain(&self.record);
+        if others().next().is_none() {
+            // Alone it was measured at the door.
+            return Ok(());
+        }
+        let bytes = others().map(Record::size).sum::<usize>() + arrived_bytes;
+        let properties = others().map(|other| other.properties.len()).sum::<usize>();
+        let properties = properties + arrived.properties.len();
+        if admission::admit_merged(bytes, properties, limits).is_ok() {
+            return Ok(());
+        }
+        // Too large if nothing overlaps; mostly something does.
+        let merged = others().cloned().fold(arrived.clone(), Record::merge);
+        admission::admit_merged(merged.size(), merged.properties.len(), limits)
+    }
 }
 
 impl Group<'_> {
@@ -106,9 +137,27 @@ impl Group<'_> {
             }
         }
         let placed = record.as_ref().map(|record| record.lane);
+        let in_flight = self.in_flight(transaction, update).await?;
         self.index.insert(key.clone(), self.slots.len());
-        self.slots.push(Slot { app: update.app, key, record, placed, counted, changed: false });
+        let app = update.app;
+        self.slots.push(Slot { app, key, record, in_flight, placed, counted, changed: false });
         Ok(self.slots.len() - 1)
+    }
+
+    /// The record of the update's subject that is in flight. Costs a read, and only while the
+    /// app has a batch.
+    async fn in_flight(
+        &self,
+        transaction: &mut impl Transaction,
+        update: &Update,
+    ) -> Result<Option<Record>, StoreError> {
+        if self.apps.get(&update.app).is_none_or(|state| state.unsettled.is_none()) {
+            return Ok(None);
+        }
+        let bytes = transaction.get(&keys::in_flight(update.app, &update.subject)).await?;
+        // One that is damaged is set aside when its batch is settled.
+        let row = bytes.and_then(|bytes| InFlight::decode(bytes.as_ref()).ok());
+        Ok(row.map(|row| row.record))
     }
 
     fn merge(&mut self, slot: usize, update: Update) -> Result<Accepted, QueueRefusal> {
@@ -116,20 +165,14 @@ impl Group<'_> {
         let state = self.apps.entry(slot.app).or_default();
         let update_size = update.size();
         let sequence = self.head.last_sequence + 1;
-        let arrived = Record::new(update, sequence, self.accepted_at);
+        let mut arrived = Record::new(update, sequence, self.accepted_at);
+        if let Some(in_flight) = &slot.in_flight {
+            arrived.strike_older_than(in_flight);
+        }
+        slot.admit(&arrived, update_size, self.limits)?;
 
-        let disposition = if let Some(waiting) = &slot.record {
-            let bytes = waiting.size() + update_size;
-            let properties = waiting.properties.len() + arrived.properties.len();
-            let merged = if admission::admit_merged(bytes, properties, self.limits).is_ok() {
-                slot.record.take().map(|waiting| waiting.merge(arrived))
-            } else {
-                // Too large if nothing overlaps; mostly something does.
-                let merged = waiting.clone().merge(arrived);
-                admission::admit_merged(merged.size(), merged.properties.len(), self.limits)?;
-                Some(merged)
-            };
-            slot.record = merged;
+        let disposition = if let Some(waiting) = slot.record.take() {
+            slot.record = Some(waiting.merge(arrived));
             Disposition::Coalesced
         } else {
             admission::admit_new(state.depth.into(), self.limits)?;

@@ -117,6 +117,9 @@ macro_rules! over_every_engine {
     };
 }
 
+// Here, since it uses the macro.
+mod in_flight;
+
 over_every_engine! {
     updates_of_one_user_that_wait_go_as_one_row => coalesces;
     a_row_keeps_the_place_of_its_first_update => keeps_its_place;
