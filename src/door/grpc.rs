@@ -316,6 +316,10 @@ fn update_state(found: Found, sequence: u64) -> Option<State> {
             (UpdateState::Delivered, Some(Detail::Delivered(detail)))
         }
         Found::DeliveredLongAgo => (UpdateState::Delivered, None),
+        Found::Damaged => {
+            let reason = "the stored record was damaged and set aside".to_owned();
+            (UpdateState::Dead, Some(Detail::Dead(proto::DeadDetail { reason })))
+        }
         Found::Unknown => return None,
     })
 }

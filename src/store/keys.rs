@@ -11,7 +11,7 @@
 //! | `f` | app, subject | a record in flight, with its batch and position |
 //! | `b` | app, number, descending | a batch |
 //! | `d` | app, subject, last sequence | a delivery |
-//! | `x` | the damaged entry's key | an entry that did not decode, as it was found |
+//! | `x` | the damaged entry's key, last sequence then | an entry that did not decode, as it was found |
 
 use std::ops::RangeInclusive;
 
@@ -142,9 +142,14 @@ pub(crate) fn all_deliveries(from: Option<Vec<u8>>) -> RangeInclusive<Vec<u8>> {
     from.unwrap_or(start)..=end
 }
 
-/// Where a damaged entry is set aside.
-pub(crate) fn quarantine(key: &[u8]) -> Vec<u8> {
-    [b"x", key].concat()
+/// Where a damaged entry is set aside. What it holds had been accepted up to `last`.
+pub(crate) fn quarantine(key: &[u8], last: Sequence) -> Vec<u8> {
+    [b"x", key, &last.to_be_bytes()].concat()
+}
+
+/// The damaged entries of a key of kind `r` or `f` that may hold the update with `sequence`.
+pub(crate) fn quarantines(key: &[u8], sequence: Sequence) -> RangeInclusive<Vec<u8>> {
+    quarantine(key, sequence)..=quarantine(key, Sequence::MAX)
 }
 
 /// The subject that a key of kind `r` or `f` ends with.

@@ -227,6 +227,7 @@ impl World {
             }
             Found::Pending { .. } | Found::InFlight(_) => false,
             Found::Delivered { .. } | Found::DeliveredLongAgo => true,
+            Found::Damaged => return Err(format!("update {number} is said to be damaged")),
             Found::Unknown => return Err(format!("update {number} is not known")),
         };
         self.checker.told(number, delivered)?;

@@ -51,6 +51,7 @@ impl<E: Engine> Queue<E> {
             index: HashMap::with_capacity(updates.len()),
             // Sequence order must be time order, whatever the clock does.
             accepted_at: now.max(self.head.last_accepted_at),
+            touched: BTreeSet::new(),
         };
         let mut outcomes = Vec::with_capacity(updates.len());
         for update in updates {
@@ -74,6 +75,8 @@ struct Group<'a> {
     /// Keys of pending records → positions in `slots`.
     index: HashMap<Vec<u8>, usize>,
     accepted_at: Timestamp,
+    /// Apps whose state has changed.
+    touched: BTreeSet<AppId>,
 }
 
 /// One subject's pending record, as it was and as it becomes.
@@ -132,8 +135,12 @@ impl Group<'_> {
         if let Some(bytes) = transaction.get(&key).await? {
             let bytes = bytes.as_ref();
             record = decode_or_set_aside(transaction, &mut self.head, &key, bytes);
+            let stored_bytes = key.len() + bytes.len();
             if let Some(record) = &record {
-                counted = (record.lane, key.len() + bytes.len());
+                counted = (record.lane, stored_bytes);
+            } else {
+                self.apps.entry(update.app).or_default().count_out_damaged(stored_bytes);
+                self.touched.insert(update.app);
             }
         }
         let placed = record.as_ref().map(|record| record.lane);
@@ -190,9 +197,8 @@ impl Group<'_> {
 
     /// Puts everything that changed. Returns what memory holds once that is committed.
     fn write(self, transaction: &mut impl Transaction) -> (Head, BTreeMap<AppId, AppState>) {
-        let Self { head, mut apps, slots, .. } = self;
+        let Self { head, mut apps, slots, mut touched, .. } = self;
         let mut pages = PageBuilder::default();
-        let mut touched = BTreeSet::new();
         for slot in &slots {
             let (true, Some(record)) = (slot.changed, &slot.record) else { continue };
             let bytes = record.encode();

@@ -179,6 +179,8 @@ impl<T: Transaction> Chunk<T> {
             decode_or_set_aside(&mut self.transaction, &mut self.head, &key, bytes.as_ref());
         let (Some(record), Some(subject)) = (record, keys::subject_of(&key)) else {
             self.state.count_out((lane, stored_bytes));
+            // Another entry may point to it, too.
+            self.taken.insert(entry.subject_key.clone());
             return Ok(Fate::Gone);
         };
         if record.lane != lane || record.first_sequence != entry.first_sequence {

@@ -48,6 +48,8 @@ pub enum Found {
     },
     /// It was delivered, and more is not remembered.
     DeliveredLongAgo,
+    /// A record of its subject was damaged and set aside, and no delivery of it is remembered.
+    Damaged,
     /// No update has this sequence.
     Unknown,
 }
@@ -89,7 +91,13 @@ impl<E: Engine> Reads<E> {
         let head = transaction.get(keys::HEAD).await?;
         let last = head.and_then(|bytes| Head::decode(bytes.as_ref()).ok());
         let given = last.is_some_and(|head| (1..=head.last_sequence).contains(&sequence));
-        Ok(if given { Found::DeliveredLongAgo } else { Found::Unknown })
+        Ok(if !given {
+            Found::Unknown
+        } else if is_damaged(&mut transaction, app, subject, sequence).await? {
+            Found::Damaged
+        } else {
+            Found::DeliveredLongAgo
+        })
     }
 
     /// The upload of a batch: its rows in order, one JSON object a line.
@@ -263,6 +271,25 @@ async fn find_delivered(
         last_sequence: last,
         batch: find_batch(transaction, app, delivery.batch).await?,
     }))
+}
+
+/// Whether a record that may hold the update is damaged: set aside, or not met yet.
+async fn is_damaged(
+    transaction: &mut impl Transaction,
+    app: AppId,
+    subject: &Subject,
+    sequence: Sequence,
+) -> Result<bool, StoreError> {
+    let (pending, in_flight) = (keys::pending(app, subject), keys::in_flight(app, subject));
+    for key in [&pending, &in_flight] {
+        if !transaction.scan(keys::quarantines(key, sequence), 1).await?.is_empty() {
+            return Ok(true);
+        }
+    }
+    let waiting = transaction.get(&pending).await?;
+    let row = transaction.get(&in_flight).await?;
+    Ok(waiting.is_some_and(|bytes| Record::decode(bytes.as_ref()).is_err())
+        || row.is_some_and(|bytes| InFlight::decode(bytes.as_ref()).is_err()))
 }
 
 async fn find_batch(

@@ -241,6 +241,13 @@ impl AppState {
         self.depth.bytes = self.depth.bytes.saturating_sub(bytes as u64);
         self.bulk_records = self.bulk_records.saturating_sub(u64::from(lane == Lane::Bulk));
     }
+
+    /// Counts a damaged pending record out. Its lane is not known any more: it is taken for
+    /// an interactive one where there can be any.
+    fn count_out_damaged(&mut self, bytes: usize) {
+        self.count_out((Lane::Interactive, bytes));
+        self.bulk_records = self.bulk_records.min(self.depth.records);
+    }
 }
 
 /// Decodes an entry, or sets it aside and says that there is none.
@@ -256,7 +263,7 @@ fn decode_or_set_aside<T: Stored>(
             // The key may hold a user's id: what kind of entry it is says enough.
             let kind = key.first().map(|kind| char::from(*kind));
             tracing::error!(?kind, %damage, "a stored entry is damaged and is set aside");
-            transaction.put(&keys::quarantine(key), bytes.to_vec());
+            transaction.put(&keys::quarantine(key, head.last_sequence), bytes.to_vec());
             transaction.delete(key);
             head.quarantined += 1;
             None

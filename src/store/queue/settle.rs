@@ -124,9 +124,13 @@ impl<T: Transaction> Chunk<T> {
         if let Some(bytes) = self.transaction.get(&key).await? {
             let waiting: Option<Record> =
                 decode_or_set_aside(&mut self.transaction, &mut self.head, &key, bytes.as_ref());
-            if let Some(waiting) = waiting {
-                self.state.count_out((waiting.lane, key.len() + bytes.as_ref().len()));
-                merged = merged.merge(waiting);
+            let stored_bytes = key.len() + bytes.as_ref().len();
+            match waiting {
+                Some(waiting) => {
+                    self.state.count_out((waiting.lane, stored_bytes));
+                    merged = merged.merge(waiting);
+                }
+                None => self.state.count_out_damaged(stored_bytes),
             }
         }
         let bytes = merged.encode();

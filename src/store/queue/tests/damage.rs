@@ -41,6 +41,68 @@ fn a_damaged_record_is_set_aside_and_the_rest_goes_on() {
 }
 
 #[test]
+fn a_damaged_record_that_an_update_meets_is_counted_out_and_told() {
+    let engine = MemoryEngine::default();
+    let mut bench = Bench::new(engine.clone());
+    let first = bench.set("u", "a", 1).sequence;
+    engine.damage(&keys::pending(bench.app, &Subject::user("u")), b"\x01nonsense");
+    assert_eq!(bench.find("u", first), Found::Damaged);
+    let second = bench.set("u", "a", 2).sequence;
+    assert_eq!(bench.queue.depth(bench.app).records, 1);
+    assert_eq!(bench.find("u", first), Found::Damaged);
+    let batch = bench.claim().unwrap();
+    bench.settle(&batch, Settlement::Delivered);
+    assert_eq!(bench.queue.depth(bench.app), QueueDepth::default());
+    now(bench.queue.prune(None, Retention { before: at(9), batches_max: 0 })).unwrap();
+    assert_eq!(bench.find("u", first), Found::Damaged);
+    assert_eq!(bench.find("u", second), Found::DeliveredLongAgo);
+    // Nor is anything else left of it after a restart.
+    let mut bench = Bench::new(engine);
+    assert_eq!(bench.queue.depth(bench.app), QueueDepth::default());
+    assert_eq!(bench.claim(), None);
+}
+
+#[test]
+fn a_damaged_record_that_an_update_meets_in_vain_is_counted_out_for_good() {
+    let engine = MemoryEngine::default();
+    let limits = QueueLimits { records_max: 0, ..LIMITS };
+    let mut bench = Bench::new(engine.clone());
+    bench.set("u", "a", 1);
+    engine.damage(&keys::pending(bench.app, &Subject::user("u")), b"\x01nonsense");
+    let mut bench = Bench::with_limits(engine.clone(), limits);
+    let update = update(bench.app, "u", "a", 1);
+    assert_eq!(bench.accept(vec![update]), [Err(QueueRefusal::TooManyRecords)]);
+    let bench = Bench::new(engine);
+    assert_eq!(bench.queue.depth(bench.app).records, 0);
+}
+
+#[test]
+fn a_damaged_record_that_a_requeue_meets_is_counted_out_and_told() {
+    let engine = MemoryEngine::default();
+    let mut bench = Bench::new(engine.clone());
+    let first = bench.set("u", "a", 1).sequence;
+    let batch = bench.claim().unwrap();
+    let second = bench.set("u", "a", 2).sequence;
+    engine.damage(&keys::pending(bench.app, &Subject::user("u")), b"\x01nonsense");
+    bench.settle(&batch, Settlement::Requeued);
+    assert_eq!(bench.queue.depth(bench.app).records, 1);
+    assert!(matches!(bench.find("u", first), Found::Pending { .. }));
+    assert_eq!(bench.find("u", second), Found::Damaged);
+}
+
+#[test]
+fn a_row_that_is_damaged_in_flight_is_told() {
+    let engine = MemoryEngine::default();
+    let mut bench = Bench::new(engine.clone());
+    let first = bench.set("u", "a", 1).sequence;
+    let batch = bench.claim().unwrap();
+    engine.damage(&keys::in_flight(bench.app, &Subject::user("u")), b"\x01nonsense");
+    assert_eq!(bench.find("u", first), Found::Damaged);
+    bench.settle(&batch, Settlement::Delivered);
+    assert_eq!(bench.find("u", first), Found::Damaged);
+}
+
+#[test]
 fn a_damaged_page_loses_no_record() {
     let engine = MemoryEngine::default();
     let mut bench = Bench::new(engine.clone());
