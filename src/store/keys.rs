@@ -8,6 +8,7 @@
 //! | `a` | app | the app's state: depth, occupancy, pause, unsettled batch |
 //! | `r` | app, subject | a pending record |
 //! | `q` | app, lane, client, first sequence | a page of the queue: subjects in order |
+//! | `p` | app | that pages are damaged, and are to be made anew |
 //! | `f` | app, subject | a record in flight, with its batch and position |
 //! | `b` | app, number, descending | a batch |
 //! | `d` | app, subject, last sequence | a delivery |
@@ -102,6 +103,11 @@ pub(crate) fn pages(app: AppId, lane: Lane, from: Option<Vec<u8>>) -> RangeInclu
     prefix.push(lane_byte(lane));
     let (start, end) = below(&prefix).into_inner();
     from.unwrap_or(start)..=end
+}
+
+/// That an app's pages are damaged.
+pub(crate) fn pages_damaged(app: AppId) -> Vec<u8> {
+    of_app(b'p', app)
 }
 
 /// A batch. Later numbers come first.

@@ -26,8 +26,8 @@ pub enum Damage {
     /// It is shorter than its header.
     #[error("too short")]
     Short,
-    /// A later program wrote it.
-    #[error("written by a later version of this program (value version {0})")]
+    /// Its checksum is right, and another program wrote it: after an update was taken back.
+    #[error("written by another version of this program (value version {0})")]
     Version(u8),
     /// Its checksum is wrong.
     #[error("checksum mismatch")]
@@ -149,11 +149,12 @@ fn open<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Damage> {
 /// The content of a value, once its header has been checked.
 fn content(bytes: &[u8]) -> Result<&[u8], Damage> {
     let (header, content) = bytes.split_at_checked(HEADER_BYTES).ok_or(Damage::Short)?;
-    if header[0] != VERSION {
-        return Err(Damage::Version(header[0]));
-    }
+    // First, since damage, too, can look like another version. Every version has this header.
     if header[1..] != crc32c::crc32c(content).to_le_bytes() {
         return Err(Damage::Checksum);
+    }
+    if header[0] != VERSION {
+        return Err(Damage::Version(header[0]));
     }
     Ok(content)
 }

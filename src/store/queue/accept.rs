@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::{
-    AppState, Engine, Head, Queue, StoreError, Stored, Transaction, decode_or_set_aside, keys,
-    pages::PageBuilder,
+    AppState, Engine, Head, Queue, StoreError, Stored, Transaction, decode, decode_or_set_aside,
+    keys, pages::PageBuilder,
 };
 use crate::{
     domain::{
@@ -134,7 +134,7 @@ impl Group<'_> {
         let mut counted = (update.lane, 0);
         if let Some(bytes) = transaction.get(&key).await? {
             let bytes = bytes.as_ref();
-            record = decode_or_set_aside(transaction, &mut self.head, &key, bytes);
+            record = decode_or_set_aside(transaction, &mut self.head, &key, bytes)?;
             let stored_bytes = key.len() + bytes.len();
             if let Some(record) = &record {
                 counted = (record.lane, stored_bytes);
@@ -163,8 +163,8 @@ impl Group<'_> {
         }
         let bytes = transaction.get(&keys::in_flight(update.app, &update.subject)).await?;
         // One that is damaged is set aside when its batch is settled.
-        let row = bytes.and_then(|bytes| InFlight::decode(bytes.as_ref()).ok());
-        Ok(row.map(|row| row.record))
+        let Some(bytes) = bytes else { return Ok(None) };
+        Ok(decode(bytes.as_ref())?.map(|row: InFlight| row.record))
     }
 
     fn merge(&mut self, slot: usize, update: Update) -> Result<Accepted, QueueRefusal> {

@@ -77,6 +77,11 @@ impl<E: Engine> Queue<E> {
         }
         transaction.put(&keys::app(app), state.encode());
         transaction.put(keys::HEAD, head.encode());
+        // Pages that lead to nothing, while something waits, are as good as damaged.
+        let pages_damaged = pages_damaged || (batch.rows == 0 && state.depth.records > 0);
+        if pages_damaged {
+            transaction.put(&keys::pages_damaged(app), Vec::new());
+        }
         transaction.commit().await?;
         self.apps.insert(app, state);
         self.head = head;
@@ -137,7 +142,7 @@ impl<T: Transaction> Chunk<T> {
 
     async fn take_page(&mut self, lane: Lane, key: &[u8], bytes: &[u8]) -> Result<(), StoreError> {
         let entries: Option<Vec<PageEntry>> =
-            decode_or_set_aside(&mut self.transaction, &mut self.head, key, bytes);
+            decode_or_set_aside(&mut self.transaction, &mut self.head, key, bytes)?;
         let Some(entries) = entries else {
             self.pages_damaged = true;
             return Ok(());
@@ -176,7 +181,7 @@ impl<T: Transaction> Chunk<T> {
         let Some(bytes) = self.transaction.get(&key).await? else { return Ok(Fate::Gone) };
         let stored_bytes = key.len() + bytes.as_ref().len();
         let record: Option<Record> =
-            decode_or_set_aside(&mut self.transaction, &mut self.head, &key, bytes.as_ref());
+            decode_or_set_aside(&mut self.transaction, &mut self.head, &key, bytes.as_ref())?;
         let (Some(record), Some(subject)) = (record, keys::subject_of(&key)) else {
             self.state.count_out((lane, stored_bytes));
             // Another entry may point to it, too.

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::{
-    Batch, Engine, EngineError, StoreError, Stored, Transaction, keys, settle::took_along,
+    Batch, Engine, EngineError, StoreError, Stored, Transaction, decode, keys, settle::took_along,
 };
 use crate::{
     domain::{
@@ -112,7 +112,7 @@ impl<E: Engine> Reads<E> {
             from = Some(keys::after(last.clone()));
             for (key, bytes) in &entries {
                 // A damaged row is set aside when the batch is settled.
-                let row = InFlight::decode(bytes.as_ref()).ok();
+                let row: Option<InFlight> = decode(bytes.as_ref())?;
                 let row = row.filter(|row| row.batch == batch.id.number);
                 if let (Some(row), Some(subject)) = (row, keys::subject_of(key)) {
                     rows.insert(row.position, (subject, row.record));
@@ -288,8 +288,11 @@ async fn is_damaged(
     }
     let waiting = transaction.get(&pending).await?;
     let row = transaction.get(&in_flight).await?;
-    Ok(waiting.is_some_and(|bytes| Record::decode(bytes.as_ref()).is_err())
-        || row.is_some_and(|bytes| InFlight::decode(bytes.as_ref()).is_err()))
+    Ok(match (waiting, row) {
+        (Some(bytes), _) if decode::<Record>(bytes.as_ref())?.is_none() => true,
+        (_, Some(bytes)) if decode::<InFlight>(bytes.as_ref())?.is_none() => true,
+        (_, _) => false,
+    })
 }
 
 async fn find_batch(

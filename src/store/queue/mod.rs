@@ -60,6 +60,15 @@ pub enum StoreError {
         /// The format that was found.
         found: u32,
     },
+    /// Another version of this program wrote an entry.
+    #[error(
+        "the store has entries of another version of this program (value version {version}): \
+         go back to that version"
+    )]
+    Version {
+        /// The entry's version.
+        version: u8,
+    },
     /// The driver asked for something that its batch is not ready for.
     #[error("batch {number} is not there to be {asked}")]
     NoSuchBatch {
@@ -68,6 +77,15 @@ pub enum StoreError {
         /// What was asked.
         asked: &'static str,
     },
+}
+
+impl StoreError {
+    fn unreadable(what: &'static str, damage: Damage) -> Self {
+        match damage {
+            Damage::Version(version) => Self::Version { version },
+            Damage::Short | Damage::Checksum | Damage::Content => Self::Damaged { what, damage },
+        }
+    }
 }
 
 /// The queue of all apps of one store.
@@ -89,7 +107,7 @@ impl<E: Engine> Queue<E> {
         let mut transaction = engine.begin().await?;
         let head = match transaction.get(keys::HEAD).await? {
             Some(bytes) => Head::decode(bytes.as_ref())
-                .map_err(|damage| StoreError::Damaged { what: "head", damage })?,
+                .map_err(|damage| StoreError::unreadable("head", damage))?,
             None => {
                 let head = Head {
                     format: FORMAT,
@@ -115,7 +133,7 @@ impl<E: Engine> Queue<E> {
         let mut transaction = self.engine.begin().await?;
         let state = match transaction.get(&keys::app(app)).await? {
             Some(bytes) => AppState::decode(bytes.as_ref())
-                .map_err(|damage| StoreError::Damaged { what: "app state", damage })?,
+                .map_err(|damage| StoreError::unreadable("app state", damage))?,
             None => AppState::default(),
         };
         self.apps.insert(app, state);
@@ -133,7 +151,7 @@ impl<E: Engine> Queue<E> {
         let known = transaction.scan(keys::names(space), usize::from(u16::MAX)).await?;
         if let Some((_, bytes)) = known.iter().find(|(known, _)| *known == key) {
             return u16::decode(bytes.as_ref())
-                .map_err(|damage| StoreError::Damaged { what: "list of names", damage });
+                .map_err(|damage| StoreError::unreadable("list of names", damage));
         }
         let number = u16::try_from(known.len()).unwrap_or(u16::MAX);
         transaction.put(&key, number.encode());
@@ -143,6 +161,10 @@ impl<E: Engine> Queue<E> {
 
     /// What the app's driver goes on from.
     pub async fn recover(&mut self, app: AppId) -> Result<Recovered, StoreError> {
+        let mut transaction = self.engine.begin().await?;
+        if transaction.get(&keys::pages_damaged(app)).await?.is_some() {
+            self.rebuild_pages(app).await?;
+        }
         let state = self.state(app);
         let unsettled = match state.unsettled {
             Some(number) => Some(self.batch(app, number, "recovered").await?),
@@ -212,7 +234,7 @@ impl<E: Engine> Queue<E> {
         let bytes = transaction.get(&keys::batch(app, number)).await?;
         let bytes = bytes.ok_or(StoreError::NoSuchBatch { number, asked })?;
         Batch::decode(bytes.as_ref())
-            .map_err(|damage| StoreError::Damaged { what: "unsettled batch", damage })
+            .map_err(|damage| StoreError::unreadable("unsettled batch", damage))
     }
 }
 
@@ -250,23 +272,34 @@ impl AppState {
     }
 }
 
+/// Decodes an entry; `None` if it is damaged. One that another version wrote is whole: that
+/// ends everything, rather than the entry.
+fn decode<T: Stored>(bytes: &[u8]) -> Result<Option<T>, StoreError> {
+    match T::decode(bytes) {
+        Ok(value) => Ok(Some(value)),
+        Err(Damage::Version(version)) => Err(StoreError::Version { version }),
+        Err(Damage::Short | Damage::Checksum | Damage::Content) => Ok(None),
+    }
+}
+
 /// Decodes an entry, or sets it aside and says that there is none.
 fn decode_or_set_aside<T: Stored>(
     transaction: &mut impl Transaction,
     head: &mut Head,
     key: &[u8],
     bytes: &[u8],
-) -> Option<T> {
+) -> Result<Option<T>, StoreError> {
     match T::decode(bytes) {
-        Ok(value) => Some(value),
-        Err(damage) => {
+        Ok(value) => Ok(Some(value)),
+        Err(Damage::Version(version)) => Err(StoreError::Version { version }),
+        Err(damage @ (Damage::Short | Damage::Checksum | Damage::Content)) => {
             // The key may hold a user's id: what kind of entry it is says enough.
             let kind = key.first().map(|kind| char::from(*kind));
             tracing::error!(?kind, %damage, "a stored entry is damaged and is set aside");
             transaction.put(&keys::quarantine(key, head.last_sequence), bytes.to_vec());
             transaction.delete(key);
             head.quarantined += 1;
-            None
+            Ok(None)
         }
     }
 }

@@ -8,7 +8,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Engine, Queue, StoreError, Stored, Transaction, keys};
+use super::{AppState, Engine, Queue, StoreError, Stored, Transaction, decode_or_set_aside, keys};
 use crate::{
     domain::{
         merge::Record,
@@ -20,6 +20,8 @@ use crate::{
 /// Small enough that sled keeps the page in its log (a leaf of 16 stays under its 128 KiB).
 const PAGE_ENTRIES_MAX: usize = 64;
 const PAGE_BYTES_MAX: usize = 4_096;
+/// How many entries one commit of a rebuild touches at the most.
+const CHUNK: usize = 1_000;
 
 /// Makes pages of records that come to stand in the queue.
 #[derive(Debug, Default)]
@@ -73,32 +75,72 @@ impl Page {
 }
 
 impl<E: Engine> Queue<E> {
-    /// Makes an app's pages anew from its pending records, after one was damaged. What stays
-    /// of the old ones points to the same places and does no harm.
-    pub(super) async fn rebuild_pages(&self, app: AppId) -> Result<(), StoreError> {
-        const CHUNK: usize = 1_000;
-        let mut pages = PageBuilder::default();
-        let mut from = None;
-        loop {
-            let mut transaction = self.engine.begin().await?;
-            let entries = transaction.scan(keys::all_pending(app, from), CHUNK).await?;
-            for (key, bytes) in &entries {
-                // One that is damaged is set aside when its turn comes.
-                if let Ok(record) = Record::decode(bytes.as_ref()) {
-                    pages.add(app, &record, &key[keys::SUBJECT_AT..]);
-                }
-            }
-            match entries.into_iter().next_back() {
-                Some((last, _)) => from = Some(keys::after(last)),
-                None => break,
-            }
-        }
+    /// Makes an app's pages anew from its pending records, after one was damaged, and counts
+    /// the records anew. The app is marked until this is done, and `recover` begins again
+    /// where it was not. Takes as much memory as all pages together.
+    pub(super) async fn rebuild_pages(&mut self, app: AppId) -> Result<(), StoreError> {
+        let (mut pages, depth) = self.read_pending(app).await?;
+        self.delete_pages(app).await?;
         while !pages.entries.is_empty() {
             let rest = pages.entries.keys().nth(CHUNK).copied();
             let rest = rest.map(|first| pages.entries.split_off(&first)).unwrap_or_default();
             let mut transaction = self.engine.begin().await?;
             std::mem::replace(&mut pages, PageBuilder { entries: rest }).write(&mut transaction);
             transaction.commit().await?;
+        }
+        let state =
+            AppState { depth: depth.depth, bulk_records: depth.bulk_records, ..self.state(app) };
+        let mut transaction = self.engine.begin().await?;
+        transaction.put(&keys::app(app), state.encode());
+        transaction.delete(&keys::pages_damaged(app));
+        transaction.commit().await?;
+        self.apps.insert(app, state);
+        Ok(())
+    }
+
+    /// Reads all pending records of an app: their pages, and a state that counts them.
+    /// Damaged ones, which no page would lead to any more, are set aside.
+    async fn read_pending(&mut self, app: AppId) -> Result<(PageBuilder, AppState), StoreError> {
+        let mut pages = PageBuilder::default();
+        let mut counted = AppState::default();
+        let mut from = None;
+        loop {
+            let mut transaction = self.engine.begin().await?;
+            let mut head = self.head;
+            let entries = transaction.scan(keys::all_pending(app, from), CHUNK).await?;
+            let Some((last, _)) = entries.last() else { return Ok((pages, counted)) };
+            from = Some(keys::after(last.clone()));
+            for (key, bytes) in &entries {
+                let bytes = bytes.as_ref();
+                let record: Option<Record> =
+                    decode_or_set_aside(&mut transaction, &mut head, key, bytes)?;
+                if let Some(record) = record {
+                    counted.count_in((record.lane, key.len() + bytes.len()));
+                    pages.add(app, &record, &key[keys::SUBJECT_AT..]);
+                }
+            }
+            if head != self.head {
+                transaction.put(keys::HEAD, head.encode());
+                transaction.commit().await?;
+                self.head = head;
+            }
+        }
+    }
+
+    /// Deletes all pages of an app: one that stayed could come to have the key of a new one.
+    async fn delete_pages(&self, app: AppId) -> Result<(), StoreError> {
+        for lane in Lane::ALL {
+            loop {
+                let mut transaction = self.engine.begin().await?;
+                let pages = transaction.scan(keys::pages(app, lane, None), CHUNK).await?;
+                if pages.is_empty() {
+                    break;
+                }
+                for (key, _) in pages {
+                    transaction.delete(&key);
+                }
+                transaction.commit().await?;
+            }
         }
         Ok(())
     }

@@ -93,7 +93,7 @@ impl<T: Transaction> Chunk<T> {
         now: Timestamp,
     ) -> Result<(), StoreError> {
         let row: Option<InFlight> =
-            decode_or_set_aside(&mut self.transaction, &mut self.head, key, bytes);
+            decode_or_set_aside(&mut self.transaction, &mut self.head, key, bytes)?;
         let Some(row) = row.filter(|row| row.batch == self.batch.id.number) else { return Ok(()) };
         self.accepted_at.push(row.record.first_accepted_at);
         self.transaction.delete(key);
@@ -123,7 +123,7 @@ impl<T: Transaction> Chunk<T> {
         let mut merged = record;
         if let Some(bytes) = self.transaction.get(&key).await? {
             let waiting: Option<Record> =
-                decode_or_set_aside(&mut self.transaction, &mut self.head, &key, bytes.as_ref());
+                decode_or_set_aside(&mut self.transaction, &mut self.head, &key, bytes.as_ref())?;
             let stored_bytes = key.len() + bytes.as_ref().len();
             match waiting {
                 Some(waiting) => {

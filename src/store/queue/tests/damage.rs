@@ -1,6 +1,7 @@
 //! What the queue bears, and what it keeps apart.
 
 use super::*;
+use crate::store::{engine::Crash, records::PageEntry};
 
 #[test]
 fn names_keep_their_numbers() {
@@ -40,12 +41,22 @@ fn a_damaged_record_is_set_aside_and_the_rest_goes_on() {
     assert_eq!(bench.set("u", "a", 2).disposition, Disposition::Queued);
 }
 
+fn flip_a_bit(engine: &MemoryEngine, key: &[u8]) {
+    let mut bytes = stored(engine, key);
+    *bytes.last_mut().unwrap() ^= 1;
+    engine.damage(key, &bytes);
+}
+
+fn stored(engine: &MemoryEngine, key: &[u8]) -> Vec<u8> {
+    now(now(engine.begin()).unwrap().get(key)).unwrap().unwrap().to_vec()
+}
+
 #[test]
 fn a_damaged_record_that_an_update_meets_is_counted_out_and_told() {
     let engine = MemoryEngine::default();
     let mut bench = Bench::new(engine.clone());
     let first = bench.set("u", "a", 1).sequence;
-    engine.damage(&keys::pending(bench.app, &Subject::user("u")), b"\x01nonsense");
+    flip_a_bit(&engine, &keys::pending(bench.app, &Subject::user("u")));
     assert_eq!(bench.find("u", first), Found::Damaged);
     let second = bench.set("u", "a", 2).sequence;
     assert_eq!(bench.queue.depth(bench.app).records, 1);
@@ -68,7 +79,7 @@ fn a_damaged_record_that_an_update_meets_in_vain_is_counted_out_for_good() {
     let limits = QueueLimits { records_max: 0, ..LIMITS };
     let mut bench = Bench::new(engine.clone());
     bench.set("u", "a", 1);
-    engine.damage(&keys::pending(bench.app, &Subject::user("u")), b"\x01nonsense");
+    flip_a_bit(&engine, &keys::pending(bench.app, &Subject::user("u")));
     let mut bench = Bench::with_limits(engine.clone(), limits);
     let update = update(bench.app, "u", "a", 1);
     assert_eq!(bench.accept(vec![update]), [Err(QueueRefusal::TooManyRecords)]);
@@ -83,7 +94,7 @@ fn a_damaged_record_that_a_requeue_meets_is_counted_out_and_told() {
     let first = bench.set("u", "a", 1).sequence;
     let batch = bench.claim().unwrap();
     let second = bench.set("u", "a", 2).sequence;
-    engine.damage(&keys::pending(bench.app, &Subject::user("u")), b"\x01nonsense");
+    flip_a_bit(&engine, &keys::pending(bench.app, &Subject::user("u")));
     bench.settle(&batch, Settlement::Requeued);
     assert_eq!(bench.queue.depth(bench.app).records, 1);
     assert!(matches!(bench.find("u", first), Found::Pending { .. }));
@@ -96,7 +107,7 @@ fn a_row_that_is_damaged_in_flight_is_told() {
     let mut bench = Bench::new(engine.clone());
     let first = bench.set("u", "a", 1).sequence;
     let batch = bench.claim().unwrap();
-    engine.damage(&keys::in_flight(bench.app, &Subject::user("u")), b"\x01nonsense");
+    flip_a_bit(&engine, &keys::in_flight(bench.app, &Subject::user("u")));
     assert_eq!(bench.find("u", first), Found::Damaged);
     bench.settle(&batch, Settlement::Delivered);
     assert_eq!(bench.find("u", first), Found::Damaged);
@@ -116,6 +127,64 @@ fn a_damaged_page_loses_no_record() {
         bench.settle(&batch, Settlement::Delivered);
     }
     assert_eq!(users, 100);
+}
+
+#[test]
+fn a_power_cut_while_pages_are_made_anew_loses_no_record() {
+    const USERS: usize = 1_200;
+    for (cut, side) in
+        (0..8).flat_map(|cut| [(cut, Crash::BeforeCommit), (cut, Crash::AfterCommit)])
+    {
+        let engine = MemoryEngine::default();
+        let mut bench = Bench::new(engine.clone());
+        let app = bench.app;
+        bench.accept((0..USERS).map(|user| update(app, &format!("{user}"), "a", 1)).collect());
+        let page = engine.keys().into_iter().find(|key| key.starts_with(b"q")).unwrap();
+        engine.damage(&page, b"nonsense");
+        engine.crash_at(cut, side);
+        // Few at a time, so that pages are taken in part.
+        let few = BatchLimits { rows_max: 90, ..BATCH };
+        let first = now(bench.queue.claim(app, few, None, at(2)));
+        assert_eq!(first.is_err(), engine.has_crashed());
+        engine.restart();
+
+        let mut bench = Bench::new(engine.clone());
+        let mut batch = now(bench.queue.recover(app)).unwrap().unsettled;
+        let mut users = 0;
+        while let Some(next) = batch.take().or_else(|| bench.claim_with(few)) {
+            users += bench.upload(&next).lines().count();
+            bench.settle(&next, Settlement::Delivered);
+        }
+        assert_eq!((users, bench.queue.depth(app).records), (USERS, 0), "{side:?} {cut}");
+        assert!(!engine.keys().iter().any(|key| matches!(key[0], b'q' | b'p' | b'r')));
+    }
+}
+
+#[test]
+fn records_that_no_page_leads_to_are_found_again() {
+    let engine = MemoryEngine::default();
+    let mut bench = Bench::new(engine.clone());
+    bench.set("u", "a", 1);
+    let page = engine.keys().into_iter().find(|key| key.starts_with(b"q")).unwrap();
+    engine.damage(&page, &Vec::<PageEntry>::new().encode());
+    assert_eq!(bench.claim(), None);
+    assert_eq!(bench.claim().unwrap().rows, 1);
+}
+
+#[test]
+fn an_entry_of_another_version_ends_the_process_and_stays() {
+    let engine = MemoryEngine::default();
+    let mut bench = Bench::new(engine.clone());
+    bench.set("u", "a", 1);
+    let key = keys::pending(bench.app, &Subject::user("u"));
+    let mut bytes = stored(&engine, &key);
+    bytes[0] += 1;
+    engine.damage(&key, &bytes);
+    let of_another = |error| matches!(error, StoreError::Version { version: 2 });
+    assert!(of_another(now(bench.queue.claim(bench.app, BATCH, None, at(2))).unwrap_err()));
+    let update = update(bench.app, "u", "a", 2);
+    assert!(of_another(now(bench.queue.accept(vec![update], at(2))).unwrap_err()));
+    assert!(engine.keys().contains(&key));
 }
 
 #[test]
