@@ -9,12 +9,12 @@ use super::{
     update::{AppId, Sequence},
 };
 
-/// A batch's name: the store that made it and its number there. No two stores share one, so
-/// that a batch is known among the jobs of an account that several gateways use.
+/// A batch's name. No two batches share one, of whichever gateway: so a batch is known among
+/// the jobs of an account, even after its store was restored from a copy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct BatchId {
-    /// A random number that the store drew when it was made.
-    pub store: u64,
+    /// A random number that was drawn when the store was opened.
+    pub opening: u64,
     /// Rising from 1 within an app.
     pub number: u64,
     /// The app.
@@ -38,7 +38,7 @@ pub fn is_gateway_filename(name: &str) -> bool {
 
 impl fmt::Display for BatchId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:016x}-{}-{}", self.store, self.app.0, self.number)
+        write!(f, "{:016x}-{}-{}", self.opening, self.app.0, self.number)
     }
 }
 
@@ -48,13 +48,13 @@ impl FromStr for BatchId {
     fn from_str(text: &str) -> Result<Self, ()> {
         let mut parts = text.split('-');
         let mut next = || parts.next().ok_or(());
-        let store = next()?;
+        let opening = next()?;
         // A job id of upstream's may be hexadecimal and have dashes, too.
-        let store = Some(store).filter(|hex| hex.len() == 16).ok_or(())?;
-        let store = u64::from_str_radix(store, 16).map_err(drop)?;
+        let opening = Some(opening).filter(|hex| hex.len() == 16).ok_or(())?;
+        let opening = u64::from_str_radix(opening, 16).map_err(drop)?;
         let app = AppId(next()?.parse().map_err(drop)?);
         let number = next()?.parse().map_err(drop)?;
-        if next().is_ok() { Err(()) } else { Ok(Self { store, number, app }) }
+        if next().is_ok() { Err(()) } else { Ok(Self { opening, number, app }) }
     }
 }
 
@@ -167,8 +167,8 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_batch_id_reads_back(store: u64, number: u64, app: u16) {
-            let id = BatchId { store, number, app: AppId(app) };
+        fn a_batch_id_reads_back(opening: u64, number: u64, app: u16) {
+            let id = BatchId { opening, number, app: AppId(app) };
             prop_assert_eq!(id.to_string().parse(), Ok(id));
             prop_assert!(is_gateway_filename(&id.filename()));
         }

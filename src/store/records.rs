@@ -42,7 +42,7 @@ pub enum Damage {
 pub(crate) struct Head {
     /// Of the layout of keys.
     pub(crate) format: u32,
-    /// Drawn when the store was made: batches are named after it.
+    /// Drawn when the store was made: receipts bear it.
     pub(crate) store: u64,
     /// The last sequence that was given.
     pub(crate) last_sequence: Sequence,

@@ -105,7 +105,7 @@ fn complete(report: JobReport) -> JobReport {
 
 /// Another batch's job, which has ended.
 fn another() -> JobReport {
-    let id = BatchId { store: 1, number: 1, app: AppId(9) };
+    let id = BatchId { opening: 1, number: 1, app: AppId(9) };
     JobReport {
         job_id: "another".into(),
         filename: Some(id.filename()),

@@ -103,7 +103,7 @@ fn at(seconds: u64) -> Now {
 }
 
 fn batch(rows: u64) -> Batch {
-    let id = BatchId { store: 7, number: 1, app: AppId(0) };
+    let id = BatchId { opening: 7, number: 1, app: AppId(0) };
     Batch { rows, state: BatchState::Claimed, ..Batch::new(id, 9, Timestamp::default()) }
 }
 

@@ -44,7 +44,7 @@ impl<E: Engine> Queue<E> {
         let batch = match continued {
             Some(number) => self.batch(app, number, "claimed into").await?,
             None => {
-                let id = BatchId { store: self.head.store, number: state.last_batch + 1, app };
+                let id = BatchId { opening: self.opening, number: state.last_batch + 1, app };
                 Batch::new(id, self.head.last_sequence, now)
             }
         };

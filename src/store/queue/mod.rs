@@ -92,18 +92,18 @@ impl StoreError {
 #[derive(Debug)]
 pub struct Queue<E> {
     engine: E,
+    /// Drawn at every opening. Batches are named after it, so that a store that was copied
+    /// back does not give a name twice.
+    opening: u64,
     limits: QueueLimits,
     head: Head,
     apps: BTreeMap<AppId, AppState>,
 }
 
 impl<E: Engine> Queue<E> {
-    /// Opens the queue, or makes a new one that is called `store_if_new` for ever.
-    pub async fn open(
-        engine: E,
-        limits: QueueLimits,
-        store_if_new: u64,
-    ) -> Result<Self, StoreError> {
+    /// Opens the queue, or makes a new one. `random` names the batches of this opening, and a
+    /// new store for ever.
+    pub async fn open(engine: E, limits: QueueLimits, random: u64) -> Result<Self, StoreError> {
         let mut transaction = engine.begin().await?;
         let head = match transaction.get(keys::HEAD).await? {
             Some(bytes) => Head::decode(bytes.as_ref())
@@ -111,7 +111,7 @@ impl<E: Engine> Queue<E> {
             None => {
                 let head = Head {
                     format: FORMAT,
-                    store: store_if_new,
+                    store: random,
                     last_sequence: 0,
                     last_accepted_at: Timestamp::default(),
                     quarantined: 0,
@@ -124,7 +124,7 @@ impl<E: Engine> Queue<E> {
         if head.format != FORMAT {
             return Err(StoreError::Format { found: head.format });
         }
-        Ok(Self { engine, limits, head, apps: BTreeMap::new() })
+        Ok(Self { engine, opening: random, limits, head, apps: BTreeMap::new() })
     }
 
     /// The app called `name`: its number, which it keeps, and where its delivery stands.
@@ -205,7 +205,7 @@ impl<E: Engine> Queue<E> {
         }
     }
 
-    /// The store's own number, after which its batches are named.
+    /// The store's own number, which its receipts bear.
     pub fn store(&self) -> u64 {
         self.head.store
     }

@@ -24,7 +24,7 @@ fn batch() -> impl Strategy<Value = Batch> {
     ];
     (state, any::<[u64; 6]>(), ".{0,9}", proptest::option::of(".{0,9}")).prop_map(
         |(state, [store, number, watermark, rows, updates, bytes], text, option)| {
-            let id = BatchId { store, number, app: AppId(3) };
+            let id = BatchId { opening: store, number, app: AppId(3) };
             Batch {
                 state,
                 rows,
