@@ -87,9 +87,9 @@ pub struct StoreConfig {
     pub cache_bytes_max: u64,
     /// How many updates share one commit.
     pub group_updates_max: usize,
-    /// How many pending records may wait, over all apps.
+    /// How many pending records may wait, in each app's queue.
     pub pending_records_max: u64,
-    /// How many bytes the pending records may take, over all apps.
+    /// How many bytes the pending records of each app may take.
     pub pending_bytes_max: u64,
 }
 

@@ -91,8 +91,9 @@ fn intake(reader: &mut Reader<'_>) -> IntakeConfig {
 
 fn limits(reader: &mut Reader<'_>) -> LimitsConfig {
     LimitsConfig {
-        user_id_bytes_max: reader.number("user_id_bytes_max", 1..=4096),
-        company_id_bytes_max: reader.number("company_id_bytes_max", 1..=4096),
+        // What keys of the store have room for: see `store::keys`.
+        user_id_bytes_max: reader.number("user_id_bytes_max", 1..=512),
+        company_id_bytes_max: reader.number("company_id_bytes_max", 1..=512),
         properties_max: reader.number("properties_max", 1..=1_000),
         property_name_bytes_max: reader.number("property_name_bytes_max", 1..=4096),
         // With so many properties, what the store can keep safely: see `SEGMENT_BYTES`.

@@ -204,7 +204,7 @@ fn lane_byte(lane: Lane) -> u8 {
 /// Every key that begins with `prefix`, which is not all 0xff.
 fn below(prefix: &[u8]) -> RangeInclusive<Vec<u8>> {
     let mut last = prefix.to_vec();
-    // No key is longer than 700 bytes: ids are limited, and names more so.
+    // No key is longer than 700 bytes: the configuration limits ids to 512, names to fewer.
     last.resize(prefix.len() + 1_024, 0xff);
     prefix.to_vec()..=last
 }
@@ -256,6 +256,15 @@ mod tests {
             prop_assert_eq!(key(a).cmp(&key(b)), b.cmp(&a));
             prop_assert_eq!(batches(AppId(3), a).contains(&key(b)), b <= a);
         }
+    }
+
+    #[test]
+    fn the_longest_and_last_id_stands_among_its_apps_keys() {
+        let subject = Subject::user("\u{10ffff}".repeat(512 / 4));
+        let app = AppId(u16::MAX);
+        assert!(all_pending(app, None).contains(&pending(app, &subject)));
+        assert!(all_in_flight(app, None).contains(&in_flight(app, &subject)));
+        assert!(all_deliveries(None).contains(&delivery(app, &subject, Sequence::MAX)));
     }
 
     #[test]

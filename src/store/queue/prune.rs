@@ -1,6 +1,6 @@
 //! Forgetting deliveries and batches that are old enough.
 
-use super::{AppState, Engine, EngineError, Queue, StoreError, Stored, Transaction, keys};
+use super::{AppState, Engine, Queue, StoreError, Stored, Transaction, decode, keys};
 use crate::{
     domain::{
         batch::{Batch, BatchState},
@@ -34,7 +34,7 @@ impl<E: Engine> Queue<E> {
         let mut due = 0;
         for (key, bytes) in &deliveries {
             // One that does not decode tells nobody anything.
-            let delivery = Delivery::decode(bytes.as_ref()).ok();
+            let delivery: Option<Delivery> = decode(bytes.as_ref())?;
             if delivery.is_none_or(|delivery| delivery.delivered_at < retention.before) {
                 transaction.delete(key);
                 due += 1;
@@ -58,14 +58,18 @@ async fn prune_batches(
     app: AppId,
     state: &mut AppState,
     retention: Retention,
-) -> Result<usize, EngineError> {
+) -> Result<usize, StoreError> {
     let mut forgotten = 0;
     while forgotten < CHUNK && state.forgotten_batches < state.last_batch {
         let key = keys::batch(app, state.forgotten_batches + 1);
         if let Some(bytes) = transaction.get(&key).await? {
             let kept = state.last_batch - state.forgotten_batches;
-            let due = settled_at(bytes.as_ref())
-                .is_some_and(|at| at < retention.before || kept > retention.batches_max);
+            let due = match decode::<Batch>(bytes.as_ref())? {
+                Some(batch) => settled_at(&batch)
+                    .is_some_and(|at| at < retention.before || kept > retention.batches_max),
+                // It tells nobody anything; but what goes on from it must find it.
+                None => state.unsettled != Some(state.forgotten_batches + 1),
+            };
             if !due {
                 break;
             }
@@ -81,7 +85,6 @@ async fn prune_batches(
 }
 
 /// When the batch was settled, if it is.
-fn settled_at(bytes: &[u8]) -> Option<Timestamp> {
-    let batch = Batch::decode(bytes).ok()?;
+fn settled_at(batch: &Batch) -> Option<Timestamp> {
     matches!(batch.state, BatchState::Settled(_)).then_some(batch.settled_at).flatten()
 }
