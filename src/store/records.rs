@@ -46,7 +46,8 @@ pub(crate) struct Head {
     pub(crate) store: u64,
     /// The last sequence that was given.
     pub(crate) last_sequence: Sequence,
-    /// When it was given. Never goes back.
+    /// The last stamp of an update that did not say when it occurred. Does not go back while
+    /// anything waits or is in flight.
     pub(crate) last_accepted_at: Timestamp,
     /// Entries that were set aside.
     pub(crate) quarantined: u64,

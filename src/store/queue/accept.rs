@@ -1,6 +1,9 @@
 //! Accepting: updates become, or are merged into, pending records.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    time::Duration,
+};
 
 use super::{
     AppState, Engine, Head, Queue, StoreError, Stored, Transaction, decode, decode_or_set_aside,
@@ -15,6 +18,9 @@ use crate::{
     },
     store::records::InFlight,
 };
+
+/// A clock that goes back by more is worth a word.
+const CLOCK_AHEAD_MAX: Duration = Duration::from_secs(3_600);
 
 /// An update that is durable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +48,7 @@ impl<E: Engine> Queue<E> {
         updates: Vec<Update>,
         now: Timestamp,
     ) -> Result<Vec<Result<Accepted, QueueRefusal>>, StoreError> {
+        let stamped_at = self.stamp_time(now);
         let mut transaction = self.engine.begin().await?;
         let mut group = Group {
             limits: &self.limits,
@@ -49,8 +56,8 @@ impl<E: Engine> Queue<E> {
             apps: self.apps.clone(),
             slots: Vec::with_capacity(updates.len()),
             index: HashMap::with_capacity(updates.len()),
-            // Sequence order must be time order, whatever the clock does.
-            accepted_at: now.max(self.head.last_accepted_at),
+            accepted_at: now,
+            stamped_at,
             touched: BTreeSet::new(),
         };
         let mut outcomes = Vec::with_capacity(updates.len());
@@ -64,6 +71,28 @@ impl<E: Engine> Queue<E> {
         self.apps = apps;
         Ok(outcomes)
     }
+
+    /// The time of updates that do not say when they occurred. Among values that can meet,
+    /// sequence order must be time order, whatever the clock does; once nothing waits or is in
+    /// flight there are none, and a clock that was ahead is forgotten.
+    fn stamp_time(&mut self, now: Timestamp) -> Timestamp {
+        let last = self.head.last_accepted_at;
+        if last <= now || self.apps.values().all(AppState::is_empty) {
+            self.warned_of_clock = false;
+            return now;
+        }
+        let ahead = last.since(now);
+        if ahead > CLOCK_AHEAD_MAX && !self.warned_of_clock {
+            self.warned_of_clock = true;
+            let ahead_seconds = ahead.as_secs();
+            tracing::warn!(
+                ahead_seconds,
+                "the clock has gone back: until all that waits is delivered, updates without \
+                 occurred_at count as later than they are"
+            );
+        }
+        last
+    }
 }
 
 /// A group that is being accepted: everything that its commit will change.
@@ -75,6 +104,8 @@ struct Group<'a> {
     /// Keys of pending records → positions in `slots`.
     index: HashMap<Vec<u8>, usize>,
     accepted_at: Timestamp,
+    /// The stamp of updates that do not say when they occurred.
+    stamped_at: Timestamp,
     /// Apps whose state has changed.
     touched: BTreeSet<AppId>,
 }
@@ -172,7 +203,9 @@ impl Group<'_> {
         let state = self.apps.entry(slot.app).or_default();
         let update_size = update.size();
         let sequence = self.head.last_sequence + 1;
-        let mut arrived = Record::new(update, sequence, self.accepted_at);
+        let mut arrived = Record::new(update, sequence, self.stamped_at);
+        // Ages are told by the clock as it is.
+        arrived.first_accepted_at = self.accepted_at;
         if let Some(in_flight) = &slot.in_flight {
             arrived.strike_older_than(in_flight);
         }
@@ -191,7 +224,7 @@ impl Group<'_> {
         };
         slot.changed = true;
         self.head.last_sequence = sequence;
-        self.head.last_accepted_at = self.accepted_at;
+        self.head.last_accepted_at = self.stamped_at;
         Ok(Accepted { sequence, disposition })
     }
 

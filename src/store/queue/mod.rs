@@ -98,6 +98,8 @@ pub struct Queue<E> {
     limits: QueueLimits,
     head: Head,
     apps: BTreeMap<AppId, AppState>,
+    /// Since the clock was last right.
+    warned_of_clock: bool,
 }
 
 impl<E: Engine> Queue<E> {
@@ -124,7 +126,14 @@ impl<E: Engine> Queue<E> {
         if head.format != FORMAT {
             return Err(StoreError::Format { found: head.format });
         }
-        Ok(Self { engine, opening: random, limits, head, apps: BTreeMap::new() })
+        Ok(Self {
+            engine,
+            opening: random,
+            limits,
+            head,
+            apps: BTreeMap::new(),
+            warned_of_clock: false,
+        })
     }
 
     /// The app called `name`: its number, which it keeps, and where its delivery stands.
@@ -250,6 +259,11 @@ pub struct QueueDepth {
 }
 
 impl AppState {
+    /// Whether nothing waits and nothing is in flight.
+    fn is_empty(&self) -> bool {
+        self.depth.records == 0 && self.unsettled.is_none()
+    }
+
     /// Counts a pending record in: its lane, and its bytes as stored.
     fn count_in(&mut self, (lane, bytes): (Lane, usize)) {
         self.depth.records += 1;

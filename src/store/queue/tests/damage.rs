@@ -198,6 +198,44 @@ fn a_clock_that_goes_back_does_not_reorder_updates() {
 }
 
 #[test]
+fn a_clock_that_was_far_ahead_once_is_forgotten_when_nothing_waits() {
+    let mut bench = Bench::new(MemoryEngine::default());
+    let app = bench.app;
+    let ahead = at(1_000_000_000_000_000);
+    let set = |value| vec![update(app, "u", "a", value)];
+    let first = now(bench.queue.accept(set(1), ahead)).unwrap()[0].unwrap();
+    // While that waits, what comes later counts as later, and is as old as it is.
+    now(bench.queue.accept(vec![update(app, "v", "a", 2)], at(10))).unwrap()[0].unwrap();
+    let Found::Pending { first_accepted_at, .. } = bench.find("v", 2) else { panic!() };
+    assert_eq!(first_accepted_at, at(10));
+    let batch = bench.claim().unwrap();
+    bench.settle(&batch, Settlement::Delivered);
+    assert!(matches!(bench.find("u", first.sequence), Found::Delivered { .. }));
+    // Then an update that says when it occurred stands again where it belongs.
+    now(bench.queue.accept(set(3), at(20))).unwrap()[0].unwrap();
+    let told = Update { occurred_at: Some(at(30)), ..update(app, "u", "a", 4) };
+    now(bench.queue.accept(vec![told], at(40))).unwrap()[0].unwrap();
+    let batch = bench.claim().unwrap();
+    assert!(bench.upload(&batch).contains("\"a\":4"));
+}
+
+#[test]
+fn a_damaged_batch_does_not_stop_the_forgetting() {
+    let engine = MemoryEngine::default();
+    let mut bench = Bench::new(engine.clone());
+    for user in ["u", "v", "w"] {
+        bench.set(user, "a", 1);
+        let batch = bench.claim().unwrap();
+        bench.settle(&batch, Settlement::Delivered);
+    }
+    flip_a_bit(&engine, &keys::batch(bench.app, 1));
+    let keep = Retention { before: at(0), batches_max: 1 };
+    now(bench.queue.prune(None, keep)).unwrap();
+    let batches = now(bench.reads.batches(bench.app, u64::MAX, 9)).unwrap();
+    assert_eq!(batches.iter().map(|batch| batch.id.number).collect::<Vec<_>>(), [3]);
+}
+
+#[test]
 fn a_store_of_another_format_is_refused() {
     let engine = MemoryEngine::default();
     let head = Head { format: 2, ..now(Queue::open(engine.clone(), LIMITS, 1)).unwrap().head };
