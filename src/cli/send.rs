@@ -1,24 +1,21 @@
 //! `send`: one update from flags, or many from NDJSON.
 
+mod many;
+
 use std::{
     collections::BTreeMap,
-    io::{self, BufRead, BufReader, Write},
-    path::{Path, PathBuf},
+    io::{self, Write},
+    path::PathBuf,
 };
 
-use anyhow::{Context, bail};
-use indicatif::{ProgressBar, ProgressStyle};
+use anyhow::Context;
 use prost_types::{Struct, value::Kind};
-use serde::Deserialize;
 use serde_json::Value;
-use tokio::sync::mpsc;
-use tokio_stream::{StreamExt, wrappers::ReceiverStream};
 use tonic::transport::Channel;
 
 use super::client::{self, GRPC_DEFAULT};
 use crate::proto::{
-    Lane, StreamUserUpdatesRequest, UpdateUserRequest, UserUpdate,
-    ingest_service_client::IngestServiceClient, stream_user_updates_response::Result as Answer,
+    Lane, UpdateUserRequest, UserUpdate, ingest_service_client::IngestServiceClient,
 };
 
 /// Send one update from flags, or many from NDJSON.
@@ -50,13 +47,17 @@ pub struct Args {
     /// A file of NDJSON; - for standard input.
     #[arg(long, value_name = "FILE")]
     pub file: Option<PathBuf>,
+    /// Where the gateway has no room for a line, it says when to come back, and the line and those
+    /// after it are sent then. Come back after so many seconds at the latest.
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=3_600))]
+    pub retry_delay_max: u64,
 }
 
-/// Sends, and says what became of it. Fails if anything was refused.
+/// Sends, and says what became of it. Fails if anything was refused for good.
 pub async fn run(args: Args) -> anyhow::Result<()> {
     let client = IngestServiceClient::new(client::connect(&args.address).await?);
     match &args.file {
-        Some(file) => send_many(client, file, &args).await,
+        Some(file) => many::send(client, file, &args).await,
         None => send_one(client, &args).await,
     }
 }
@@ -96,129 +97,6 @@ async fn send_one(mut client: IngestServiceClient<Channel>, args: &Args) -> anyh
     Ok(())
 }
 
-/// Lines that are read ahead of the stream.
-const LINES_AHEAD_MAX: usize = 1_024;
-/// Refusals that are shown one by one.
-const REFUSALS_SHOWN_MAX: u64 = 20;
-
-async fn send_many(
-    mut client: IngestServiceClient<Channel>,
-    file: &Path,
-    args: &Args,
-) -> anyhow::Result<()> {
-    let (input, bytes) = open(file)?;
-    let progress = progress(bytes);
-    let (lines, updates) = mpsc::channel(LINES_AHEAD_MAX);
-    let (app, lane, bar) = (args.app.clone(), args.lane, progress.clone());
-    let reader = tokio::task::spawn_blocking(move || read_lines(input, &app, lane, &bar, &lines));
-    let answers =
-        client.stream_user_updates(ReceiverStream::new(updates)).await.map_err(refused)?;
-    let mut answers = answers.into_inner();
-    let (mut accepted, mut coalesced, mut refusals) = (0_u64, 0_u64, 0_u64);
-    while let Some(answer) = answers.next().await {
-        let answer = answer.map_err(refused)?;
-        match answer.result {
-            Some(Answer::Accepted(update)) => {
-                accepted += 1;
-                coalesced +=
-                    u64::from(update.disposition() == crate::proto::Disposition::Coalesced);
-            }
-            Some(Answer::Error(error)) => {
-                refusals += 1;
-                if refusals <= REFUSALS_SHOWN_MAX {
-                    let line = format!("line {}: {}", answer.tag, error.message);
-                    // Not `println`: where there is no terminal, it shows nothing.
-                    progress.suspend(|| writeln!(io::stderr(), "{line}"))?;
-                }
-            }
-            None => bail!("the gateway answered without an answer"),
-        }
-        progress.set_message(format!("{accepted} accepted, {refusals} refused"));
-    }
-    progress.finish_and_clear();
-    reader.await??;
-    writeln!(io::stdout(), "{accepted} accepted ({coalesced} coalesced), {refusals} refused")?;
-    if refusals > 0 {
-        bail!("{refusals} updates were refused");
-    }
-    Ok(())
-}
-
-fn open(file: &Path) -> anyhow::Result<(Box<dyn BufRead + Send>, Option<u64>)> {
-    if file.as_os_str() == "-" {
-        return Ok((Box::new(BufReader::new(io::stdin())), None));
-    }
-    let opened = std::fs::File::open(file);
-    let opened = opened.with_context(|| format!("cannot read {}", file.display()))?;
-    let bytes = opened.metadata()?.len();
-    Ok((Box::new(BufReader::new(opened)), Some(bytes)))
-}
-
-fn progress(bytes: Option<u64>) -> ProgressBar {
-    let template = match bytes {
-        Some(_) => "{bar:30} {bytes}/{total_bytes} {bytes_per_sec} ETA {eta}  {msg}",
-        None => "{spinner} {bytes} {bytes_per_sec}  {msg}",
-    };
-    let style = ProgressStyle::with_template(template);
-    let bar = bytes.map_or_else(ProgressBar::new_spinner, ProgressBar::new);
-    bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
-}
-
-/// A line of NDJSON.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Line {
-    #[serde(default)]
-    app: Option<String>,
-    user_id: String,
-    #[serde(default)]
-    company_id: Option<String>,
-    #[serde(default)]
-    metadata: BTreeMap<String, Value>,
-    #[serde(default)]
-    occurred_at: Option<jiff::Timestamp>,
-    #[serde(default)]
-    lane: Option<String>,
-}
-
-fn read_lines(
-    input: Box<dyn BufRead + Send>,
-    app: &str,
-    lane: Option<Lane>,
-    bar: &ProgressBar,
-    updates: &mpsc::Sender<StreamUserUpdatesRequest>,
-) -> anyhow::Result<()> {
-    for (number, line) in (1..).zip(input.lines()) {
-        let line = line?;
-        bar.inc(line.len() as u64 + 1);
-        if line.trim().is_empty() {
-            continue;
-        }
-        let update = update(&line, app, lane).with_context(|| format!("line {number}"))?;
-        let request = StreamUserUpdatesRequest { tag: number, update: Some(update) };
-        if updates.blocking_send(request).is_err() {
-            break;
-        }
-    }
-    Ok(())
-}
-
-fn update(line: &str, default_app: &str, default_lane: Option<Lane>) -> anyhow::Result<UserUpdate> {
-    let line: Line = serde_json::from_str(line)?;
-    let lane = match line.lane {
-        Some(name) => lane(&name).map_err(anyhow::Error::msg)?,
-        None => default_lane.unwrap_or_default(),
-    };
-    Ok(UserUpdate {
-        app: line.app.unwrap_or_else(|| default_app.to_owned()),
-        user_id: line.user_id,
-        company_id: line.company_id,
-        metadata: Some(to_struct(line.metadata)),
-        occurred_at: line.occurred_at.map(|at| crate::proto::timestamp(at.as_microsecond())),
-        lane: lane.into(),
-    })
-}
-
 fn lane(name: &str) -> Result<Lane, String> {
     match name {
         "interactive" => Ok(Lane::Interactive),
@@ -248,32 +126,4 @@ fn to_proto(value: Value) -> prost_types::Value {
 
 fn refused(status: tonic::Status) -> anyhow::Error {
     anyhow::anyhow!("{:?}: {}", status.code(), status.message())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_line_is_an_update() {
-        let line = r#"{"user_id":"42","metadata":{"plan":"pro","seats":3},"lane":"bulk",
-            "occurred_at":"2026-01-01T00:00:00Z"}"#;
-        let update = update(line, "production", None).unwrap();
-        assert_eq!((&*update.app, &*update.user_id), ("production", "42"));
-        assert_eq!(update.lane(), Lane::Bulk);
-        assert_eq!(update.occurred_at.unwrap().seconds, 1_767_225_600);
-        assert_eq!(update.metadata.unwrap().fields.len(), 2);
-    }
-
-    #[test]
-    fn a_line_that_is_none_says_why() {
-        for (line, why) in [
-            (r#"{"user":"42"}"#, "unknown field"),
-            (r#"{"metadata":{}}"#, "missing field `user_id`"),
-            (r#"{"user_id":"42","lane":"fast"}"#, "interactive or bulk"),
-        ] {
-            let error = update(line, "", None).unwrap_err();
-            assert!(format!("{error:#}").contains(why), "{error:#}");
-        }
-    }
 }

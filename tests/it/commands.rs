@@ -102,6 +102,25 @@ async fn send_names_each_line_that_is_refused_and_sends_the_others() {
 }
 
 #[tokio::test]
+async fn send_waits_for_room_and_goes_on_in_order() {
+    let little = |site: Site| site.with("store.pending_records_max", 3);
+    let stage = Stage::of(at_speed(100), little).await;
+    let (grpc, _) = addresses(&stage);
+    let changes: Vec<_> =
+        (0..24).map(|nth| Change::new(format!("user-{}", nth % 8), json!({"nth": nth}))).collect();
+    let line = |change: &Change| {
+        json!({"user_id": change.user_id, "metadata": change.metadata}).to_string() + "\n"
+    };
+    let lines: String = changes.iter().map(line).collect();
+    let arguments = ["send", "--address", &grpc, "--file", "-", "--retry-delay-max", "1"];
+    let output = run(&arguments, &lines).await;
+    assert!(output.status.success(), "{output:?}");
+    assert!(output.stdout.starts_with("24 accepted ("), "{output:?}");
+    assert!(stage.gateway.app().await.totals.unwrap().refused_updates > 0);
+    stage.delivers(&changes).await;
+}
+
+#[tokio::test]
 async fn send_stops_at_a_line_that_it_cannot_read_and_names_it() {
     let stage = Stage::start(100).await;
     let (grpc, _) = addresses(&stage);
