@@ -88,11 +88,7 @@ impl Gateway {
                 listener::serve(http, router, limits, CancellationToken::clone(&stop_http));
             JoinSet::from_iter([serving.map(|()| Ended::Listener("http"))])
         };
-        tracing::info!(
-            http = %addresses.http,
-            path = %config.store.path.display(),
-            "opens the store"
-        );
+        announce_opening(config, &addresses);
         let (store, writer, recovered) = open_store(config).await?;
         let mut apps = Vec::new();
         for (app_config, (id, recovered)) in config.apps.iter().zip(recovered) {
@@ -163,6 +159,11 @@ impl Gateway {
     pub fn freshness(&self) -> Freshness {
         self.freshness.clone()
     }
+}
+
+fn announce_opening(config: &Config, addresses: &Addresses) {
+    let path = config.store.path.display();
+    tracing::info!(http = %addresses.http, %path, "opens the store");
 }
 
 async fn open_store(config: &Config) -> anyhow::Result<(Store, Writer, store::RecoveredApps)> {
