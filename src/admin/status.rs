@@ -75,9 +75,13 @@ impl Observatory {
 
     fn app(&self, app: &App) -> AppStatus {
         let now = clock::now();
-        let view = app.operator.view();
+        let mut view = app.operator.view();
         let gauges = self.store.app(app.id);
         let queue = gauges.map(|gauges| *gauges.queue.borrow()).unwrap_or_default();
+        // Its driver hears of the first record a moment after it was accepted.
+        if view.activity == Activity::Idle && queue.depth.records > 0 {
+            view.activity = Activity::Lingering;
+        }
         let occupancy_remaining = view.occupied_until.since(now.instant);
         AppStatus {
             name: app.name.clone(),

@@ -118,7 +118,12 @@ impl<U: Upstream, R: Report> Delivery<U, R> {
                 }
                 Step::Wait(until) => tokio::select! {
                     () = stop.cancelled() => {}
-                    Some(operation) = self.operations.recv() => self.operate(operation),
+                    Some(operation) = self.operations.recv() => {
+                        // A flush is of what waits by now.
+                        let view = *queue.borrow_and_update();
+                        self.tell(Event::Waiting(waiting(view)));
+                        self.operate(operation);
+                    }
                     Ok(()) = queue.changed() => {}
                     () = clock::sleep_until(until) => {}
                     // Nothing may be due then, but the view says something else from then on.
