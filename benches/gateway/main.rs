@@ -77,7 +77,13 @@ enum Role {
 
 fn main() -> anyhow::Result<()> {
     let args = Args::parse();
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let mut runtime = match args.role {
+        // One thread, which the schedule wakes and nobody else: what the load itself adds to a
+        // latency stays small.
+        Some(Role::Paced(_)) => tokio::runtime::Builder::new_current_thread(),
+        _ => tokio::runtime::Builder::new_multi_thread(),
+    };
+    let runtime = runtime.enable_all().build()?;
     match args.role {
         Some(Role::Echo) => runtime.block_on(echo::serve()),
         Some(Role::Unary(args)) => child::report(&runtime.block_on(load::unary::run(args))?),

@@ -196,16 +196,22 @@ pub fn load_stream(port: u16, users: u64, updates: u64, first: u64) -> anyhow::R
 fn latency(binary: &Path, scale: Scale) -> anyhow::Result<Vec<Row>> {
     let folder = folder()?;
     let gateway = Gateway::start(binary, folder.path())?;
+    let (echo, echo_port) = child::echo()?;
     let mut rows = Vec::new();
     for (rate, p50_max, p99_max) in [(500, 0.6, 3.0), (1_000, 1.0, 5.0)] {
-        let arguments = arguments(&format!(
-            "paced --port {} --connections {LATENCY_CONNECTIONS} --users {USERS} \
-             --per-second {rate} --seconds {}",
-            gateway.port(),
-            scale.latency_seconds
-        ));
-        let load = || child::role::<Seen>(&arguments);
-        let (seen, disk) = disk::beside(folder.path(), load)?;
+        let paced = |port, echo| {
+            let mut arguments = arguments(&format!(
+                "paced --port {port} --connections {LATENCY_CONNECTIONS} --users {USERS} \
+                 --per-second {rate} --seconds {}",
+                scale.latency_seconds
+            ));
+            if echo {
+                arguments.push("--echo".to_owned());
+            }
+            child::role::<Seen>(&arguments)
+        };
+        let bare = paced(echo_port, true)?;
+        let (seen, disk) = disk::beside(folder.path(), || paced(gateway.port(), false))?;
         let what = format!("latency at {rate}/s, open loop");
         let figures = [("p50", seen.p50_ms, p50_max), ("p99", seen.p99_ms, p99_max)];
         rows.push(Row::at_most(&what, &figures, "ms"));
@@ -214,7 +220,10 @@ fn latency(binary: &Path, scale: Scale) -> anyhow::Result<Vec<Row>> {
             disk.p50_ms, disk.p99_ms, seen.max_ms, seen.errors
         );
         rows.push(Row::beside("the disk meanwhile", beside));
+        let beside = format!("p50 {:.2} ms, p99 {:.2} ms", bare.p50_ms, bare.p99_ms);
+        rows.push(Row::beside("bare echo under the same load", beside));
     }
+    drop(echo);
     gateway.stop()?;
     Ok(rows)
 }

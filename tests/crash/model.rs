@@ -8,6 +8,9 @@ use crate::workload::{self, Workload};
 
 type Entries = BTreeMap<Vec<u8>, Vec<u8>>;
 
+/// A loss of the last of so many ops is told from others.
+const LATE_OPS: u64 = 4;
+
 /// What a store must hold.
 pub(crate) struct Model {
     workload: Workload<MemoryEngine>,
@@ -26,7 +29,12 @@ impl Model {
         if self.done + acknowledged == 0 {
             return self.compare_new(found);
         }
-        for number in self.done..self.done + acknowledged {
+        let end = self.done + acknowledged;
+        let mut before = None;
+        for number in self.done..end {
+            if *found == self.workload.entries() && number + LATE_OPS > end {
+                before = Some(number);
+            }
             self.advance(number);
         }
         let expected = self.workload.entries();
@@ -36,6 +44,9 @@ impl Model {
         self.advance(self.done);
         if *found == self.workload.entries() {
             return Ok(());
+        }
+        if let Some(before) = before {
+            return Err(format!("after {} ops, it is as it was after {before}", self.done - 1));
         }
         let missing = expected.keys().filter(|key| !found.contains_key(*key)).count();
         let added = found.keys().filter(|key| !expected.contains_key(*key)).count();

@@ -25,6 +25,8 @@ const STORE: &str = "POWER_STORE";
 const SEED: &str = "POWER_WORKLOAD_SEED";
 const FIRST: &str = "POWER_FIRST";
 const ACKNOWLEDGED: &str = "POWER_ACKNOWLEDGED";
+/// A folder of the file system whose shutdown is to be noticed.
+const ALIVE: &str = "POWER_ALIVE";
 const ENTRIES: &str = "POWER_ENTRIES";
 const SIGKILL: i32 = 9;
 
@@ -47,13 +49,20 @@ fn entry() {
 /// once, which outlives the process.
 fn work(engine: SledEngine, seed: u64, first: u64, file: &Path) -> ! {
     let mut acknowledged = fs::File::create(file).unwrap();
+    let alive = env::var_os(ALIVE).map(|folder| fs::File::open(folder).unwrap());
+    let mut acknowledge = || {
+        if let Some(folder) = &alive {
+            folder.sync_all().expect("the file system is not shut down");
+        }
+        acknowledged.write_all(b".").unwrap();
+    };
     let mut workload = Workload::open(engine, seed);
     if first == 0 {
-        acknowledged.write_all(b".").unwrap();
+        acknowledge();
     }
     for number in first.max(1).. {
         workload.step(number);
-        acknowledged.write_all(b".").unwrap();
+        acknowledge();
     }
     unreachable!("numbers do not end")
 }
@@ -78,9 +87,14 @@ pub(crate) struct Shim<'a> {
 }
 
 impl Work<'_> {
-    /// Works for ever.
+    /// Works for ever on a file system that is going to be shut down. While that happens, an
+    /// `fdatasync` may succeed and its data be gone: a plain file, appended to and flushed, lost
+    /// its last acknowledged write in 19 of 210 cuts (Linux 6.18). So an op counts as acknowledged
+    /// where the file system was not shut down yet when it was done.
     pub(crate) fn start(&self) -> Child {
-        self.command().stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+        let mut command = self.command();
+        command.env(ALIVE, self.store);
+        command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
     }
 
     /// Works until the power is cut. Returns how many ops were acknowledged, or how it ended

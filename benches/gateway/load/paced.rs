@@ -3,16 +3,20 @@
 //! that it delayed.
 
 use std::{
-    thread,
+    hint, thread,
     time::{Duration, Instant},
 };
 
+use prost::Message;
 use tokio::{sync::mpsc, task::JoinSet};
 use tonic::client::Grpc;
-use userpilot_gateway::proto::UpdateUserResponse;
+use userpilot_gateway::proto::{UpdateUserRequest, UpdateUserResponse};
 
 use super::{Seen, Target, unary};
-use crate::workload::{TemplateCodec, random_user};
+use crate::{
+    echo,
+    workload::{TemplateCodec, random_user},
+};
 
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
@@ -22,18 +26,35 @@ pub struct Args {
     per_second: u32,
     #[arg(long)]
     seconds: f64,
+    /// Whether the server is the echo.
+    #[arg(long)]
+    echo: bool,
 }
 
 /// Not counted: connections and caches are cold.
 const WARM: Duration = Duration::from_millis(500);
 
+/// A sleep alone ends up to this much late: the rest of the time is spun away.
+const SPIN: Duration = Duration::from_micros(120);
+
 pub async fn run(args: Args) -> anyhow::Result<Seen> {
+    if args.echo {
+        load::<UpdateUserRequest>(args, echo::PATH).await
+    } else {
+        load::<UpdateUserResponse>(args, unary::UPDATE_USER).await
+    }
+}
+
+async fn load<Answer: Message + Default + Clone + 'static>(
+    args: Args,
+    path: &'static str,
+) -> anyhow::Result<Seen> {
     let channels = args.target.connect().await?;
     let (due, mut calls) = mpsc::channel(1 << 16);
     let total = WARM + Duration::from_secs_f64(args.seconds);
     // A thread sleeps more exactly than the runtime's timer, which counts milliseconds.
     let clock = thread::spawn(move || schedule(args.per_second, total, &due));
-    let codec = TemplateCodec::<UpdateUserResponse>::new();
+    let codec = TemplateCodec::<Answer>::new();
     let (mut answered, mut users, mut n) = (JoinSet::new(), 1, 0);
     let counted_from = Instant::now() + WARM;
     while let Some(due) = calls.recv().await {
@@ -42,8 +63,7 @@ pub async fn run(args: Args) -> anyhow::Result<Seen> {
         let user = random_user(&mut users, args.target.users);
         n += 1;
         answered.spawn(async move {
-            let answer =
-                unary::call(&mut Grpc::new(channel), &codec, unary::UPDATE_USER, user).await;
+            let answer = unary::call(&mut Grpc::new(channel), &codec, path, user).await;
             (due, Instant::now(), answer.is_ok())
         });
     }
@@ -64,7 +84,10 @@ fn schedule(per_second: u32, total: Duration, calls: &mpsc::Sender<Instant>) {
     let (start, interval) = (Instant::now(), Duration::from_secs(1) / per_second);
     let mut due = start;
     while due < start + total {
-        thread::sleep(due.saturating_duration_since(Instant::now()));
+        thread::sleep(due.saturating_duration_since(Instant::now()).saturating_sub(SPIN));
+        while Instant::now() < due {
+            hint::spin_loop();
+        }
         if calls.blocking_send(due).is_err() {
             break;
         }

@@ -5,6 +5,7 @@
 //! is one writer, so transactions that write never run side by side; readers may.
 
 mod memory;
+mod redo;
 mod sled;
 mod sync;
 

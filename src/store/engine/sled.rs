@@ -1,4 +1,7 @@
-//! sled 0.34.7 behind the seam: one tree, one atomic batch a commit, one honest flush.
+//! sled 0.34.7 behind the seam: one tree, one atomic step a commit, one honest flush.
+//!
+//! A large commit is a batch of sled's. A small one is a single entry ([`redo`]), which takes
+//! half the writes; an update that comes alone is answered that much earlier.
 //!
 //! `docs/decisions/` says why this version and these settings.
 
@@ -9,12 +12,19 @@ use std::{
     ops::RangeInclusive,
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
 };
 
 use sled::IVec;
 
-use super::{ENTRY_BYTES_MAX, Engine, EngineError, Entries, Transaction, check_entry, sync};
+use super::{
+    ENTRY_BYTES_MAX, Engine, EngineError, Entries, Transaction, check_entry,
+    redo::{self, REDO_BYTES_MAX},
+    sync,
+};
 
 /// How to open a sled store.
 #[derive(Clone, Debug)]
@@ -29,6 +39,8 @@ pub struct SledOptions {
 #[derive(Clone, Debug)]
 pub struct SledEngine {
     db: sled::Db,
+    /// Whether there is a redo entry. Only the one writer changes it.
+    redo: Arc<AtomicBool>,
     path: PathBuf,
     /// Held for as long as the store is open.
     _lock: Arc<fs::File>,
@@ -52,9 +64,24 @@ impl SledEngine {
         let db = catch_unwind(AssertUnwindSafe(|| config.open()))
             .map_err(|_| damaged(path, "sled panicked while it read the log"))?
             .map_err(|error| damaged(path, &error.to_string()))?;
-        let engine = Self { db, path: path.clone(), _lock: Arc::new(lock) };
+        let engine = Self { db, redo: Arc::default(), path: path.clone(), _lock: Arc::new(lock) };
         engine.prove_flush()?;
+        engine.redo()?;
         Ok(engine)
+    }
+
+    /// Applies the redo entry that the last process left: it may have died before it had.
+    fn redo(&self) -> Result<(), EngineError> {
+        let Some(entry) = self.db.get(REDO_KEY).map_err(failed)? else { return Ok(()) };
+        let mut batch = sled::Batch::default();
+        batch.remove(REDO_KEY);
+        if let Some(puts) = redo::decode(&entry) {
+            puts.into_iter().for_each(|(key, value)| batch.insert(key, value));
+        } else {
+            tracing::error!("the entry of the last commit is damaged; it may be lost in part");
+            batch.insert(DAMAGED_REDO_KEY, entry);
+        }
+        self.db.apply_batch(batch).and_then(|()| self.db.flush()).map(drop).map_err(failed)
     }
 
     /// Writes something, flushes, and sees whether the flush reached the disk by way of
@@ -95,8 +122,10 @@ const LEAF_ENTRIES_MAX: usize = 20;
 // A full leaf of the largest entries stays in the log.
 const _: () = assert!((ENTRY_BYTES_MAX + 1_024) * LEAF_ENTRIES_MAX <= SEGMENT_BYTES / 4);
 
-/// Sorts after every key of the queue.
+/// These sort after every key of the queue.
 const PROOF_KEY: &[u8] = &[0xff];
+const REDO_KEY: &[u8] = &[0xfe];
+const DAMAGED_REDO_KEY: &[u8] = &[0xfd];
 
 const LOCK_FILE: &str = "LOCK";
 
@@ -161,8 +190,8 @@ impl Engine for SledEngine {
     type Transaction = SledTransaction;
 
     fn begin(&self) -> impl Future<Output = Result<SledTransaction, EngineError>> + Send {
-        let batch = sled::Batch::default();
-        ready(Ok(SledTransaction { db: self.db.clone(), batch, largest_bytes: 0 }))
+        let (db, redo) = (self.db.clone(), self.redo.clone());
+        ready(Ok(SledTransaction { db, redo, writes: Vec::new(), deletes: false }))
     }
 
     fn disk_bytes(&self) -> u64 {
@@ -178,9 +207,58 @@ impl Engine for SledEngine {
 #[derive(Debug)]
 pub struct SledTransaction {
     db: sled::Db,
-    batch: sled::Batch,
-    /// The bytes of the largest entry in `batch`.
-    largest_bytes: usize,
+    redo: Arc<AtomicBool>,
+    /// Keys, and their values where they are set.
+    writes: Vec<(IVec, Option<IVec>)>,
+    deletes: bool,
+}
+
+impl SledTransaction {
+    /// The bytes of each key and its value.
+    fn entry_bytes(&self) -> impl Iterator<Item = usize> {
+        self.writes.iter().map(|(key, value)| key.len() + value.as_ref().map_or(0, |v| v.len()))
+    }
+
+    /// Puts that are few enough for a redo entry.
+    fn small(&self) -> Option<Vec<(&[u8], &[u8])>> {
+        if self.deletes || self.entry_bytes().sum::<usize>() > REDO_BYTES_MAX {
+            return None;
+        }
+        self.writes.iter().map(|(key, value)| Some((&**key, &**value.as_ref()?))).collect()
+    }
+
+    /// One entry to disk, then what it stands for to where it belongs. Readers beside the
+    /// writer may see one before the other, as they may between two of their own reads.
+    fn commit_small(&self, puts: &[(&[u8], &[u8])]) -> sled::Result<()> {
+        self.db.insert(REDO_KEY, redo::encode(puts))?;
+        self.redo.store(true, Relaxed);
+        // Never `flush_async`: concurrent calls deadlock (spacejam/sled issue 1308).
+        self.db.flush()?;
+        // These are in the log before any later redo entry: whichever survives finds what it
+        // follows.
+        for (key, value) in &self.writes {
+            if let Some(value) = value {
+                self.db.insert(key, value.clone())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// All at once. A redo entry of before must not be applied over it.
+    fn commit_large(self) -> sled::Result<()> {
+        let mut batch = sled::Batch::default();
+        for (key, value) in self.writes {
+            match value {
+                Some(value) => batch.insert(key, value),
+                None => batch.remove(key),
+            }
+        }
+        if self.redo.swap(false, Relaxed) {
+            batch.remove(REDO_KEY);
+        }
+        self.db.apply_batch(batch)?;
+        self.db.flush().map(drop)
+    }
 }
 
 impl Transaction for SledTransaction {
@@ -204,21 +282,24 @@ impl Transaction for SledTransaction {
     }
 
     fn put(&mut self, key: &[u8], value: Vec<u8>) {
-        self.largest_bytes = self.largest_bytes.max(key.len() + value.len());
-        self.batch.insert(key, value);
+        self.writes.push((key.into(), Some(value.into())));
     }
 
     fn delete(&mut self, key: &[u8]) {
-        self.batch.remove(key);
+        self.deletes = true;
+        self.writes.push((key.into(), None));
     }
 
     fn commit(self) -> impl Future<Output = Result<(), EngineError>> + Send {
-        if let Err(error) = check_entry(self.largest_bytes, ENTRY_BYTES_MAX) {
+        let largest = self.entry_bytes().max().unwrap_or(0);
+        if let Err(error) = check_entry(largest, ENTRY_BYTES_MAX) {
             return ready(Err(error));
         }
-        // Never `flush_async`: concurrent calls deadlock (spacejam/sled issue 1308).
-        let committed = self.db.apply_batch(self.batch).and_then(|()| self.db.flush());
-        ready(committed.map(drop).map_err(failed))
+        let committed = match self.small() {
+            Some(puts) => self.commit_small(&puts),
+            None => self.commit_large(),
+        };
+        ready(committed.map_err(failed))
     }
 }
 
@@ -252,5 +333,52 @@ mod tests {
             put(&engine, &key, vec![n; ENTRY_BYTES_MAX - key.len()]).unwrap();
             assert_eq!(blobs(directory.path()), 0);
         }
+    }
+
+    fn value(engine: &SledEngine, key: &[u8]) -> Option<Vec<u8>> {
+        engine.db.get(key).unwrap().map(|value| value.to_vec())
+    }
+
+    #[test]
+    fn a_commit_that_was_cut_short_is_whole_after_the_next_opening() {
+        let directory = tempfile::tempdir().unwrap();
+        let engine = open(directory.path());
+        put(&engine, b"a", b"old".to_vec()).unwrap();
+        // All that a small commit has done by the time it is durable.
+        engine.db.insert(REDO_KEY, redo::encode(&[(b"a", b"new"), (b"b", b"1")])).unwrap();
+        drop(engine);
+        let engine = open(directory.path());
+        assert_eq!(value(&engine, b"a").as_deref(), Some(&b"new"[..]));
+        assert_eq!(value(&engine, b"b").as_deref(), Some(&b"1"[..]));
+        assert_eq!(value(&engine, REDO_KEY), None);
+    }
+
+    #[test]
+    fn what_a_large_commit_wrote_is_not_undone_by_a_small_one_of_before() {
+        let directory = tempfile::tempdir().unwrap();
+        let engine = open(directory.path());
+        put(&engine, b"a", b"small".to_vec()).unwrap();
+        assert!(value(&engine, REDO_KEY).is_some());
+        put(&engine, b"a", vec![7; REDO_BYTES_MAX]).unwrap();
+        drop(engine);
+        let engine = open(directory.path());
+        assert_eq!(value(&engine, b"a"), Some(vec![7; REDO_BYTES_MAX]));
+
+        let mut transaction = engine.begin().now_or_never().unwrap().unwrap();
+        transaction.delete(b"a");
+        transaction.commit().now_or_never().unwrap().unwrap();
+        drop(engine);
+        assert_eq!(value(&open(directory.path()), b"a"), None);
+    }
+
+    #[test]
+    fn a_damaged_redo_entry_is_kept_aside_and_stops_nobody() {
+        let directory = tempfile::tempdir().unwrap();
+        let engine = open(directory.path());
+        engine.db.insert(REDO_KEY, b"torn").unwrap();
+        drop(engine);
+        let engine = open(directory.path());
+        assert_eq!(value(&engine, REDO_KEY), None);
+        assert_eq!(value(&engine, DAMAGED_REDO_KEY).as_deref(), Some(&b"torn"[..]));
     }
 }

@@ -8,6 +8,10 @@
 //! defines the symbol itself, and the linker resolves sled's call to it.
 //!
 //! That it does is proven at every start: [`flushes`] must move when sled flushes.
+//!
+//! sled flushes from several threads at once. A write that fails is reported to one of those
+//! who wait for it, and its page is clean from then on: another `fdatasync` that runs beside
+//! may say that all is well. So there is one at a time, and none succeeds after one has failed.
 
 #![expect(
     unsafe_code,
@@ -15,9 +19,14 @@
               function called"
 )]
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{
+    Mutex, PoisonError,
+    atomic::{AtomicU64, Ordering},
+};
 
 static FLUSHES: AtomicU64 = AtomicU64::new(0);
+/// Held while a flush runs: whether one has failed.
+static FAILED: Mutex<bool> = Mutex::new(false);
 
 /// How often sled has asked for its writes to become stable.
 pub(super) fn flushes() -> u64 {
@@ -38,6 +47,17 @@ pub(super) extern "C" fn sync_file_range(
     _flags: libc::c_uint,
 ) -> libc::c_int {
     FLUSHES.fetch_add(1, Ordering::Relaxed);
+    let mut failed = FAILED.lock().unwrap_or_else(PoisonError::into_inner);
     // SAFETY: fdatasync takes any number and touches no memory of this process.
-    unsafe { libc::fdatasync(descriptor) }
+    let done = unsafe { libc::fdatasync(descriptor) };
+    if done != 0 {
+        *failed = true;
+        return done;
+    }
+    if *failed {
+        // SAFETY: the address is that of this thread's errno.
+        unsafe { *libc::__errno_location() = libc::EIO };
+        return -1;
+    }
+    0
 }
