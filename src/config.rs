@@ -51,6 +51,8 @@ pub struct Config {
     pub limits: LimitsConfig,
     /// What is remembered of updates and jobs that are over.
     pub history: HistoryConfig,
+    /// Records that Userpilot will not take.
+    pub dead_letters: DeadLettersConfig,
     /// What is logged, and how.
     pub log: LogConfig,
     /// The Userpilot environments to deliver to: at least one, each name once.
@@ -138,6 +140,15 @@ pub struct HistoryConfig {
     pub jobs_max: usize,
 }
 
+/// Records that Userpilot will not take.
+#[derive(Clone, Debug, Serialize)]
+pub struct DeadLettersConfig {
+    /// How many are kept, per app.
+    pub records_max: u64,
+    /// For how long.
+    pub days: u64,
+}
+
 /// What is logged, and how.
 #[derive(Clone, Debug, Serialize)]
 pub struct LogConfig {
@@ -197,6 +208,14 @@ pub struct AppConfig {
     pub backoff_initial_ms: u64,
     /// How long any retry of a failed request waits at most.
     pub backoff_max_ms: u64,
+    /// How long a `Retry-After` is believed at most.
+    pub retry_after_max_ms: u64,
+    /// How long to wait where Userpilot refuses the API key, or everything.
+    pub held_retry_ms: u64,
+    /// How often a job may fail before its batch is split.
+    pub failed_jobs_max: u32,
+    /// What becomes of a batch of which a part was taken.
+    pub on_partial: OnPartial,
 }
 
 /// Where an API key came from.
@@ -208,6 +227,16 @@ pub enum ApiKeySource {
     /// An environment variable, by its name.
     #[serde(rename = "api_key_env")]
     Env(String),
+}
+
+/// What becomes of a batch of which Userpilot took a part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnPartial {
+    /// It is split until the rows that are not taken stand alone.
+    Isolate,
+    /// It counts as delivered.
+    Accept,
 }
 
 /// How a batch goes up.

@@ -106,8 +106,8 @@ impl Gateway {
         };
         metrics.observe(observatory.clone());
         let freshness = metrics.freshness();
-        let retention = settings::retention(config);
-        tasks.spawn(housekeeping::keep(store, retention, stop_drivers.clone()));
+        let keeping = settings::keeping(config);
+        tasks.spawn(housekeeping::keep(store, keeping, stop_drivers.clone()));
         let looking = housekeeping::look(observatory.clone(), metrics, stop_drivers.clone());
         tasks.spawn(looking);
 

@@ -239,6 +239,7 @@ fn app_status(status: AppStatus, oldest: Option<Timestamp>) -> proto::AppStatus 
         completed_jobs: view.completed_jobs,
         failed_attempts: view.failed_attempts,
         conflicts: view.conflicts,
+        dead_rows: view.dead_rows,
     };
     proto::AppStatus {
         state: app_state(view.activity).into(),
@@ -254,6 +255,12 @@ fn app_status(status: AppStatus, oldest: Option<Timestamp>) -> proto::AppStatus 
         failed_attempts: view.failures_in_a_row,
         retry_at: status.retry_in.map(|left| timestamp(now.wall.plus(left))),
         last_error: view.last_error,
+        dead_letters: queue.depth.dead_letters,
+        slot_holder: view.slot_holder.map(|holder| proto::SlotHolder {
+            job_id: holder.job_id,
+            filename: holder.filename,
+            is_gateway: holder.is_gateway,
+        }),
         totals: Some(totals),
         current_job: view.batch.map(|batch| job(&name, batch)),
         app: name,
@@ -271,6 +278,8 @@ fn app_state(activity: Activity) -> proto::AppState {
         Activity::BackingOff => proto::AppState::BackingOff,
         Activity::SlotTaken => proto::AppState::SlotTaken,
         Activity::KeyRejected => proto::AppState::KeyRejected,
+        Activity::Isolating => proto::AppState::Isolating,
+        Activity::Halted => proto::AppState::Halted,
         Activity::Paused => proto::AppState::Paused,
     }
 }
@@ -282,6 +291,8 @@ fn job(app: &str, batch: Batch) -> proto::Job {
         BatchState::Running | BatchState::Settling(_) => proto::JobState::Running,
         BatchState::Settled(Settlement::Delivered) => proto::JobState::Delivered,
         BatchState::Settled(Settlement::Requeued) => proto::JobState::Requeued,
+        BatchState::Settled(Settlement::Split(_)) => proto::JobState::Split,
+        BatchState::Settled(Settlement::Dead(_)) => proto::JobState::Dead,
     };
     proto::Job {
         app: app.to_owned(),

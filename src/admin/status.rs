@@ -13,7 +13,7 @@ use crate::{
     domain::{
         batch::Batch,
         budget,
-        lifecycle::{Activity, View},
+        lifecycle::{Activity, SlotHolder, View},
         time::Timestamp,
         update::AppId,
     },
@@ -141,10 +141,23 @@ impl AppStatus {
                 )
             }
             Activity::SlotTaken => {
-                format!("Somebody else's job holds the account's only slot{}.", retry())
+                let whose = match &view.slot_holder {
+                    Some(SlotHolder { job_id, filename, is_gateway }) => {
+                        let of = if *is_gateway { ", of another gateway" } else { "" };
+                        format!(" (job {job_id}, file {filename:?}{of})")
+                    }
+                    None => String::new(),
+                };
+                format!("Somebody else's job{whose} holds the account's only slot{}.", retry())
             }
             Activity::KeyRejected => {
                 format!("Userpilot refuses the API key ({}){}.", view.last_error, retry())
+            }
+            Activity::Isolating => {
+                format!("Userpilot refused a batch ({}); looking for the rows.", view.last_error)
+            }
+            Activity::Halted => {
+                format!("Userpilot refuses everything ({}){}.", view.last_error, retry())
             }
             Activity::Paused => "Paused by an operator.".into(),
         }

@@ -9,8 +9,9 @@ use std::{
 use config::{Map, Value, ValueKind};
 
 use super::{
-    APPS_MAX, ApiKeySource, AppConfig, Config, EngineKind, HistoryConfig, IntakeConfig,
-    LimitsConfig, LogConfig, LogFormat, Problem, ServerConfig, StoreConfig, Upload, Warning,
+    APPS_MAX, ApiKeySource, AppConfig, Config, DeadLettersConfig, EngineKind, HistoryConfig,
+    IntakeConfig, LimitsConfig, LogConfig, LogFormat, OnPartial, Problem, ServerConfig,
+    StoreConfig, Upload, Warning,
     api_key::{self, ApiKey},
     reader::Reader,
 };
@@ -35,9 +36,10 @@ pub(super) fn config(
     let intake = intake(&mut table(values, "intake", problems)?);
     let limits = limits(&mut table(values, "limits", problems)?);
     let history = history(&mut table(values, "history", problems)?);
+    let dead_letters = dead_letters(&mut table(values, "dead_letters", problems)?);
     let log = log(&mut table(values, "log", problems)?);
     let apps = apps(values, folder, env, problems, warnings);
-    let config = Config { server, store, intake, limits, history, log, apps };
+    let config = Config { server, store, intake, limits, history, dead_letters, log, apps };
     if problems.is_empty() {
         check_together(&config, problems);
         let listen = config.server.admin_listen;
@@ -110,6 +112,13 @@ fn history(reader: &mut Reader<'_>) -> HistoryConfig {
     }
 }
 
+fn dead_letters(reader: &mut Reader<'_>) -> DeadLettersConfig {
+    DeadLettersConfig {
+        records_max: reader.number("records_max", 1..=10_000_000),
+        days: reader.number("days", 1..=3650),
+    }
+}
+
 fn log(reader: &mut Reader<'_>) -> LogConfig {
     let formats =
         [("auto", LogFormat::Auto), ("pretty", LogFormat::Pretty), ("json", LogFormat::Json)];
@@ -173,6 +182,11 @@ fn app(
         poll_interval_max_ms: reader.number("poll_interval_max_ms", 1..=HOUR_MS),
         backoff_initial_ms: reader.number("backoff_initial_ms", 1..=HOUR_MS),
         backoff_max_ms: reader.number("backoff_max_ms", 1..=DAY_MS),
+        retry_after_max_ms: reader.number("retry_after_max_ms", 1..=7 * DAY_MS),
+        held_retry_ms: reader.number("held_retry_ms", 1..=DAY_MS),
+        failed_jobs_max: reader.number("failed_jobs_max", 1..=100),
+        on_partial: reader
+            .word("on_partial", [("isolate", OnPartial::Isolate), ("accept", OnPartial::Accept)]),
         base_url: base_url?,
         api_key: key.as_ref()?.1.key.clone(),
         api_key_source: key?.0,
@@ -215,7 +229,8 @@ fn api_key(
 
 /// What must hold between keys: else something valid could never get through.
 fn check_together(config: &Config, problems: &mut Vec<Problem>) {
-    let Config { server, store, intake, limits, history: _, log: _, apps } = config;
+    let Config { server, store, intake, limits, history: _, dead_letters: _, log: _, apps } =
+        config;
     let mut demand = |holds: bool, key: &str, message: String| {
         if !holds {
             problems.push(Problem { key: key.to_owned(), message, origin: None });

@@ -220,7 +220,8 @@ fn log(app: &str, event: &Event, batch: Option<&Batch>) {
         | Event::Waiting(_)
         | Event::Claimed(_)
         | Event::Advanced
-        | Event::Settled
+        | Event::Settled(_)
+        | Event::KeyChanged
         | Event::Paused(_)
         | Event::Flush => return,
     };

@@ -9,9 +9,9 @@ pub use driver::{Delivery, DeliveryEnd, Operation, Operator, Report};
 
 use crate::{
     domain::{
-        batch::{Batch, BatchLimits, Settlement},
-        budget::Occupancy,
+        batch::{Batch, ClaimLimits, Settlement},
         lifecycle::{Command, Event},
+        memory::Memory,
         update::AppId,
     },
     store::{Closed, Store, StoreError, queue::Settling},
@@ -26,14 +26,14 @@ pub trait Ledger: Send + Sync {
     /// Moves pending records into a new batch.
     fn claim(
         &self,
-        limits: BatchLimits,
+        limits: ClaimLimits,
     ) -> impl Future<Output = Result<Option<Box<Batch>>, Self::Error>> + Send;
 
-    /// Makes the batch's new state and the occupancy durable.
+    /// Makes the batch's new state and the memory durable.
     fn advance(
         &self,
         batch: Box<Batch>,
-        occupancy: Occupancy,
+        memory: Memory,
     ) -> impl Future<Output = Result<(), Self::Error>> + Send;
 
     /// Settles a chunk of the batch.
@@ -41,7 +41,7 @@ pub trait Ledger: Send + Sync {
         &self,
         batch: Box<Batch>,
         settlement: Settlement,
-        occupancy: Occupancy,
+        memory: Memory,
     ) -> impl Future<Output = Result<Settling, Self::Error>> + Send;
 
     /// The upload of the batch.
@@ -59,8 +59,8 @@ pub async fn carry_out<L: Ledger>(
 ) -> Result<Event, L::Error> {
     Ok(match command {
         Command::Claim(limits) => Event::Claimed(ledger.claim(limits).await?),
-        Command::Advance(batch, occupancy) => {
-            ledger.advance(batch, occupancy).await?;
+        Command::Advance(batch, memory) => {
+            ledger.advance(batch, memory).await?;
             Event::Advanced
         }
         Command::Submit(id) => {
@@ -71,12 +71,12 @@ pub async fn carry_out<L: Ledger>(
         }
         Command::Look => Event::Looked(upstream.jobs().await),
         Command::Poll(job_id) => Event::Polled(upstream.job(&job_id).await),
-        Command::Settle(batch, settlement, occupancy) => loop {
-            let chunk = ledger.settle(batch.clone(), settlement, occupancy).await?;
-            let complete = chunk.complete;
+        Command::Settle(batch, settlement, memory) => loop {
+            let mut chunk = ledger.settle(batch.clone(), settlement, memory).await?;
+            let (complete, next) = (chunk.complete, chunk.next.take());
             settled(settlement, chunk);
             if complete {
-                break Event::Settled;
+                break Event::Settled(next);
             }
         },
     })
@@ -105,21 +105,21 @@ pub enum LedgerError {
 impl Ledger for AppLedger {
     type Error = LedgerError;
 
-    async fn claim(&self, limits: BatchLimits) -> Result<Option<Box<Batch>>, LedgerError> {
+    async fn claim(&self, limits: ClaimLimits) -> Result<Option<Box<Batch>>, LedgerError> {
         Ok(self.store.claim(self.app, limits).await?)
     }
 
-    async fn advance(&self, batch: Box<Batch>, occupancy: Occupancy) -> Result<(), LedgerError> {
-        Ok(self.store.advance(batch, occupancy).await?)
+    async fn advance(&self, batch: Box<Batch>, memory: Memory) -> Result<(), LedgerError> {
+        Ok(self.store.advance(batch, memory).await?)
     }
 
     async fn settle(
         &self,
         batch: Box<Batch>,
         settlement: Settlement,
-        occupancy: Occupancy,
+        memory: Memory,
     ) -> Result<Settling, LedgerError> {
-        Ok(self.store.settle(batch, settlement, occupancy).await?)
+        Ok(self.store.settle(batch, settlement, memory).await?)
     }
 
     async fn upload(&self, batch: &Batch) -> Result<Vec<u8>, LedgerError> {

@@ -59,7 +59,7 @@ impl FromStr for BatchId {
 }
 
 /// How large a batch may become.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BatchLimits {
     /// Rows (users).
     pub rows_max: u64,
@@ -72,6 +72,21 @@ impl BatchLimits {
     /// row always fits, or it would wait for ever.
     pub fn fit(&self, rows: u64, bytes: u64, row_bytes: u64) -> bool {
         rows < self.rows_max && (rows == 0 || bytes + row_bytes <= self.bytes_max)
+    }
+}
+
+/// What may be claimed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClaimLimits {
+    /// How large the batch may become.
+    pub batch: BatchLimits,
+    /// Only records whose first sequence is among the last so many.
+    pub reach: u64,
+}
+
+impl From<BatchLimits> for ClaimLimits {
+    fn from(batch: BatchLimits) -> Self {
+        Self { batch, reach: u64::MAX }
     }
 }
 
@@ -99,6 +114,66 @@ pub enum Settlement {
     Delivered,
     /// Upstream did not take it; its rows went back into the queue, under newer values.
     Requeued,
+    /// Upstream did not take it; its rows became smaller batches, which are delivered next.
+    Split(Cut),
+    /// Upstream refused its only row, which became a dead letter.
+    Dead(DeadReason),
+}
+
+/// How a batch is split.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Cut {
+    /// In two.
+    Halves,
+    /// One row, which is tried first, and what stands before and behind it.
+    Probe(u64),
+}
+
+/// Why a record is a dead letter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum DeadReason {
+    /// Upstream refused it alone (400 or 422).
+    BadRow,
+    /// Upstream refused it alone as too large (413).
+    TooLarge,
+    /// A job with it alone failed, as often as it may.
+    JobFailed,
+    /// A job with it alone completed without it.
+    NotTaken,
+}
+
+impl DeadReason {
+    /// All reasons.
+    pub const ALL: [Self; 4] = [Self::BadRow, Self::TooLarge, Self::JobFailed, Self::NotTaken];
+}
+
+impl fmt::Display for DeadReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::BadRow => "bad_row",
+            Self::TooLarge => "too_large",
+            Self::JobFailed => "job_failed",
+            Self::NotTaken => "not_taken",
+        })
+    }
+}
+
+/// The rows of a batch, by the places that they were claimed into.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Part {
+    /// The number of the batch that they were claimed into: their own, unless that was split.
+    pub origin: u64,
+    /// The first place.
+    pub first: u64,
+    /// Behind the last place.
+    pub end: u64,
+}
+
+impl Part {
+    /// Whether the row that was claimed into a place of `origin` belongs to it.
+    pub fn holds(&self, origin: u64, position: u64) -> bool {
+        self.origin == origin && (self.first..self.end).contains(&position)
+    }
 }
 
 /// A batch, without its rows.
@@ -108,6 +183,10 @@ pub struct Batch {
     pub id: BatchId,
     /// Where it is in its life.
     pub state: BatchState,
+    /// Its rows.
+    pub part: Part,
+    /// The batch that is delivered after it and before any new one: another part of the same.
+    pub then: Option<u64>,
     /// Only records whose first sequence is at most this were claimed.
     pub watermark: Sequence,
     /// Rows (users).
@@ -120,6 +199,10 @@ pub struct Batch {
     pub claimed_at: Timestamp,
     /// How often it was submitted.
     pub submissions: u32,
+    /// How many of its jobs have failed.
+    pub failures: u32,
+    /// When upstream first refused it, or the batch that it is a part of.
+    pub refused_at: Option<Timestamp>,
     /// When it was submitted last.
     pub submitted_at: Option<Timestamp>,
     /// Upstream's name for the job.
@@ -142,12 +225,16 @@ impl Batch {
         Self {
             id,
             state: BatchState::Claiming,
+            part: Part { origin: id.number, first: 0, end: u64::MAX },
+            then: None,
             watermark,
             rows: 0,
             updates: 0,
             bytes: 0,
             claimed_at,
             submissions: 0,
+            failures: 0,
+            refused_at: None,
             submitted_at: None,
             job_id: None,
             request_id: None,
@@ -156,6 +243,11 @@ impl Batch {
             settled_at: None,
             last_error: String::new(),
         }
+    }
+
+    /// Whether it is what became of a batch that was split.
+    pub fn is_part(&self) -> bool {
+        self.part.origin != self.id.number
     }
 }
 

@@ -41,6 +41,11 @@ pub struct Record {
     pub first_sequence: Sequence,
     /// The last sequence merged in.
     pub last_sequence: Sequence,
+    /// The sequences of its updates: of all of the subject's between these, each is in it.
+    pub own: Option<Span>,
+    /// The same of dead letters that were replayed, sorted. What became of the subject between
+    /// them is not in it.
+    pub replayed: Vec<Span>,
     /// When the first update was accepted.
     pub first_accepted_at: Timestamp,
     /// How many updates were merged in.
@@ -50,6 +55,12 @@ pub struct Record {
     /// The client whose update has waited longest: the record counts as its own.
     pub client: ClientId,
 }
+
+/// Sequences, from the first to the last.
+pub type Span = (Sequence, Sequence);
+
+/// More become one, which then also spans what lies between.
+const REPLAYED_SPANS_MAX: usize = 16;
 
 impl Record {
     /// The record that `update` alone makes.
@@ -64,6 +75,8 @@ impl Record {
                 .collect(),
             first_sequence: sequence,
             last_sequence: sequence,
+            own: Some((sequence, sequence)),
+            replayed: Vec::new(),
             first_accepted_at: accepted_at,
             updates: 1,
             lane: update.lane,
@@ -81,6 +94,11 @@ impl Record {
             properties: merge_properties(older.properties, newer.properties),
             first_sequence: older.first_sequence,
             last_sequence: older.last_sequence.max(newer.last_sequence),
+            own: match (older.own, newer.own) {
+                (Some(a), Some(b)) => Some((a.0.min(b.0), a.1.max(b.1))),
+                (a, b) => a.or(b),
+            },
+            replayed: merge_spans(older.replayed, newer.replayed),
             first_accepted_at: older.first_accepted_at,
             updates: older.updates + newer.updates,
             lane: older.lane.min(newer.lane),
@@ -88,9 +106,28 @@ impl Record {
         }
     }
 
+    /// Whether the subject's update with this sequence is in it.
+    pub fn holds(&self, sequence: Sequence) -> bool {
+        self.spans().any(|(first, last)| (first..=last).contains(&sequence))
+    }
+
+    /// The sequences of its updates.
+    pub fn spans(&self) -> impl Iterator<Item = Span> {
+        self.replayed.iter().copied().chain(self.own)
+    }
+
+    /// From now on other updates of the subject go their own way: what is merged with it later
+    /// does not span what lies between.
+    pub fn set_apart(&mut self) {
+        let own = self.own.take().into_iter().collect();
+        self.replayed = merge_spans(std::mem::take(&mut self.replayed), own);
+    }
+
     /// Strikes what `standing` holds with a later stamp: merged with it, these values would
-    /// lose; sent after it, they would overwrite what they must lose against.
-    pub fn strike_older_than(&mut self, standing: &Self) {
+    /// lose; sent after it, they would overwrite what they must lose against. Returns whether
+    /// there were any.
+    pub fn strike_older_than(&mut self, standing: &Self) -> bool {
+        let before = (self.company_id.is_some(), self.properties.len());
         self.company_id = self.company_id.take().filter(|(_, stamp)| {
             standing.company_id.as_ref().is_none_or(|(_, later)| later <= stamp)
         });
@@ -99,6 +136,7 @@ impl Record {
             let other = others.binary_search_by(|other| other.name.cmp(&property.name));
             !other.is_ok_and(|place| others[place].stamp > property.stamp)
         });
+        before != (self.company_id.is_some(), self.properties.len())
     }
 
     /// About how many bytes the record takes in memory and on disk, its key left out.
@@ -108,6 +146,17 @@ impl Record {
             self.properties.iter().map(|p| property_size(&p.name, &p.value)).sum();
         company + properties
     }
+}
+
+fn merge_spans(mut a: Vec<Span>, b: Vec<Span>) -> Vec<Span> {
+    a.extend(b);
+    a.sort_unstable();
+    a.dedup();
+    while a.len() > REPLAYED_SPANS_MAX {
+        let (first, second) = (a.remove(0), a.remove(0));
+        a.insert(0, (first.0, first.1.max(second.1)));
+    }
+    a
 }
 
 fn later(a: Option<(String, Stamp)>, b: Option<(String, Stamp)>) -> Option<(String, Stamp)> {

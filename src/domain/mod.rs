@@ -6,6 +6,7 @@ pub mod backoff;
 pub mod batch;
 pub mod budget;
 pub mod lifecycle;
+pub mod memory;
 pub mod merge;
 pub mod row;
 #[cfg(test)]

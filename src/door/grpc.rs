@@ -20,7 +20,10 @@ use crate::{
     },
     intake::{HandedOver, Intake, NotAccepted},
     proto::{self, ingest_service_server::IngestService},
-    store::{Accepted, Disposition, Store, queue::Found},
+    store::{
+        Accepted, Closing, Disposition, Store,
+        queue::{DeadLetter, Found},
+    },
 };
 
 /// Updates that are handed to the writer together: about as many as it commits at once.
@@ -314,6 +317,18 @@ fn update_state(found: Found, sequence: u64) -> Option<State> {
                 absorbed_by_sequence: (last_sequence != sequence).then_some(last_sequence),
             };
             (UpdateState::Delivered, Some(Detail::Delivered(detail)))
+        }
+        Found::Dead(letter) => {
+            let DeadLetter { death, closed, .. } = *letter;
+            let closed = match closed {
+                Some((Closing::Superseded, _)) => {
+                    " (later values of all its properties were delivered since)"
+                }
+                Some((Closing::Discarded, _)) => " (an operator discarded it)",
+                None => "",
+            };
+            let reason = format!("{}: {}{closed}", death.reason, death.detail);
+            (UpdateState::Dead, Some(Detail::Dead(proto::DeadDetail { reason })))
         }
         Found::DeliveredLongAgo => (UpdateState::Delivered, None),
         Found::Damaged => {

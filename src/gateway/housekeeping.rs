@@ -15,16 +15,30 @@ use crate::{
 const KEEP_INTERVAL: Duration = Duration::from_secs(1);
 const LOOK_INTERVAL: Duration = Duration::from_secs(10);
 
+/// What is kept of what is over.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Keeping {
+    /// For how long deliveries and batches are.
+    pub(super) history: Duration,
+    /// How many batches are, per app.
+    pub(super) batches_max: u64,
+    /// For how long dead letters are.
+    pub(super) dead: Duration,
+    /// How many dead letters are, per app.
+    pub(super) dead_max: u64,
+}
+
 /// Forgets history that is old enough, a little at a time.
-pub(super) async fn keep(
-    store: Store,
-    (keep, batches_max): (Duration, u64),
-    stop: CancellationToken,
-) -> Ended {
+pub(super) async fn keep(store: Store, keeping: Keeping, stop: CancellationToken) -> Ended {
     let mut from = None;
     while !stop.is_cancelled() {
         let now = clock::now();
-        let retention = Retention { before: now.wall.minus(keep), batches_max };
+        let retention = Retention {
+            before: now.wall.minus(keeping.history),
+            batches_max: keeping.batches_max,
+            dead_before: now.wall.minus(keeping.dead),
+            dead_max: keeping.dead_max,
+        };
         match store.prune(from, retention).await {
             Ok(next) => from = next,
             Err(store::Closed) => break,

@@ -2,10 +2,14 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use super::housekeeping::Keeping;
 use crate::{
     config::{self, AppConfig, Config},
     domain::{
-        admission::QueueLimits, backoff::BackoffLimits, batch::BatchLimits, lifecycle::Settings,
+        admission::QueueLimits,
+        backoff::BackoffLimits,
+        batch::BatchLimits,
+        lifecycle::{PartialPolicy, Settings},
         update::AppId,
     },
     door::{
@@ -19,8 +23,6 @@ use crate::{
 
 /// As long as hyper is told to wait for a request's headers.
 const PREFACE_TIMEOUT: Duration = Duration::from_secs(10);
-/// A `Retry-After` of up to a day is believed.
-const RETRY_AFTER_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
 pub(super) fn sled(config: &Config) -> SledOptions {
     SledOptions { path: config.store.path.clone(), cache_bytes_max: config.store.cache_bytes_max }
@@ -71,11 +73,16 @@ pub(super) fn listener(config: &Config) -> ListenerLimits {
     }
 }
 
-/// For how long history is kept, and how many batches of each app.
-pub(super) fn retention(config: &Config) -> (Duration, u64) {
+/// What is kept of what is over.
+pub(super) fn keeping(config: &Config) -> Keeping {
     let hour = Duration::from_secs(60 * 60);
-    let hours = u32::try_from(config.history.delivered_hours).unwrap_or(u32::MAX);
-    (hour.saturating_mul(hours), config.history.jobs_max as u64)
+    let hours = |hours: u64| hour.saturating_mul(u32::try_from(hours).unwrap_or(u32::MAX));
+    Keeping {
+        history: hours(config.history.delivered_hours),
+        batches_max: config.history.jobs_max as u64,
+        dead: hours(config.dead_letters.days.saturating_mul(24)),
+        dead_max: config.dead_letters.records_max,
+    }
 }
 
 pub(super) fn lifecycle(app: &AppConfig) -> Settings {
@@ -94,7 +101,13 @@ pub(super) fn lifecycle(app: &AppConfig) -> Settings {
             initial: Duration::from_millis(app.backoff_initial_ms),
             max: Duration::from_millis(app.backoff_max_ms),
         },
-        retry_after_max: RETRY_AFTER_MAX,
+        retry_after_max: Duration::from_millis(app.retry_after_max_ms),
+        held_retry: Duration::from_millis(app.held_retry_ms),
+        failed_jobs_max: app.failed_jobs_max,
+        partial: match app.on_partial {
+            config::OnPartial::Isolate => PartialPolicy::Isolate,
+            config::OnPartial::Accept => PartialPolicy::Accept,
+        },
         uploads_are_named: upload(app) == Upload::File,
     }
 }

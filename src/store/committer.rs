@@ -18,14 +18,17 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::{
     engine::Engine,
     handle::Permits,
-    queue::{Accepted, Claim, Disposition, Queue, QueueDepth, Retention, Settling, StoreError},
+    queue::{
+        Accepted, Claim, DeadId, Disposition, Queue, QueueDepth, Replay, Retention, Settling,
+        StoreError,
+    },
 };
 use crate::{
     clock,
     domain::{
         admission::QueueRefusal,
-        batch::{Batch, BatchLimits, Settlement},
-        budget::Occupancy,
+        batch::{Batch, ClaimLimits, Settlement},
+        memory::Memory,
         time::Instant,
         update::{AppId, Update},
     },
@@ -43,25 +46,35 @@ pub(super) enum Op {
     },
     Claim {
         app: AppId,
-        limits: BatchLimits,
+        limits: ClaimLimits,
         continued: Option<u64>,
         reply: oneshot::Sender<Claim>,
     },
     Advance {
         batch: Box<Batch>,
-        occupancy: Occupancy,
+        memory: Memory,
         reply: oneshot::Sender<()>,
     },
     Settle {
         batch: Box<Batch>,
         settlement: Settlement,
-        occupancy: Occupancy,
+        memory: Memory,
         reply: oneshot::Sender<Settling>,
     },
     Pause {
         app: AppId,
         paused: bool,
         reply: oneshot::Sender<()>,
+    },
+    Replay {
+        app: AppId,
+        id: DeadId,
+        reply: oneshot::Sender<Replay>,
+    },
+    Discard {
+        app: AppId,
+        id: DeadId,
+        reply: oneshot::Sender<bool>,
     },
     /// Everything that was asked before is done; then the writer ends.
     Close,
@@ -103,6 +116,8 @@ pub struct StoreGauges {
     pub quarantined: AtomicU64,
     /// Commits of groups of updates since the start.
     pub group_commits: AtomicU64,
+    /// Dead letters that were dropped since the start, for their age or their number.
+    pub dead_lost: AtomicU64,
 }
 
 /// The one writer.
@@ -142,6 +157,8 @@ impl<E: Engine> Committer<E> {
                 | Op::Advance { .. }
                 | Op::Settle { .. }
                 | Op::Pause { .. }
+                | Op::Replay { .. }
+                | Op::Discard { .. }
                 | Op::Prune { .. } => self.execute(op).await?,
             }
         }
@@ -189,12 +206,12 @@ impl<E: Engine> Committer<E> {
                 self.publish(app);
                 reply.send(claim).ok();
             }
-            Op::Advance { batch, occupancy, reply } => {
-                self.queue.advance(&batch, occupancy).await?;
+            Op::Advance { batch, memory, reply } => {
+                self.queue.advance(&batch, memory).await?;
                 reply.send(()).ok();
             }
-            Op::Settle { batch, settlement, occupancy, reply } => {
-                let settling = self.queue.settle(&batch, settlement, occupancy, now).await?;
+            Op::Settle { batch, settlement, memory, reply } => {
+                let settling = self.queue.settle(&batch, settlement, memory, now).await?;
                 self.publish(batch.id.app);
                 reply.send(settling).ok();
             }
@@ -202,8 +219,20 @@ impl<E: Engine> Committer<E> {
                 self.queue.pause(app, paused).await?;
                 reply.send(()).ok();
             }
+            Op::Replay { app, id, reply } => {
+                let replay = self.queue.replay(app, id).await?;
+                self.publish(app);
+                reply.send(replay).ok();
+            }
+            Op::Discard { app, id, reply } => {
+                let discarded = self.queue.discard(app, id, now).await?;
+                self.publish(app);
+                reply.send(discarded).ok();
+            }
             Op::Prune { from, retention, reply } => {
-                reply.send(self.queue.prune(from, retention).await?).ok();
+                let next = self.queue.prune(from, retention).await?;
+                self.publish_all();
+                reply.send(next).ok();
             }
         }
         Ok(())
@@ -248,5 +277,6 @@ impl<E: Engine> Committer<E> {
         let (last_sequence, quarantined) = self.queue.head();
         self.store.last_sequence.store(last_sequence, Relaxed);
         self.store.quarantined.store(quarantined, Relaxed);
+        self.store.dead_lost.store(self.queue.dead_lost(), Relaxed);
     }
 }

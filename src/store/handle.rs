@@ -11,12 +11,15 @@ use tokio::{
 use super::{
     committer::{Committer, Gauges, Op, Outcomes, QueueView, StoreGauges},
     engine::Engine,
-    queue::{Claim, Found, Queue, Reads, Retention, Settling, StoreError},
+    queue::{
+        Claim, DeadFilter, DeadId, DeadLetter, DeadPage, Found, Queue, Reads, Replay, Retention,
+        Settling, StoreError,
+    },
 };
 use crate::domain::{
-    batch::{Batch, BatchLimits, Settlement},
-    budget::Occupancy,
+    batch::{Batch, ClaimLimits, Settlement},
     lifecycle::Recovered,
+    memory::Memory,
     time::Timestamp,
     update::{AppId, Sequence, Subject, Update},
 };
@@ -136,7 +139,7 @@ impl Store {
     pub async fn claim(
         &self,
         app: AppId,
-        limits: BatchLimits,
+        limits: ClaimLimits,
     ) -> Result<Option<Box<Batch>>, Closed> {
         let mut continued = None;
         loop {
@@ -148,9 +151,9 @@ impl Store {
         }
     }
 
-    /// Makes the batch's new state and the occupancy durable.
-    pub async fn advance(&self, batch: Box<Batch>, occupancy: Occupancy) -> Result<(), Closed> {
-        self.ask(|reply| Op::Advance { batch, occupancy, reply }).await
+    /// Makes the batch's new state and the memory durable.
+    pub async fn advance(&self, batch: Box<Batch>, memory: Memory) -> Result<(), Closed> {
+        self.ask(|reply| Op::Advance { batch, memory, reply }).await
     }
 
     /// Settles a chunk of the batch.
@@ -158,14 +161,24 @@ impl Store {
         &self,
         batch: Box<Batch>,
         settlement: Settlement,
-        occupancy: Occupancy,
+        memory: Memory,
     ) -> Result<Settling, Closed> {
-        self.ask(|reply| Op::Settle { batch, settlement, occupancy, reply }).await
+        self.ask(|reply| Op::Settle { batch, settlement, memory, reply }).await
     }
 
     /// Pauses or resumes an app.
     pub async fn pause(&self, app: AppId, paused: bool) -> Result<(), Closed> {
         self.ask(|reply| Op::Pause { app, paused, reply }).await
+    }
+
+    /// Sends a dead letter back into the queue.
+    pub async fn replay(&self, app: AppId, id: DeadId) -> Result<Replay, Closed> {
+        self.ask(|reply| Op::Replay { app, id, reply }).await
+    }
+
+    /// Closes a dead letter for good. Returns whether it was there, and open.
+    pub async fn discard(&self, app: AppId, id: DeadId) -> Result<bool, Closed> {
+        self.ask(|reply| Op::Discard { app, id, reply }).await
     }
 
     /// Forgets some of the history that is due. Returns where to go on.
@@ -217,6 +230,26 @@ impl Store {
     /// When the first update of the record that waits longest was accepted.
     pub async fn oldest(&self, app: AppId) -> Result<Option<Timestamp>, StoreError> {
         self.read(move |reads| reads.oldest(app)).await
+    }
+
+    /// Up to `limit` dead letters of an app, oldest first, behind `after`.
+    pub async fn dead_letters(
+        &self,
+        app: AppId,
+        filter: DeadFilter,
+        after: Option<DeadId>,
+        limit: usize,
+    ) -> Result<DeadPage, StoreError> {
+        self.read(move |reads| reads.dead_letters(app, filter, after, limit)).await
+    }
+
+    /// One dead letter.
+    pub async fn dead_letter(
+        &self,
+        app: AppId,
+        id: DeadId,
+    ) -> Result<Option<DeadLetter>, StoreError> {
+        self.read(move |reads| reads.dead_letter(app, id)).await
     }
 
     async fn read<T: Send + 'static>(
@@ -279,6 +312,18 @@ trait ReadAny: Send + Sync {
         self: Arc<Self>,
         app: AppId,
     ) -> BoxFuture<'static, Result<Option<Timestamp>, StoreError>>;
+    fn dead_letters(
+        self: Arc<Self>,
+        app: AppId,
+        filter: DeadFilter,
+        after: Option<DeadId>,
+        limit: usize,
+    ) -> BoxFuture<'static, Result<DeadPage, StoreError>>;
+    fn dead_letter(
+        self: Arc<Self>,
+        app: AppId,
+        id: DeadId,
+    ) -> BoxFuture<'static, Result<Option<DeadLetter>, StoreError>>;
     fn disk_bytes(&self) -> u64;
     fn engine_name(&self) -> &'static str;
 }
@@ -311,6 +356,24 @@ impl<E: Engine> ReadAny for Reads<E> {
         app: AppId,
     ) -> BoxFuture<'static, Result<Option<Timestamp>, StoreError>> {
         Box::pin(async move { Reads::oldest(&self, app).await })
+    }
+
+    fn dead_letters(
+        self: Arc<Self>,
+        app: AppId,
+        filter: DeadFilter,
+        after: Option<DeadId>,
+        limit: usize,
+    ) -> BoxFuture<'static, Result<DeadPage, StoreError>> {
+        Box::pin(async move { Reads::dead_letters(&self, app, &filter, after, limit).await })
+    }
+
+    fn dead_letter(
+        self: Arc<Self>,
+        app: AppId,
+        id: DeadId,
+    ) -> BoxFuture<'static, Result<Option<DeadLetter>, StoreError>> {
+        Box::pin(async move { Reads::dead_letter(&self, app, id).await })
     }
 
     fn disk_bytes(&self) -> u64 {

@@ -12,11 +12,16 @@
 //! | `f` | app, subject | a record in flight, with its batch and position |
 //! | `b` | app, number, descending | a batch |
 //! | `d` | app, subject, last sequence | a delivery |
+//! | `l` | app, time, last sequence | a dead letter |
+//! | `m` | app, subject, time, last sequence | that the subject has this dead letter |
 //! | `x` | the damaged entry's key, last sequence then | an entry that did not decode, as it was found |
 
 use std::ops::RangeInclusive;
 
-use crate::domain::update::{AppId, ClientId, Lane, Sequence, Subject, SubjectKind};
+use crate::domain::{
+    time::Timestamp,
+    update::{AppId, ClientId, Lane, Sequence, Subject, SubjectKind},
+};
 
 /// Where the subject begins in keys of the kinds `r`, `f` and `d`.
 pub(crate) const SUBJECT_AT: usize = 3;
@@ -148,6 +153,56 @@ pub(crate) fn all_deliveries(from: Option<Vec<u8>>) -> RangeInclusive<Vec<u8>> {
     from.unwrap_or(start)..=end
 }
 
+/// A dead letter, by when it died and the last sequence in it.
+pub(crate) fn dead(app: AppId, died_at: Timestamp, last: Sequence) -> Vec<u8> {
+    let mut key = of_app(b'l', app);
+    key.extend(place_of_dead(died_at, last));
+    key
+}
+
+/// When the dead letter of a key of kind `l` or `m` died, and its last sequence.
+pub(crate) fn dead_at(key: &[u8]) -> Option<(Timestamp, Sequence)> {
+    let (rest, last) = key.split_last_chunk()?;
+    let (_, died_at) = rest.split_last_chunk()?;
+    let died_at = u64::from_be_bytes(*died_at) ^ (1 << 63);
+    Some((Timestamp::from_micros(died_at.cast_signed()), Sequence::from_be_bytes(*last)))
+}
+
+/// All dead letters of an app, from a key on.
+pub(crate) fn all_dead(app: AppId, from: Option<Vec<u8>>) -> RangeInclusive<Vec<u8>> {
+    let (start, end) = below(&of_app(b'l', app)).into_inner();
+    from.unwrap_or(start)..=end
+}
+
+/// That the subject that another key ends with has this dead letter.
+pub(crate) fn dead_of(
+    app: AppId,
+    subject_key: &[u8],
+    died_at: Timestamp,
+    last: Sequence,
+) -> Vec<u8> {
+    let mut key = of_app(b'm', app);
+    key.extend(subject_key);
+    key.extend(place_of_dead(died_at, last));
+    key
+}
+
+/// All dead letters of a subject.
+pub(crate) fn all_dead_of(app: AppId, subject_key: &[u8]) -> RangeInclusive<Vec<u8>> {
+    let first = dead_of(app, subject_key, Timestamp::from_micros(i64::MIN), 0);
+    let last = dead_of(app, subject_key, Timestamp::from_micros(i64::MAX), Sequence::MAX);
+    first..=last
+}
+
+/// Byte order is the order of time, before 1970, too.
+fn place_of_dead(died_at: Timestamp, last: Sequence) -> [u8; 16] {
+    let mut place = [0; 16];
+    let died_at = died_at.as_micros().cast_unsigned() ^ (1 << 63);
+    place[..8].copy_from_slice(&died_at.to_be_bytes());
+    place[8..].copy_from_slice(&last.to_be_bytes());
+    place
+}
+
 /// Where a damaged entry is set aside. What it holds had been accepted up to `last`.
 pub(crate) fn quarantine(key: &[u8], last: Sequence) -> Vec<u8> {
     [b"x", key, &last.to_be_bytes()].concat()
@@ -248,6 +303,22 @@ mod tests {
             prop_assert_eq!(key(a).cmp(&key(b)), a.cmp(&b));
             prop_assert!(pages(AppId(3), lane, None).contains(&key(a)));
             prop_assert!(!pages(AppId(4), lane, None).contains(&key(a)));
+        }
+
+        #[test]
+        fn dead_letters_are_in_the_order_of_their_deaths(
+            a: (i64, u64),
+            b: (i64, u64),
+            subject in testing::subject(),
+        ) {
+            let key = |(at, last)| dead(AppId(3), Timestamp::from_micros(at), last);
+            prop_assert_eq!(key(a).cmp(&key(b)), a.cmp(&b));
+            prop_assert_eq!(dead_at(&key(a)), Some((Timestamp::from_micros(a.0), a.1)));
+            prop_assert!(all_dead(AppId(3), None).contains(&key(a)));
+            let subject_key = &pending(AppId(3), &subject)[SUBJECT_AT..];
+            let of = dead_of(AppId(3), subject_key, Timestamp::from_micros(a.0), a.1);
+            prop_assert!(all_dead_of(AppId(3), subject_key).contains(&of));
+            prop_assert_eq!(dead_at(&of), Some((Timestamp::from_micros(a.0), a.1)));
         }
 
         #[test]

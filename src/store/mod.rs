@@ -19,3 +19,4 @@ pub use engine::EngineError;
 pub use handle::{Closed, GroupLimits, RecoveredApps, Store, Writer, start};
 pub use orphans::{Orphan, orphans};
 pub use queue::{Accepted, Disposition, StoreError};
+pub use records::{Closing, Death};

@@ -9,9 +9,9 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::domain::{
     admission::Depth,
-    batch::Batch,
-    budget::Occupancy,
-    merge::{Property, Record, Stamp},
+    batch::{Batch, DeadReason},
+    memory::Memory,
+    merge::{Property, Record, Span, Stamp},
     time::Timestamp,
     update::{ClientId, Lane, Sequence, Value},
 };
@@ -64,10 +64,12 @@ pub(crate) struct AppState {
     pub(crate) last_batch: u64,
     /// The number of the last batch that history has forgotten.
     pub(crate) forgotten_batches: u64,
-    /// The number of the batch that is not settled.
+    /// The number of the batch that is delivered now; others that are not settled follow it.
     pub(crate) unsettled: Option<u64>,
-    /// The occupancy that was begun last.
-    pub(crate) occupancy: Occupancy,
+    /// Dead letters that nobody has closed.
+    pub(crate) dead_letters: u64,
+    /// What delivery must know after a restart.
+    pub(crate) memory: Memory,
     /// Whether an operator has paused the app.
     pub(crate) paused: bool,
 }
@@ -105,10 +107,47 @@ pub(crate) struct InFlight {
 /// A delivery of one subject's updates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Delivery {
-    /// The first sequence that it took along; the last is in its key.
+    /// The first sequence of a span that it took along; the last is in its key.
     pub(crate) first_sequence: Sequence,
+    /// The last sequence that it took along.
+    pub(crate) last_sequence: Sequence,
     pub(crate) batch: u64,
     pub(crate) delivered_at: Timestamp,
+}
+
+/// A record that upstream will not take.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Dead {
+    /// The end of the pending record's key, from the subject on.
+    pub(crate) subject_key: Vec<u8>,
+    pub(crate) death: Death,
+    /// Why nobody needs it any more, and since when.
+    pub(crate) closed: Option<(Closing, Timestamp)>,
+    pub(crate) record: Record,
+}
+
+/// How a record came to be a dead letter.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Death {
+    /// Why.
+    pub reason: DeadReason,
+    /// In upstream's words, shortened.
+    pub detail: String,
+    /// The number of its last batch.
+    pub batch: u64,
+    /// Upstream's name for that batch's job, where it had one.
+    pub job_id: Option<String>,
+    /// Upstream's request id of the refusal, where it gave one.
+    pub request_id: Option<String>,
+}
+
+/// Why a dead letter is closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Closing {
+    /// Later values of all its properties were delivered.
+    Superseded,
+    /// An operator discarded it.
+    Discarded,
 }
 
 /// A value that can be stored.
@@ -168,8 +207,8 @@ struct StoredRecord<'a> {
     company_id: Option<(&'a str, u32)>,
     #[serde(borrow)]
     properties: Vec<(&'a str, StoredValue<'a>, u32)>,
-    first_sequence: Sequence,
-    last_sequence: Sequence,
+    own: Option<Span>,
+    replayed: Vec<Span>,
     first_accepted_at: Timestamp,
     updates: u64,
     lane: Lane,
@@ -206,8 +245,8 @@ impl<'a> From<&'a Record> for StoredRecord<'a> {
             company_id,
             properties,
             stamps,
-            first_sequence: record.first_sequence,
-            last_sequence: record.last_sequence,
+            own: record.own,
+            replayed: record.replayed.clone(),
             first_accepted_at: record.first_accepted_at,
             updates: record.updates,
             lane: record.lane,
@@ -231,11 +270,16 @@ impl StoredRecord<'_> {
         let property = |(name, value, number): (&str, StoredValue<'_>, u32)| {
             Ok(Property { name: name.to_owned(), value: value.into(), stamp: stamp(number)? })
         };
+        let spans = || self.replayed.iter().copied().chain(self.own);
+        let first_sequence = spans().map(|(first, _)| first).min().ok_or(Damage::Content)?;
+        let last_sequence = spans().map(|(_, last)| last).max().ok_or(Damage::Content)?;
         Ok(Record {
+            first_sequence,
+            last_sequence,
             company_id,
             properties: self.properties.into_iter().map(property).collect::<Result<_, _>>()?,
-            first_sequence: self.first_sequence,
-            last_sequence: self.last_sequence,
+            own: self.own,
+            replayed: self.replayed,
             first_accepted_at: self.first_accepted_at,
             updates: self.updates,
             lane: self.lane,
@@ -289,5 +333,18 @@ impl Stored for InFlight {
         let (batch, position, record): (u64, u64, StoredRecord<'_>) =
             postcard::from_bytes(content(bytes)?).map_err(|_| Damage::Content)?;
         Ok(Self { batch, position, record: record.read()? })
+    }
+}
+
+impl Stored for Dead {
+    fn encode(&self) -> Vec<u8> {
+        let Self { subject_key, death, closed, record } = self;
+        seal(&(subject_key, death, closed, StoredRecord::from(record)))
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, Damage> {
+        let (subject_key, death, closed, record): (_, _, _, StoredRecord<'_>) =
+            postcard::from_bytes(content(bytes)?).map_err(|_| Damage::Content)?;
+        Ok(Self { subject_key, death, closed, record: record.read()? })
     }
 }

@@ -185,6 +185,8 @@ impl Report for Reporter {
         let outcome = match settlement {
             Settlement::Delivered => "delivered",
             Settlement::Requeued => "requeued",
+            Settlement::Split(_) => "split",
+            Settlement::Dead(_) => "dead",
         };
         let of_job = OfJob { app: self.app.clone(), outcome };
         self.metrics.jobs.get_or_create(&of_job).inc();

@@ -10,7 +10,7 @@ use userpilot_gateway::{
     domain::{
         admission::QueueLimits,
         batch::{Batch, BatchLimits, BatchState, Settlement},
-        budget::Occupancy,
+        memory::Memory,
         time::Timestamp,
         update::{AppId, ClientId, Lane, Subject, Update, Value},
     },
@@ -97,7 +97,7 @@ impl<E: Engine> Workload<E> {
                 unreachable!("it goes on by itself")
             }
         }
-        now(self.queue.advance(&batch, Occupancy::default())).expect("the store advances");
+        now(self.queue.advance(&batch, Memory::default())).expect("the store advances");
     }
 
     fn settle(&mut self, batch: &Batch, random: &mut StdRng, at: Timestamp) {
@@ -108,13 +108,13 @@ impl<E: Engine> Workload<E> {
         } else {
             Settlement::Delivered
         };
-        now(self.queue.settle(batch, settlement, Occupancy::default(), at))
+        now(self.queue.settle(batch, settlement, Memory::default(), at))
             .expect("the store settles");
     }
 
     fn prune(&mut self, number: u64) {
         let before = Timestamp::from_micros(i64::try_from(number).expect("few ops") * 500);
-        let retention = Retention { before, batches_max: BATCHES_KEPT };
+        let retention = Retention { before, batches_max: BATCHES_KEPT, ..Retention::default() };
         now(self.queue.prune(None, retention)).expect("the store prunes");
     }
 

@@ -9,7 +9,7 @@ use userpilot_gateway::{
         time::Timestamp,
         update::{ClientId, Lane, Subject, Update, Value},
     },
-    store::queue::{Found, Retention},
+    store::queue::{DeadFilter, DeadId, DeadLetter, Found, Retention},
 };
 
 use crate::{
@@ -37,7 +37,8 @@ impl World {
         }
         match self.whim.below(20) {
             0..14 => self.send(),
-            14..16 if self.scenario.has(Fault::Operator) => self.operate(),
+            14 if self.scenario.has(Fault::Operator) => self.operate(),
+            15 if self.scenario.has(Fault::Operator) => self.tend_the_dead(),
             16 if self.scenario.has(Fault::Prune) => self.prune(),
             17 if self.strikes(Fault::Kill, 2) => {
                 self.say(|| "killed".into());
@@ -56,6 +57,26 @@ impl World {
         let died = outcomes.is_err();
         self.hear(sent, &outcomes)?;
         if died { Err(Halt::Died) } else { Ok(()) }
+    }
+
+    /// Somebody sends what upstream takes, as somebody always does: where it has refused a few
+    /// rows and taken none, the gateway waits for that.
+    pub(crate) fn send_something_good(&mut self) -> Result<(), Halt> {
+        let first = self.checker.sent.len() as u64;
+        let poison = self.scenario.is_poison(first);
+        let (sent, updates): (Vec<Sent>, Vec<Update>) =
+            (first..=first + u64::from(poison)).map(|number| self.make_of_nobody(number)).unzip();
+        let wall = self.now().wall;
+        let outcomes = at_once(self.process.ledger.queue.get_mut().accept(updates, wall));
+        self.hear(sent, &outcomes)
+    }
+
+    /// An update of a user of whom there is no other.
+    fn make_of_nobody(&mut self, number: u64) -> (Sent, Update) {
+        let (mut sent, mut update) = self.make(number, number);
+        sent.user = self.scenario.subjects + number;
+        update.subject = Subject::user(format!("u{}", sent.user));
+        (sent, update)
     }
 
     /// Groups that clients send between the commits of the command that is to be carried out,
@@ -95,6 +116,7 @@ impl World {
 
     /// Clients hear what became of a group.
     fn hear(&mut self, group: Vec<Sent>, outcomes: &Outcomes) -> Result<(), Halt> {
+        self.note_the_dead().map_err(Halt::Broken)?;
         let liar = self.scenario.sabotage == Some(Sabotage::AnswerBeforeCommit);
         for (index, mut sent) in group.into_iter().enumerate() {
             sent.heard = match outcomes {
@@ -192,10 +214,103 @@ impl World {
         Ok(())
     }
 
+    /// Shows the checker the dead letters there are.
+    pub(crate) fn note_the_dead(&mut self) -> Result<(), String> {
+        if self.engine.has_crashed() || self.process.depth().dead_letters == 0 {
+            return Ok(());
+        }
+        let ledger = &self.process.ledger;
+        let filter = DeadFilter::default();
+        let page = at_once(ledger.reads.dead_letters(ledger.app, &filter, None, usize::MAX));
+        for letter in page.map_err(|error| error.to_string())?.letters {
+            let user = letter.subject.id.trim_start_matches('u').parse();
+            let user = user.map_err(|_| "a letter about nobody")?;
+            self.checker.died(user, |sequence| letter.record.holds(sequence));
+        }
+        Ok(())
+    }
+
+    /// An operator replays or discards some dead letter.
+    fn tend_the_dead(&mut self) -> Result<(), Halt> {
+        let ledger = &self.process.ledger;
+        let filter = DeadFilter::default();
+        let page = at_once(ledger.reads.dead_letters(ledger.app, &filter, None, 50));
+        let page = page.map_err(|error| Halt::Broken(format!("no dead letters: {error}")))?;
+        let ids: Vec<DeadId> = page.letters.iter().map(|letter| letter.id).collect();
+        let Some(id) = self.whim.one(&ids) else { return Ok(()) };
+        let (app, now) = (ledger.app, self.now().wall);
+        if self.whim.percent(20) {
+            self.say(|| format!("discard {id}"));
+            let queue = self.process.ledger.queue.get_mut();
+            return at_once(queue.discard(app, id, now)).map(drop).map_err(|_| Halt::Died);
+        }
+        self.say(|| format!("replay {id}"));
+        if self.scenario.sabotage == Some(Sabotage::ReplayAsNew) {
+            return self.replay_as_new(page.letters.into_iter().find(|letter| letter.id == id));
+        }
+        let queue = self.process.ledger.queue.get_mut();
+        let replay = at_once(queue.replay(app, id)).map_err(|_| Halt::Died)?;
+        self.say(|| format!("  {replay:?}"));
+        Ok(())
+    }
+
+    fn replay_as_new(&mut self, letter: Option<DeadLetter>) -> Result<(), Halt> {
+        let Some(letter) = letter else { return Ok(()) };
+        let (app, now) = (self.process.ledger.app, self.now().wall);
+        let queue = self.process.ledger.queue.get_mut();
+        let properties = letter.record.properties.into_iter();
+        let update = Update {
+            app,
+            client: ClientId(0),
+            subject: letter.subject,
+            company_id: letter.record.company_id.map(|(id, _)| id),
+            properties: properties.map(|property| (property.name, property.value)).collect(),
+            occurred_at: None,
+            lane: Lane::Interactive,
+        };
+        at_once(queue.accept(vec![update], now)).map(drop).map_err(|_| Halt::Died)
+    }
+
+    /// Nobody dies without a reason, unless good rows are refused, too.
+    fn check_death(&self, number: u64, letter: &DeadLetter) -> Result<(), String> {
+        let innocent = [
+            Fault::BadRows,
+            Fault::RefusesAll,
+            Fault::TooLarge,
+            Fault::JobFails,
+            Fault::JobIsPartial,
+        ];
+        if letter.closed.is_some() || innocent.iter().any(|fault| self.scenario.has(*fault)) {
+            return Ok(());
+        }
+        let of = |value: &Value| match value {
+            Value::Integer(number) => u64::try_from(*number).ok(),
+            Value::Text(text) => text.trim_start_matches('v').parse().ok(),
+            Value::Null | Value::Bool(_) | Value::Float(_) => None,
+        };
+        let company = letter.record.company_id.as_ref().map(|(id, _)| id);
+        let company = company.and_then(|id| id.trim_start_matches('c').parse().ok());
+        let mut values =
+            letter.record.properties.iter().filter_map(|p| of(&p.value)).chain(company);
+        let poison = |number| self.scenario.is_poison(number);
+        // What was struck since may have been what it died of.
+        let sent = usize::try_from(number).ok().and_then(|number| self.checker.sent.get(number));
+        let user = sent.map(|sent| sent.user);
+        let mut others =
+            self.checker.sent.iter().zip(0..).filter(|(sent, _)| Some(sent.user) == user);
+        match values.any(poison) || others.any(|(_, number)| poison(number)) {
+            true => Ok(()),
+            false => Err(format!("update {number} is dead, and nothing was wrong with it")),
+        }
+    }
+
     fn prune(&mut self) -> Result<(), Halt> {
         let keep = Duration::from_millis(self.whim.below(60_000));
-        let retention =
-            Retention { before: self.now().wall.minus(keep), batches_max: self.whim.below(20) };
+        let retention = Retention {
+            before: self.now().wall.minus(keep),
+            batches_max: self.whim.below(20),
+            ..Retention::default()
+        };
         self.say(|| format!("prune: {retention:?}"));
         let queue = self.process.ledger.queue.get_mut();
         at_once(queue.prune(None, retention)).map(drop).map_err(|_| Halt::Died)
@@ -226,6 +341,12 @@ impl World {
                 return Err(format!("update {number} is said to be in what ended before it"));
             }
             Found::Pending { .. } | Found::InFlight(_) => false,
+            Found::Dead(letter) => {
+                if self.scenario.sabotage.is_none() {
+                    self.check_death(number, letter)?;
+                }
+                false
+            }
             Found::Delivered { .. } | Found::DeliveredLongAgo => true,
             Found::Damaged => return Err(format!("update {number} is said to be damaged")),
             Found::Unknown => return Err(format!("update {number} is not known")),

@@ -49,9 +49,9 @@ struct Line {
     applied: Vec<(u64, u64)>,
     /// Of the updates that were acknowledged, the last by the merge law.
     last: Option<(Occurred, u64)>,
-    /// Updates that came after one that occurred later and was not delivered yet: their
-    /// values must never go up.
-    outdated: BTreeSet<u64>,
+    /// Updates that came after one that occurred later and was not delivered yet, and that one:
+    /// unless it dies, their values must never go up.
+    outdated: BTreeMap<u64, u64>,
 }
 
 /// The checker.
@@ -70,6 +70,10 @@ pub(crate) struct Checker {
     seen_groups: BTreeSet<u64>,
     /// Updates that were said to be delivered.
     delivered: BTreeSet<u64>,
+    /// Updates that have been dead letters.
+    died: BTreeSet<u64>,
+    /// Updates that are dead letters in the end.
+    dead: BTreeSet<u64>,
     last_sequence: u64,
 }
 
@@ -108,12 +112,14 @@ impl Checker {
         let stamp = (sent.occurred, number);
         for property in &sent.properties {
             let line = self.lines.entry((sent.user, *property)).or_default();
-            if let Some(last) = line.last.filter(|last| *last > stamp) {
+            // What is a dead letter is not on its way.
+            let died = &self.died;
+            if let Some(last) = line.last.filter(|last| *last > stamp && !died.contains(&last.1)) {
                 let of = |n: u64| usize::try_from(n).ok().and_then(|n| self.sent.get(n));
                 let mut stamps =
                     line.applied.iter().filter_map(|(_, n)| Some((of(*n)?.occurred, *n)));
                 if !stamps.any(|applied| applied >= last) {
-                    line.outdated.insert(number);
+                    line.outdated.insert(number, last.1);
                 }
             } else if matches!(sent.heard, Heard::Accepted(_)) {
                 line.last = Some(stamp);
@@ -168,11 +174,21 @@ impl Checker {
         if line.seen.last() == Some(&number) {
             return Ok(());
         }
-        if line.outdated.contains(&number) {
+        let outdated = line.outdated.get(&number);
+        if outdated.is_some_and(|by| !self.died.contains(by)) {
             return Err(format!("u{user}.p{property} = {number}, older than what was under way"));
         }
-        let newer = line.seen.iter().any(|seen| *seen > number);
-        if line.seen.contains(&number) || (newer && !self.timed.contains(&user)) {
+        // What died after it was seen does not stand in the way of an older one that is replayed.
+        let standing = || line.seen.iter().filter(|seen| !self.died.contains(seen));
+        let newer = standing().any(|seen| *seen > number);
+        let before = line.seen.iter().position(|seen| *seen == number);
+        let comes_back = before.is_some_and(|place| {
+            line.seen[place + 1..].iter().any(|seen| !self.died.contains(seen))
+        });
+        // One that occurred later than those may, after its replay.
+        let timed = self.timed.contains(&user);
+        let replayed = timed && self.died.contains(&number);
+        if (comes_back && !replayed) || (newer && !timed) {
             let seen = &line.seen;
             return Err(format!("u{user}.p{property} = {number} came after {seen:?}"));
         }
@@ -232,6 +248,26 @@ impl Checker {
         Ok(())
     }
 
+    /// The updates of a user with sequences that it `holds` are a dead letter.
+    pub(crate) fn died(&mut self, user: u64, holds: impl Fn(u64) -> bool) {
+        let dead = (0..).zip(&self.sent).filter(|(_, sent)| {
+            let accepted = matches!(sent.heard, Heard::Accepted(n) if holds(n));
+            sent.user == user && (accepted || sent.heard == Heard::Nothing)
+        });
+        self.died.extend(dead.map(|(number, _)| number));
+    }
+
+    /// An update is a dead letter in the end: visible, and not owed.
+    pub(crate) fn bury(&mut self, number: u64) {
+        self.dead.insert(number);
+    }
+
+    /// Whether an update is a dead letter, or may be one, where nobody has a receipt for it.
+    fn is_dead(&self, number: u64, sent: &Sent) -> bool {
+        let without_receipt = sent.heard == Heard::Nothing && self.died.contains(&number);
+        without_receipt || self.dead.contains(&number)
+    }
+
     /// Once traffic has stopped and all is said to be delivered: it is.
     pub(crate) fn finish(&self) -> Verdict {
         let mut latest: BTreeMap<(u64, u64), u64> = BTreeMap::new();
@@ -239,7 +275,7 @@ impl Checker {
             if !self.is_owed(number, sent) {
                 continue;
             }
-            if !self.is_applied(number, sent) {
+            if !self.is_dead(number, sent) && !self.is_applied(number, sent) {
                 let heard = sent.heard;
                 return Err(format!("update {number} of u{} ({heard:?}) is lost", sent.user));
             }
@@ -253,7 +289,10 @@ impl Checker {
             // Where updates say when they occurred, what is delivered cannot be called back: an
             // older value that came after that goes up. What came before was held against it
             // when it was seen.
-            if value != Some(number) && !self.timed.contains(&user) {
+            // A dead one may have been written by a job that failed.
+            let index = usize::try_from(number).unwrap_or(usize::MAX);
+            let dead = self.sent.get(index).is_some_and(|sent| self.is_dead(number, sent));
+            if value != Some(number) && !dead && !self.timed.contains(&user) {
                 return Err(format!("u{user}.p{property} is {value:?}, not {number}"));
             }
         }

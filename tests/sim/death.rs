@@ -48,6 +48,7 @@ impl World {
                 Err(error) => return Err(format!("does not start: {error}")),
             }
             self.say(|| "restarted".into());
+            self.note_the_dead()?;
             return self.count();
         }
     }

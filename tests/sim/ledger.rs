@@ -13,8 +13,8 @@ use userpilot_gateway::{
     delivery::Ledger,
     domain::{
         admission::QueueRefusal,
-        batch::{Batch, BatchLimits, Settlement},
-        budget::Occupancy,
+        batch::{Batch, ClaimLimits, Settlement},
+        memory::Memory,
         time::Timestamp,
         update::{AppId, ClientId, Lane, Subject, Update, Value},
     },
@@ -98,7 +98,7 @@ impl SimLedger {
 impl Ledger for SimLedger {
     type Error = StoreError;
 
-    async fn claim(&self, limits: BatchLimits) -> Result<Option<Box<Batch>>, StoreError> {
+    async fn claim(&self, limits: ClaimLimits) -> Result<Option<Box<Batch>>, StoreError> {
         let mut queue = self.queue.lock().await;
         let mut continued = None;
         loop {
@@ -112,28 +112,33 @@ impl Ledger for SimLedger {
         }
     }
 
-    async fn advance(&self, batch: Box<Batch>, occupancy: Occupancy) -> Result<(), StoreError> {
+    async fn advance(&self, batch: Box<Batch>, memory: Memory) -> Result<(), StoreError> {
         if self.sabotage == Some(Sabotage::ForgetAdvance) {
             return Ok(());
         }
         let forget = self.sabotage == Some(Sabotage::ForgetOccupancy);
-        let occupancy = if forget { Occupancy::default() } else { occupancy };
-        self.queue.lock().await.advance(&batch, occupancy).await
+        let memory = if forget { Memory::default() } else { memory };
+        self.queue.lock().await.advance(&batch, memory).await
     }
 
     async fn settle(
         &self,
         batch: Box<Batch>,
         settlement: Settlement,
-        occupancy: Occupancy,
+        memory: Memory,
     ) -> Result<Settling, StoreError> {
         let requeued = settlement == Settlement::Requeued;
         let on_top = self.sabotage == Some(Sabotage::RequeueOnTop) && requeued;
         let drops = self.sabotage == Some(Sabotage::DropRequeued) && requeued;
         let rows = if on_top { self.as_updates(&batch).await? } else { Vec::new() };
-        let settlement = if on_top || drops { Settlement::Delivered } else { settlement };
+        let buries = matches!(settlement, Settlement::Dead(_));
+        let hides = self.sabotage == Some(Sabotage::HideTheDead) && buries;
+        let settlement = if on_top || drops || hides { Settlement::Delivered } else { settlement };
         let mut queue = self.queue.lock().await;
-        let settling = queue.settle(&batch, settlement, occupancy, self.now()).await?;
+        let mut settling = queue.settle(&batch, settlement, memory, self.now()).await?;
+        if self.sabotage == Some(Sabotage::ForgetParts) && batch.is_part() {
+            settling.next = None;
+        }
         if on_top {
             drop(queue.accept(rows, self.now()).await?);
         }

@@ -26,15 +26,15 @@ mod shrink;
 mod upstream;
 mod world;
 
-use std::env;
+use std::{env, ops::Range, panic, thread};
 
 use sabotage::Sabotage;
 use scenario::{Fault, Scenario};
 use userpilot_gateway::clock;
 use world::Tally;
 
-/// As many as take some ten seconds.
-const SEEDS: u64 = 12_000;
+/// As many as take a minute or two on two cores.
+const SEEDS: u64 = 100_000;
 /// Large worlds take a hundred times as long.
 const LARGE_SEEDS: u64 = 60;
 /// Within so many seeds every planted bug is found.
@@ -48,17 +48,35 @@ fn every_seed_keeps_the_promises() {
     let first = number("SIM_FIRST").unwrap_or(1);
     let seeds = number("SIM_SEEDS").unwrap_or(SEEDS);
     let began = clock::now().instant;
-    let mut total = Tally::default();
-    for seed in first..first + seeds {
-        let scenario = Scenario::new(seed);
-        match shrink::run(&scenario) {
-            Ok(tally) => total.add(tally),
-            Err(what) => panic!("{}", shrink::explain(&scenario, &what)),
-        }
-    }
+    let total = run_all(first..first + seeds);
     let took = clock::now().instant.since(began);
     let rate = u128::from(seeds) * 1_000 / took.as_millis().max(1);
     eprintln!("{seeds} seeds in {took:.1?}, {rate} a second: {total:?}");
+}
+
+/// Runs the worlds of all these seeds, on as many cores as there are.
+fn run_all(seeds: Range<u64>) -> Tally {
+    let threads = thread::available_parallelism().map_or(1, |threads| threads.get() as u64);
+    let run = |first: u64| {
+        let mut total = Tally::default();
+        for seed in (first..seeds.end).step_by(usize::try_from(threads).unwrap()) {
+            let scenario = Scenario::new(seed);
+            match shrink::run(&scenario) {
+                Ok(tally) => total.add(tally),
+                Err(what) => panic!("{}", shrink::explain(&scenario, &what)),
+            }
+        }
+        total
+    };
+    let mut total = Tally::default();
+    thread::scope(|scope| {
+        let parts: Vec<_> =
+            (0..threads).map(|n| scope.spawn(move || run(seeds.start + n))).collect();
+        for part in parts {
+            total.add(part.join().unwrap_or_else(|panic| panic::resume_unwind(panic)));
+        }
+    });
+    total
 }
 
 #[test]

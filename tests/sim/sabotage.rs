@@ -38,11 +38,17 @@ pub(crate) enum Sabotage {
     ForgetPause,
     /// A single record that waits does not wake delivery.
     OneIsNone,
+    /// Dead letters are taken for delivered.
+    HideTheDead,
+    /// The parts of a split batch are not delivered.
+    ForgetParts,
+    /// A replayed letter comes after everything else, as though it were new.
+    ReplayAsNew,
 }
 
 impl Sabotage {
     /// All of them.
-    pub(crate) const ALL: [Self; 14] = [
+    pub(crate) const ALL: [Self; 17] = [
         Self::AnswerBeforeCommit,
         Self::DropRequeued,
         Self::RequeueOnTop,
@@ -57,6 +63,9 @@ impl Sabotage {
         Self::ResumesBlindly,
         Self::ForgetPause,
         Self::OneIsNone,
+        Self::HideTheDead,
+        Self::ForgetParts,
+        Self::ReplayAsNew,
     ];
 
     /// What the bug makes of an event.

@@ -4,7 +4,10 @@ use std::{collections::BTreeSet, time::Duration};
 
 use userpilot_gateway::{
     domain::{
-        admission::QueueLimits, backoff::BackoffLimits, batch::BatchLimits, lifecycle::Settings,
+        admission::QueueLimits,
+        backoff::BackoffLimits,
+        batch::BatchLimits,
+        lifecycle::{PartialPolicy, Settings},
     },
     store::engine::ENTRY_BYTES_MAX,
 };
@@ -34,8 +37,12 @@ pub(crate) enum Fault {
     KeyRejected,
     /// 413, though the limits were kept. Passes.
     TooLarge,
-    /// 422. Passes: rows that are refused for good need dead letters.
+    /// 422 for rows that are good. Passes.
     BadRows,
+    /// Some values are refused for ever: see [`Poison`].
+    Poison,
+    /// Upstream refuses everything for a while, as though the rows were to blame.
+    RefusesAll,
     /// 404 or another refusal of a submission. Passes.
     Refused,
     /// A job fails after none or some of its rows.
@@ -78,7 +85,7 @@ pub(crate) enum Fault {
 
 impl Fault {
     /// Against these the promises are kept.
-    pub(crate) const EXPECTED: [Self; 27] = [
+    pub(crate) const EXPECTED: [Self; 29] = [
         Self::NotSent,
         Self::LostRequest,
         Self::LostAnswer,
@@ -90,6 +97,8 @@ impl Fault {
         Self::KeyRejected,
         Self::TooLarge,
         Self::BadRows,
+        Self::Poison,
+        Self::RefusesAll,
         Self::Refused,
         Self::JobFails,
         Self::JobIsPartial,
@@ -113,6 +122,17 @@ impl Fault {
     pub(crate) const BEYOND: [Self; 3] = [Self::ListLags, Self::LateArrival, Self::ClockSetForward];
 }
 
+/// How upstream refuses a batch that holds a value that it never takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Poison {
+    /// 422 for the batch.
+    Refused,
+    /// Its job fails.
+    Fails,
+    /// Its job completes without the row.
+    Partial,
+}
+
 /// One world, all of it from the seed.
 #[derive(Clone, Debug)]
 pub(crate) struct Scenario {
@@ -132,6 +152,9 @@ pub(crate) struct Scenario {
     pub(crate) subjects: u64,
     /// Properties there are.
     pub(crate) properties: u64,
+    /// How upstream refuses what it never takes, and which updates that are: one in so many.
+    pub(crate) poison: Poison,
+    pub(crate) poison_every: u64,
     /// Whether rows are applied one by one rather than when the job ends.
     pub(crate) progressive: bool,
     /// The gateway's settings.
@@ -176,6 +199,9 @@ impl Scenario {
             group_max: 4,
             subjects: random.between(1, 8),
             properties: random.between(1, 3),
+            poison: [Poison::Refused, Poison::Fails, Poison::Partial]
+                [usize::try_from(random.below(3)).unwrap_or(0)],
+            poison_every: random.between(2, 12),
             progressive: random.percent(50),
             settings: Settings {
                 users_per_minute,
@@ -187,6 +213,9 @@ impl Scenario {
                     max: Duration::from_secs(60),
                 },
                 retry_after_max: Duration::from_secs(300),
+                held_retry: Duration::from_secs(120),
+                failed_jobs_max: u32::try_from(random.between(1, 3)).unwrap_or(1),
+                partial: PartialPolicy::Isolate,
                 uploads_are_named: true,
             },
             queue: QueueLimits {
@@ -216,8 +245,14 @@ impl Scenario {
         scenario.settings.batch =
             BatchLimits { rows_max: random.between(900, 3_000), bytes_max: 200_000 };
         scenario.settings.users_per_minute = 1_800;
+        scenario.poison_every = random.between(200, 2_000);
         scenario.actions = random.between(8, 16);
         scenario
+    }
+
+    /// Whether upstream never takes the values of this update.
+    pub(crate) fn is_poison(&self, number: u64) -> bool {
+        self.has(Fault::Poison) && number % self.poison_every == 1
     }
 
     /// Whether something may go wrong.

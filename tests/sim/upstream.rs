@@ -18,7 +18,7 @@ use crate::{
     account::{Account, Fate, Job, Row},
     random::Random,
     sabotage::Sabotage,
-    scenario::{Fault, Scenario},
+    scenario::{Fault, Poison, Scenario},
 };
 
 /// Upstream as the gateway meets it.
@@ -41,7 +41,7 @@ pub(crate) struct Inside {
 }
 
 /// What may become of a submission on its way.
-const ON_THE_WAY: [Fault; 11] = [
+const ON_THE_WAY: [Fault; 12] = [
     Fault::NotSent,
     Fault::LostRequest,
     Fault::LostAnswer,
@@ -51,6 +51,7 @@ const ON_THE_WAY: [Fault; 11] = [
     Fault::KeyRejected,
     Fault::TooLarge,
     Fault::BadRows,
+    Fault::RefusesAll,
     Fault::Refused,
     Fault::LateArrival,
 ];
@@ -117,13 +118,14 @@ impl Inside {
             }
             Some(Fault::KeyRejected) => Err(failure(FailureKind::KeyRejected)),
             Some(Fault::TooLarge) => Err(failure(FailureKind::TooLarge)),
-            Some(Fault::BadRows) => Err(failure(FailureKind::BadRows)),
+            Some(Fault::BadRows | Fault::RefusesAll) => Err(failure(FailureKind::BadRows)),
             Some(Fault::Refused) if self.random.percent(50) => Err(failure(FailureKind::NotFound)),
             Some(Fault::Refused) => Err(failure(FailureKind::Refused)),
             _ if self.account.running().is_some() => match fault {
                 Some(Fault::LostAnswer) => Err(failure(FailureKind::Unknown)),
                 _ => Err(failure(FailureKind::SlotTaken)),
             },
+            _ if self.refuses(&rows) => Err(failure(FailureKind::BadRows)),
             _ => {
                 let job_id = self.take(filename, rows);
                 match fault {
@@ -135,6 +137,21 @@ impl Inside {
         }
     }
 
+    fn is_bad(&self, row: &Row) -> bool {
+        row.writes.iter().any(|(_, number)| self.scenario.is_poison(*number))
+    }
+
+    /// Whether rows are refused for good, or everything is for now.
+    fn refuses(&mut self, rows: &[Row]) -> bool {
+        if !self.healthy && self.scenario.has(Fault::RefusesAll) {
+            // For half an hour out of an hour.
+            if (self.account.now.as_secs() / 1_800).is_multiple_of(2) {
+                return true;
+            }
+        }
+        self.scenario.poison == Poison::Refused && rows.iter().any(|row| self.is_bad(row))
+    }
+
     fn take(&mut self, filename: String, rows: Vec<Row>) -> String {
         let count = usize::try_from(self.random.below(rows.len().max(1) as u64)).unwrap_or(0);
         let fate = match self.fault(&[Fault::JobFails, Fault::JobIsPartial]) {
@@ -142,6 +159,15 @@ impl Inside {
             Some(_) => Fate::Partial(count),
             None => Fate::Completes,
         };
+        // The bad rows stand last, whatever their place in the batch.
+        let (mut rows, bad): (Vec<Row>, Vec<Row>) =
+            rows.into_iter().partition(|row| !self.is_bad(row));
+        let fate = match self.scenario.poison {
+            Poison::Fails if !bad.is_empty() => Fate::Fails(count.min(rows.len())),
+            Poison::Partial if !bad.is_empty() => Fate::Partial(rows.len()),
+            Poison::Refused | Poison::Fails | Poison::Partial => fate,
+        };
+        rows.extend(bad);
         let overrun = self.fault(&[Fault::Overrun]);
         let overrun = overrun.map_or(Duration::ZERO, |_| self.random.millis(1_000, 90_000));
         self.account.take(filename, rows, fate, (&mut self.random, overrun))

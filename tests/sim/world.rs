@@ -5,7 +5,7 @@ use std::{sync::atomic::Ordering::Relaxed, time::Duration};
 use userpilot_gateway::{
     delivery::carry_out,
     domain::{
-        lifecycle::{Command, Event, Step},
+        lifecycle::{Activity, Command, Event, Step},
         time::{Instant, Now, Timestamp},
     },
     store::{engine::MemoryEngine, queue::Found},
@@ -193,6 +193,9 @@ impl World {
             Halt::Died
         })?;
         self.say(|| format!("  {event:?}"));
+        if matches!(event, Event::Settled(_)) {
+            self.note_the_dead().map_err(Halt::Broken)?;
+        }
         self.die_of(Fault::Kill, "before the event")?;
         // A time-out takes its time.
         let times_out = asks && self.chaos.percent(5);
@@ -265,6 +268,15 @@ impl World {
             if idle && self.process.depth().records == 0 {
                 return Ok(true);
             }
+            if self.process.machine.view(now).activity == Activity::Halted
+                && self.time >= self.next_action_at
+            {
+                self.next_action_at = self.time + Duration::from_secs(300);
+                self.send_something_good()?;
+                // Where there is no room for that, an operator looks after it.
+                self.process.operations.push(Event::Flush);
+                return Ok(false);
+            }
             if self.time - since > DRAIN_MAX {
                 return Err(Halt::Broken(format!("not drained after {DRAIN_MAX:?}")));
             }
@@ -307,6 +319,7 @@ impl World {
         for number in 0..self.checker.sent.len() as u64 {
             match self.ask_after(number)? {
                 Some(Found::Delivered { .. } | Found::DeliveredLongAgo) | None => {}
+                Some(Found::Dead(_)) => self.checker.bury(number),
                 Some(found) => return Err(format!("update {number} ended as {found:?}")),
             }
         }

@@ -4,11 +4,11 @@ use std::{mem, time::Duration};
 
 use super::{
     super::{
-        batch::is_gateway_filename,
+        batch::{DeadReason, is_gateway_filename},
         verdict::{AcceptedJob, Failure, JobPhase},
     },
-    Batch, BatchState, Event, FailureKind, Hold, JobReport, Jobs, Lifecycle, Now, Phase, Poll,
-    Settlement, Submission, polling,
+    Batch, BatchState, Event, FailureKind, Hold, HoldReason, JobReport, Jobs, Lifecycle, Now,
+    Phase, Poll, Settlement, SlotHolder, Submission, polling,
 };
 
 impl Lifecycle {
@@ -18,32 +18,41 @@ impl Lifecycle {
             Event::Waiting(waiting) => self.waiting = waiting,
             Event::Paused(paused) => self.paused = paused,
             Event::Flush => self.on_flush(now),
-            Event::Claimed(batch) => self.on_claimed(batch, now),
+            Event::Claimed(batch) => self.on_claimed(batch, (now, random)),
             Event::Advanced => self.on_advanced(now),
             Event::Submitted(submission) => self.on_submitted(submission, now, random),
             Event::Looked(jobs) => self.on_looked(jobs, now, random),
             Event::Polled(poll) => self.on_polled(poll, now, random),
-            Event::Settled => self.on_settled(),
+            Event::Settled(next) => self.on_settled(next),
+            Event::KeyChanged => self.on_key_changed(),
         }
     }
 
     fn on_flush(&mut self, now: Now) {
         self.flush = self.waiting.records > 0;
         self.hold = None;
+        // Whoever says so has seen that upstream takes rows: what it refused is the rows.
+        self.memory.unproven = 0;
         if let Phase::Running { poll_at, .. } = &mut self.phase {
             *poll_at = now.instant;
         }
     }
 
-    fn on_claimed(&mut self, batch: Option<Box<Batch>>, now: Now) {
+    fn on_key_changed(&mut self) {
+        self.hold = self.hold.take().filter(|hold| hold.reason != HoldReason::KeyRejected);
+    }
+
+    fn on_claimed(&mut self, batch: Option<Box<Batch>>, (now, random): Chance) {
         self.flush = false;
         self.phase = Phase::Idle;
         match batch {
             Some(batch) => self.phase = Phase::Claimed(*batch),
-            // What was waiting has gone another way. Do not ask again in a hot loop.
+            // What was waiting has gone another way, or nothing is in reach. Do not ask again in a
+            // hot loop.
             None => {
+                self.reach = reach(random);
                 let until = now.instant.plus(self.settings.poll_interval.0);
-                self.hold = Some(Hold { until, kind: FailureKind::Refused });
+                self.hold = Some(Hold { until, reason: HoldReason::NothingToClaim });
             }
         }
     }
@@ -93,15 +102,21 @@ impl Lifecycle {
                     self.last_error = failure.detail;
                     self.phase = Phase::Lost(batch);
                 }
+                FailureKind::BadRows => {
+                    self.release();
+                    self.refuse(batch, DeadReason::BadRow, &failure, (now, random));
+                }
+                FailureKind::TooLarge => {
+                    self.release();
+                    self.refuse_as_too_large(batch, &failure, (now, random));
+                }
                 FailureKind::NotSent
                 | FailureKind::Throttled(_)
                 | FailureKind::KeyRejected
-                | FailureKind::TooLarge
-                | FailureKind::BadRows
                 | FailureKind::NotFound
                 | FailureKind::Refused => {
                     self.release();
-                    self.requeue(batch, &failure, now, random);
+                    self.put_back(batch, &failure, (now, random));
                 }
             },
         }
@@ -111,6 +126,7 @@ impl Lifecycle {
         batch.state = BatchState::Running;
         batch.job_id = Some(job.job_id);
         batch.request_id = job.request_id;
+        self.slot_holder = None;
         // Upstream's pace counts from when it took the job, which is before now.
         self.occupy(&batch, now);
         self.phase = Phase::Accepted { batch, adopted: false };
@@ -151,6 +167,7 @@ impl Lifecycle {
         if let Some(job) = found {
             batch.state = BatchState::Running;
             batch.job_id = Some(job.job_id.clone());
+            self.slot_holder = None;
             self.phase = Phase::Accepted { batch, adopted: true };
             return;
         }
@@ -158,8 +175,10 @@ impl Lifecycle {
             if conflict && holder.filename.is_some() {
                 self.release();
             }
+            self.slot_holder = Some(SlotHolder::of(holder));
             return self.wait_for_slot(Phase::Lost(batch), now);
         }
+        self.slot_holder = None;
         // Where other uploads are listed by name and this one is not, it was not taken.
         let names_are_echoed =
             jobs.iter().any(|job| job.filename.as_deref().is_some_and(is_gateway_filename));
@@ -172,7 +191,7 @@ impl Lifecycle {
         }
         if !self.lost_by_conflict {
             let wait = self.delivering.fail(&self.settings.backoff, random);
-            self.hold_back(wait, FailureKind::Unknown, now);
+            self.hold_back(wait, HoldReason::Backoff, now);
         }
         batch.state = BatchState::Claimed;
         self.phase = Phase::Claimed(batch);
@@ -181,7 +200,7 @@ impl Lifecycle {
     fn wait_for_slot(&mut self, phase: Phase, now: Now) {
         self.phase = phase;
         let until = now.instant.plus(self.settings.poll_interval.1);
-        self.hold = Some(Hold { until, kind: FailureKind::SlotTaken });
+        self.hold = Some(Hold { until, reason: HoldReason::SlotTaken });
     }
 
     fn on_polled(&mut self, poll: Poll, now: Now, random: u64) {
@@ -194,7 +213,7 @@ impl Lifecycle {
                 self.fail_to_ask(&failure, now, random);
                 self.lost_by_conflict = false;
                 // It was taken once: its occupancy stands, whatever the list says.
-                self.occupied_before = (self.occupancy, self.occupied_until);
+                self.occupied_before = (self.memory.occupancy, self.occupied_until);
                 self.phase = Phase::Lost(batch);
                 return;
             }
@@ -206,7 +225,7 @@ impl Lifecycle {
             }
         };
         self.asking.succeed();
-        batch.upstream_status = report.status;
+        batch.upstream_status.clone_from(&report.status);
         batch.completed_rows = report.completed_rows.unwrap_or(batch.completed_rows);
         match report.phase {
             JobPhase::Unfinished => {
@@ -216,32 +235,37 @@ impl Lifecycle {
             }
             JobPhase::Completed if report.completed_rows.is_none_or(|rows| rows >= batch.rows) => {
                 batch.completed_rows = batch.rows;
-                self.last_error.clear();
-                self.phase = Phase::Settling(batch, Settlement::Delivered);
+                self.deliver(batch, now);
             }
-            JobPhase::Completed | JobPhase::Failed => {
-                let detail = format!(
-                    "job {} ended {} with {} of {} rows",
-                    report.job_id, batch.upstream_status, batch.completed_rows, batch.rows
-                );
-                let cause = detail.clone();
-                let failure =
-                    Failure { kind: FailureKind::Refused, cause, detail, request_id: None };
-                self.requeue(batch, &failure, now, random);
-            }
+            JobPhase::Completed => self.on_partial(batch, &report, (now, random)),
+            JobPhase::Failed => self.on_failed(batch, &report, (now, random)),
         }
     }
 
-    /// Sends the rows back into the queue, where they meet newer values, and waits.
-    fn requeue(&mut self, mut batch: Batch, failure: &Failure, now: Now, random: u64) {
-        self.note(failure);
-        let wait = self.delivering.fail(&self.settings.backoff, random);
-        self.hold_back(wait, failure.kind, now);
-        batch.last_error.clone_from(&failure.detail);
-        self.phase = Phase::Settling(batch, Settlement::Requeued);
+    /// All rows are upstream's now.
+    pub(super) fn deliver(&mut self, batch: Batch, now: Now) {
+        self.last_error.clear();
+        self.memory.take(now.wall);
+        self.phase = Phase::Settling(batch, Settlement::Delivered);
     }
 
-    fn on_settled(&mut self) {
+    /// Upstream did not take the batch, and may take it later. Its rows go back into the queue,
+    /// where they meet newer values; a part stays as it is, since it would be found out anew.
+    pub(super) fn put_back(&mut self, mut batch: Batch, failure: &Failure, (now, random): Chance) {
+        self.note(failure);
+        batch.last_error.clone_from(&failure.detail);
+        batch.request_id = failure.request_id.clone().or(batch.request_id);
+        let wait = self.delivering.fail(&self.settings.backoff, random);
+        self.hold_after(wait, failure.kind, now);
+        self.phase = if batch.is_part() || batch.failures > 0 {
+            batch.state = BatchState::Claimed;
+            Phase::Claimed(batch)
+        } else {
+            Phase::Settling(batch, Settlement::Requeued)
+        };
+    }
+
+    fn on_settled(&mut self, next: Option<Box<Batch>>) {
         let Phase::Settling(batch, settlement) = mem::replace(&mut self.phase, Phase::Idle) else {
             return debug_assert!(false, "a settlement that was not asked for");
         };
@@ -251,7 +275,11 @@ impl Lifecycle {
                 self.completed_jobs += 1;
                 self.delivered_rows += batch.rows;
             }
-            Settlement::Requeued => {}
+            Settlement::Dead(_) => self.dead_rows += batch.rows,
+            Settlement::Requeued | Settlement::Split(_) => {}
+        }
+        if let Some(next) = next {
+            self.phase = Phase::Claimed(*next);
         }
     }
 
@@ -259,22 +287,45 @@ impl Lifecycle {
     fn fail_to_ask(&mut self, failure: &Failure, now: Now, random: u64) {
         self.note(failure);
         let wait = self.asking.fail(&self.settings.backoff, random);
-        self.hold_back(wait, failure.kind, now);
+        self.hold_after(wait, failure.kind, now);
     }
 
-    fn note(&mut self, failure: &Failure) {
+    pub(super) fn note(&mut self, failure: &Failure) {
         self.failed_attempts += 1;
         self.last_error.clone_from(&failure.detail);
     }
 
-    fn hold_back(&mut self, wait: Duration, kind: FailureKind, now: Now) {
-        let asked = if let FailureKind::Throttled(Some(asked)) = kind {
-            asked.min(self.settings.retry_after_max)
-        } else {
-            Duration::ZERO
+    /// Waits after a failure of this kind: for `wait`, or for as long as it demands.
+    fn hold_after(&mut self, wait: Duration, kind: FailureKind, now: Now) {
+        let (reason, demanded) = match kind {
+            FailureKind::Throttled(asked) => {
+                let asked = asked.unwrap_or_default().min(self.settings.retry_after_max);
+                (HoldReason::Backoff, asked)
+            }
+            FailureKind::KeyRejected => (HoldReason::KeyRejected, self.settings.held_retry),
+            // Whatever is wrong there, it is not the rows.
+            FailureKind::NotFound | FailureKind::Refused => (HoldReason::Halted, Duration::ZERO),
+            FailureKind::NotSent
+            | FailureKind::Unknown
+            | FailureKind::SlotTaken
+            | FailureKind::TooLarge
+            | FailureKind::BadRows => (HoldReason::Backoff, Duration::ZERO),
         };
-        self.hold = Some(Hold { until: now.instant.plus(wait.max(asked)), kind });
+        self.hold_back(wait.max(demanded), reason, now);
     }
+
+    pub(super) fn hold_back(&mut self, wait: Duration, reason: HoldReason, now: Now) {
+        self.hold = Some(Hold { until: now.instant.plus(wait), reason });
+    }
+}
+
+/// Now, and 64 even random bits.
+pub(super) type Chance = (Now, u64);
+
+/// A number up to some ten million whose logarithm is even.
+pub(super) fn reach(random: u64) -> u64 {
+    const BITS_MAX: u64 = 24;
+    (random >> 32 | 1 << 31) >> (31 - random % BITS_MAX)
 }
 
 fn unfinished(job: &JobReport) -> bool {

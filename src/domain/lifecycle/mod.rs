@@ -6,9 +6,12 @@
 //! answer. A batch goes `claimed → submitting → running → settled`; every arrow is durable
 //! before the step it leads to begins, so a crash anywhere comes back to a state from which
 //! the machine goes on. Where an answer is lost, the batch is looked for by its file name
-//! among upstream's jobs before anything is sent again.
+//! among upstream's jobs before anything is sent again. Where upstream will not take a batch as
+//! it is, the batch is split, and its parts follow one after the other, until the rows that it
+//! will not take stand alone.
 
 mod answers;
+mod isolation;
 mod polling;
 #[cfg(test)]
 mod tests;
@@ -16,12 +19,13 @@ mod view;
 
 use std::time::Duration;
 
-pub use view::{Activity, View};
+pub use view::{Activity, SlotHolder, View};
 
 use super::{
     backoff::{Backoff, BackoffLimits},
-    batch::{Batch, BatchId, BatchLimits, BatchState, Settlement},
+    batch::{Batch, BatchId, BatchLimits, BatchState, ClaimLimits, Settlement},
     budget::Occupancy,
+    memory::Memory,
     time::{Instant, Now},
     verdict::{FailureKind, JobReport, Jobs, Poll, Submission},
 };
@@ -41,8 +45,24 @@ pub struct Settings {
     pub backoff: BackoffLimits,
     /// The longest `Retry-After` that is believed.
     pub retry_after_max: Duration,
+    /// How long to wait before upstream is asked again that refuses the API key, or everything.
+    pub held_retry: Duration,
+    /// How often a job may fail before its batch is split, or its only row given up.
+    pub failed_jobs_max: u32,
+    /// What becomes of a batch of which upstream took a part.
+    pub partial: PartialPolicy,
     /// Whether batches are uploaded under their file names.
     pub uploads_are_named: bool,
+}
+
+/// What becomes of a batch whose job completed without some of its rows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PartialPolicy {
+    /// It is split until the rows that upstream does not take stand alone.
+    #[default]
+    Isolate,
+    /// It counts as delivered.
+    Accept,
 }
 
 /// What an app's driver finds at its start.
@@ -50,8 +70,8 @@ pub struct Settings {
 pub struct Recovered {
     /// The batch that is not settled, if there is one.
     pub unsettled: Option<Batch>,
-    /// The occupancy that was begun last.
-    pub occupancy: Occupancy,
+    /// What else delivery must know.
+    pub memory: Memory,
     /// Whether an operator has paused the app.
     pub paused: bool,
 }
@@ -80,21 +100,23 @@ pub enum Event {
     Looked(Jobs),
     /// A job was asked after.
     Polled(Poll),
-    /// The batch is settled.
-    Settled,
+    /// The batch is settled, and this one is to follow it.
+    Settled(Option<Box<Batch>>),
     /// An operator pauses or resumes the app.
     Paused(bool),
     /// An operator wants what waits to go now.
     Flush,
+    /// There is another API key.
+    KeyChanged,
 }
 
 /// What to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
     /// Move pending records into a new batch. → [`Event::Claimed`]
-    Claim(BatchLimits),
-    /// Make the batch's new state and the occupancy durable. → [`Event::Advanced`]
-    Advance(Box<Batch>, Occupancy),
+    Claim(ClaimLimits),
+    /// Make the batch's new state and the memory durable. → [`Event::Advanced`]
+    Advance(Box<Batch>, Memory),
     /// Upload the batch. → [`Event::Submitted`]
     Submit(BatchId),
     /// Ask upstream for its list of jobs. → [`Event::Looked`]
@@ -102,7 +124,7 @@ pub enum Command {
     /// Ask upstream how the job is doing. → [`Event::Polled`]
     Poll(String),
     /// Settle the batch. → [`Event::Settled`]
-    Settle(Box<Batch>, Settlement, Occupancy),
+    Settle(Box<Batch>, Settlement, Memory),
 }
 
 /// The machine's answer to "what now?".
@@ -122,8 +144,8 @@ pub struct Lifecycle {
     waiting: Waiting,
     paused: bool,
     flush: bool,
-    /// The occupancy that was begun last, and when it ends.
-    occupancy: Occupancy,
+    memory: Memory,
+    /// When the occupancy that was begun last ends.
     occupied_until: Instant,
     /// The same before the submission that is under way, should it turn out not taken.
     occupied_before: (Occupancy, Instant),
@@ -135,19 +157,43 @@ pub struct Lifecycle {
     delivering: Backoff,
     /// Failures to ask (polls, lists), in a row: they say nothing about the job.
     asking: Backoff,
-    /// Until when to wait after a failure, and which.
+    /// Until when to wait, and for what.
     hold: Option<Hold>,
+    /// How far back the next row is looked for while upstream refuses everything: as likely among
+    /// the last ten as among the last ten thousand. Who sends rows that are all bad does so in a
+    /// row; what others send since must not wait behind them.
+    reach: u64,
+    /// Whose job was seen in the slot last, while it is waited for.
+    slot_holder: Option<SlotHolder>,
     last_error: String,
     failed_attempts: u64,
     conflicts: u64,
     completed_jobs: u64,
     delivered_rows: u64,
+    dead_rows: u64,
 }
 
 #[derive(Clone, Debug)]
 struct Hold {
     until: Instant,
-    kind: FailureKind,
+    reason: HoldReason,
+}
+
+/// What is waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum HoldReason {
+    /// The next try after a failure.
+    Backoff,
+    /// The end of somebody else's job.
+    SlotTaken,
+    /// A key that upstream takes.
+    KeyRejected,
+    /// That upstream takes anything at all.
+    Halted,
+    /// A moment, since the last batch was refused at once.
+    Isolating,
+    /// Records that can be claimed.
+    NothingToClaim,
 }
 
 #[derive(Clone, Debug)]
@@ -189,27 +235,30 @@ impl Phase {
 impl Lifecycle {
     /// The machine as it goes on from what was recovered.
     pub fn new(settings: Settings, recovered: Recovered, now: Now) -> Self {
-        let Recovered { unsettled, occupancy, paused } = recovered;
-        let occupied_until = occupancy.end(now);
+        let Recovered { unsettled, memory, paused } = recovered;
+        let occupied_until = memory.occupancy.end(now);
         let mut machine = Self {
             settings,
             phase: Phase::Idle,
             waiting: Waiting::default(),
             paused,
             flush: false,
-            occupancy,
+            memory,
             occupied_until,
-            occupied_before: (occupancy, occupied_until),
+            occupied_before: (memory.occupancy, occupied_until),
             unexplained_conflict: false,
             lost_by_conflict: false,
             delivering: Backoff::default(),
             asking: Backoff::default(),
             hold: None,
+            reach: u64::MAX,
+            slot_holder: None,
             last_error: String::new(),
             failed_attempts: 0,
             conflicts: 0,
             completed_jobs: 0,
             delivered_rows: 0,
+            dead_rows: 0,
         };
         if let Some(batch) = unsettled {
             machine.resume(batch, now);
@@ -243,11 +292,11 @@ impl Lifecycle {
         self.begin_if_due(now);
         match &self.phase {
             Phase::Idle => Step::Wait(self.claim_at()),
-            Phase::Claiming => Step::Do(Command::Claim(self.settings.batch)),
+            Phase::Claiming => Step::Do(Command::Claim(self.claim_limits(now))),
             Phase::Claimed(_) if self.paused => Step::Wait(None),
             Phase::Claimed(_) => Step::Wait(Some(self.occupied_until)),
             Phase::Beginning(batch) | Phase::Accepted { batch, .. } => {
-                Step::Do(Command::Advance(Box::new(batch.clone()), self.occupancy))
+                Step::Do(Command::Advance(Box::new(batch.clone()), self.memory))
             }
             Phase::Submitting(batch) => Step::Do(Command::Submit(batch.id)),
             Phase::Lost(_) => Step::Do(Command::Look),
@@ -256,8 +305,18 @@ impl Lifecycle {
                 Step::Do(Command::Poll(batch.job_id.clone().unwrap_or_default()))
             }
             Phase::Settling(batch, settlement) => {
-                Step::Do(Command::Settle(Box::new(batch.clone()), *settlement, self.occupancy))
+                Step::Do(Command::Settle(Box::new(batch.clone()), *settlement, self.memory))
             }
+        }
+    }
+
+    /// What the next batch may hold. While upstream refuses everything, it is one row, of which
+    /// more is hoped than of the oldest.
+    fn claim_limits(&self, now: Now) -> ClaimLimits {
+        let batch = self.memory.limits(self.settings.batch, now.wall);
+        match self.memory.is_in_doubt() {
+            true => ClaimLimits { batch: BatchLimits { rows_max: 1, ..batch }, reach: self.reach },
+            false => batch.into(),
         }
     }
 
@@ -292,19 +351,20 @@ impl Lifecycle {
             submitted_at: Some(now.wall),
             ..batch.clone()
         };
-        self.occupied_before = (self.occupancy, self.occupied_until);
+        self.occupied_before = (self.memory.occupancy, self.occupied_until);
         self.occupy(&begun, now);
         self.phase = Phase::Beginning(begun);
     }
 
     /// Begins the batch's occupancy of the budget now.
     fn occupy(&mut self, batch: &Batch, now: Now) {
-        self.occupancy = Occupancy::begin(batch.rows, self.settings.users_per_minute, now);
-        self.occupied_until = self.occupancy.end(now);
+        let occupancy = Occupancy::begin(batch.rows, self.settings.users_per_minute, now);
+        self.memory.occupancy = occupancy;
+        self.occupied_until = occupancy.end(now);
     }
 
     /// Takes the occupancy of the submission under way back: upstream did not take it.
     fn release(&mut self) {
-        (self.occupancy, self.occupied_until) = self.occupied_before;
+        (self.memory.occupancy, self.occupied_until) = self.occupied_before;
     }
 }

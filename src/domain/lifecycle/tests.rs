@@ -1,3 +1,5 @@
+mod isolation;
+
 use super::*;
 use crate::domain::{
     time::Timestamp,
@@ -12,6 +14,9 @@ const SETTINGS: Settings = Settings {
     poll_interval: (Duration::from_secs(1), Duration::from_secs(15)),
     backoff: BackoffLimits { initial: Duration::from_secs(1), max: Duration::from_secs(60) },
     retry_after_max: Duration::from_secs(3_600),
+    held_retry: Duration::from_secs(180),
+    failed_jobs_max: 3,
+    partial: PartialPolicy::Isolate,
     uploads_are_named: true,
 };
 
@@ -65,16 +70,16 @@ impl Bench {
     fn submit(&mut self, rows: u64) -> BatchId {
         self.wait_for_records(rows);
         self.sleep();
-        assert_eq!(self.command(), Command::Claim(SETTINGS.batch));
+        assert_eq!(self.command(), Command::Claim(SETTINGS.batch.into()));
         self.on(Event::Claimed(Some(Box::new(batch(rows)))));
         self.wait_for_records(0);
         self.resubmit()
     }
 
     fn resubmit(&mut self) -> BatchId {
-        let Command::Advance(begun, occupancy) = self.command() else { panic!("not durable") };
+        let Command::Advance(begun, memory) = self.command() else { panic!("not durable") };
         assert_eq!(begun.state, BatchState::Submitting);
-        assert!(occupancy.until > self.now.wall);
+        assert!(memory.occupancy.until > self.now.wall);
         self.on(Event::Advanced);
         let Command::Submit(id) = self.command() else { panic!("does not submit") };
         id
@@ -90,7 +95,7 @@ impl Bench {
     fn settle(&mut self, expected: Settlement) {
         let Command::Settle(_, settlement, _) = self.command() else { panic!("does not settle") };
         assert_eq!(settlement, expected);
-        self.on(Event::Settled);
+        self.on(Event::Settled(None));
     }
 }
 
@@ -128,7 +133,7 @@ fn a_burst_lingers_and_then_goes() {
     assert_eq!(bench.next(), Step::Wait(None));
     bench.wait_for_records(1);
     assert_eq!(bench.sleep(), SETTINGS.linger);
-    assert_eq!(bench.command(), Command::Claim(SETTINGS.batch));
+    assert_eq!(bench.command(), Command::Claim(SETTINGS.batch.into()));
 }
 
 #[test]
@@ -142,7 +147,7 @@ fn a_second_job_waits_for_the_first_ones_occupancy() {
     bench.wait_for_records(5);
     let polled_at_half = Duration::from_secs(30);
     assert!(bench.sleep() >= Duration::from_secs(60) - polled_at_half);
-    assert_eq!(bench.command(), Command::Claim(SETTINGS.batch));
+    assert_eq!(bench.command(), Command::Claim(SETTINGS.batch.into()));
 }
 
 #[test]
@@ -169,7 +174,7 @@ fn what_upstream_did_not_take_meets_newer_values_after_a_backoff() {
     bench.wait_for_records(1_800);
     // The linger and the backoff, but not the occupancy: nothing was taken.
     assert!(bench.sleep() <= Duration::from_secs(1));
-    assert_eq!(bench.command(), Command::Claim(SETTINGS.batch));
+    assert_eq!(bench.command(), Command::Claim(SETTINGS.batch.into()));
 }
 
 #[test]
@@ -274,25 +279,13 @@ fn a_job_that_was_taken_and_answered_with_a_conflict_is_adopted_with_its_occupan
     let id = bench.submit(1_800);
     bench.on(Event::Submitted(Err(failure(FailureKind::SlotTaken))));
     bench.on(Event::Looked(Ok(vec![job(Some(id.filename()), JobPhase::Unfinished, None)])));
-    let Command::Advance(_, occupancy) = bench.command() else { panic!("not durable") };
-    assert_eq!(occupancy.end(bench.now).since(bench.now.instant).as_secs(), 60);
+    let Command::Advance(_, memory) = bench.command() else { panic!("not durable") };
+    assert_eq!(memory.occupancy.end(bench.now).since(bench.now.instant).as_secs(), 60);
     bench.on(Event::Advanced);
     bench.on(Event::Polled(Ok(job(None, JobPhase::Completed, None))));
     bench.settle(Settlement::Delivered);
     bench.wait_for_records(1);
     assert!(bench.sleep() >= Duration::from_secs(60));
-}
-
-#[test]
-fn a_failed_or_partial_job_goes_back_into_the_queue() {
-    for (phase, rows) in [(JobPhase::Failed, None), (JobPhase::Completed, Some(99))] {
-        let mut bench = Bench::new(Recovered::default());
-        bench.submit(100);
-        bench.accept();
-        bench.sleep();
-        bench.on(Event::Polled(Ok(job(None, phase, rows))));
-        bench.settle(Settlement::Requeued);
-    }
 }
 
 #[test]
@@ -308,19 +301,19 @@ fn a_pause_stops_claims_but_not_the_running_job() {
     assert_eq!(bench.next(), Step::Wait(None));
     bench.on(Event::Paused(false));
     bench.sleep();
-    assert_eq!(bench.command(), Command::Claim(SETTINGS.batch));
+    assert_eq!(bench.command(), Command::Claim(SETTINGS.batch.into()));
 }
 
 #[test]
 fn flush_does_not_linger_but_keeps_to_the_budget() {
     let mut bench = Bench::new(Recovered {
-        occupancy: Occupancy::begin(300, 1_800, at(1_000)),
+        memory: Memory { occupancy: Occupancy::begin(300, 1_800, at(1_000)), ..Memory::default() },
         ..Recovered::default()
     });
     bench.wait_for_records(1);
     bench.on(Event::Flush);
     assert_eq!(bench.sleep().as_secs(), 10);
-    assert_eq!(bench.command(), Command::Claim(SETTINGS.batch));
+    assert_eq!(bench.command(), Command::Claim(SETTINGS.batch.into()));
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! The machine's state, for who looks at it.
 
-use super::{Batch, FailureKind, Instant, Lifecycle, Now, Phase};
+use super::{
+    super::batch::is_gateway_filename, Batch, HoldReason, Instant, JobReport, Lifecycle, Now, Phase,
+};
 
 /// What an app is doing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -24,8 +26,31 @@ pub enum Activity {
     SlotTaken,
     /// Upstream refuses the API key.
     KeyRejected,
+    /// Upstream refused a batch, and its parts are tried.
+    Isolating,
+    /// Upstream refuses everything.
+    Halted,
     /// An operator has paused the app.
     Paused,
+}
+
+/// Somebody else's job in the account's only slot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SlotHolder {
+    /// Upstream's name for it.
+    pub job_id: String,
+    /// The name of its file, where upstream tells.
+    pub filename: String,
+    /// Whether another gateway uploaded it.
+    pub is_gateway: bool,
+}
+
+impl SlotHolder {
+    pub(super) fn of(job: &JobReport) -> Self {
+        let filename = job.filename.clone().unwrap_or_default();
+        let is_gateway = is_gateway_filename(&filename);
+        Self { job_id: job.job_id.clone(), filename, is_gateway }
+    }
 }
 
 /// The machine's state.
@@ -41,6 +66,8 @@ pub struct View {
     pub occupied_until: Instant,
     /// Until when the app waits after a failure.
     pub retry_at: Option<Instant>,
+    /// Whose job is waited for, where it is known.
+    pub slot_holder: Option<SlotHolder>,
     /// Failures in a row.
     pub failures_in_a_row: u32,
     /// What went wrong last; empty where nothing did since the last delivery.
@@ -53,6 +80,8 @@ pub struct View {
     pub completed_jobs: u64,
     /// Their rows.
     pub delivered_rows: u64,
+    /// Rows that became dead letters, since the start.
+    pub dead_rows: u64,
 }
 
 impl Lifecycle {
@@ -68,12 +97,14 @@ impl Lifecycle {
                 .as_ref()
                 .map(|hold| hold.until)
                 .filter(|until| *until > now.instant),
+            slot_holder: self.slot_holder.clone(),
             failures_in_a_row: self.delivering.failures().max(self.asking.failures()),
             last_error: self.last_error.clone(),
             failed_attempts: self.failed_attempts,
             conflicts: self.conflicts,
             completed_jobs: self.completed_jobs,
             delivered_rows: self.delivered_rows,
+            dead_rows: self.dead_rows,
         }
     }
 
@@ -92,22 +123,24 @@ impl Lifecycle {
 
     fn activity(&self, now: Now) -> Activity {
         if let Some(hold) = self.hold.as_ref().filter(|hold| hold.until > now.instant) {
-            return match hold.kind {
-                FailureKind::SlotTaken => Activity::SlotTaken,
-                FailureKind::KeyRejected => Activity::KeyRejected,
-                FailureKind::NotSent
-                | FailureKind::Unknown
-                | FailureKind::Throttled(_)
-                | FailureKind::TooLarge
-                | FailureKind::BadRows
-                | FailureKind::NotFound
-                | FailureKind::Refused => Activity::BackingOff,
-            };
+            match hold.reason {
+                HoldReason::Backoff => return Activity::BackingOff,
+                HoldReason::SlotTaken => return Activity::SlotTaken,
+                HoldReason::KeyRejected => return Activity::KeyRejected,
+                HoldReason::Halted => return Activity::Halted,
+                HoldReason::Isolating => return Activity::Isolating,
+                HoldReason::NothingToClaim => {}
+            }
         }
         match &self.phase {
             Phase::Idle | Phase::Claimed(_) if self.paused => Activity::Paused,
             Phase::Idle | Phase::Claimed(_) if self.occupied_until > now.instant => {
                 Activity::Occupied
+            }
+            Phase::Claimed(batch) | Phase::Beginning(batch) | Phase::Submitting(batch)
+                if batch.is_part() =>
+            {
+                Activity::Isolating
             }
             Phase::Idle if self.waiting.records == 0 => Activity::Idle,
             Phase::Idle => Activity::Lingering,

@@ -73,8 +73,8 @@ impl<E: Engine> Queue<E> {
     }
 
     /// The time of updates that do not say when they occurred. Among values that can meet,
-    /// sequence order must be time order, whatever the clock does; once nothing waits or is in
-    /// flight there are none, and a clock that was ahead is forgotten.
+    /// sequence order must be time order, whatever the clock does; once nothing waits, is in flight
+    /// or can be replayed there are none, and a clock that was ahead is forgotten.
     fn stamp_time(&mut self, now: Timestamp) -> Timestamp {
         let last = self.head.last_accepted_at;
         if last <= now || self.apps.values().all(AppState::is_empty) {
@@ -87,8 +87,8 @@ impl<E: Engine> Queue<E> {
             let ahead_seconds = ahead.as_secs();
             tracing::warn!(
                 ahead_seconds,
-                "the clock has gone back: until all that waits is delivered, updates without \
-                 occurred_at count as later than they are"
+                "the clock has gone back: until all that waits is delivered, and no dead letter is \
+                 left, updates without occurred_at count as later than they are"
             );
         }
         last
@@ -206,9 +206,6 @@ impl Group<'_> {
         let mut arrived = Record::new(update, sequence, self.stamped_at);
         // Ages are told by the clock as it is.
         arrived.first_accepted_at = self.accepted_at;
-        if let Some(in_flight) = &slot.in_flight {
-            arrived.strike_older_than(in_flight);
-        }
         slot.admit(&arrived, update_size, self.limits)?;
 
         let disposition = if let Some(waiting) = slot.record.take() {

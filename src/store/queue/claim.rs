@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     domain::{
-        batch::{BatchId, BatchLimits, BatchState},
+        batch::{BatchId, BatchState, ClaimLimits},
         merge::Record,
         row::write_row,
         time::Timestamp,
@@ -36,10 +36,11 @@ impl<E: Engine> Queue<E> {
     pub async fn claim(
         &mut self,
         app: AppId,
-        limits: BatchLimits,
+        limits: impl Into<ClaimLimits>,
         continued: Option<u64>,
         now: Timestamp,
     ) -> Result<Claim, StoreError> {
+        let limits = limits.into();
         let state = self.state(app);
         let batch = match continued {
             Some(number) => self.batch(app, number, "claimed into").await?,
@@ -68,6 +69,7 @@ impl<E: Engine> Queue<E> {
         let complete = full || taken.len() < CHUNK_ROWS;
         if complete {
             batch.state = BatchState::Claimed;
+            batch.part.end = batch.rows;
         }
         let number = batch.id.number;
         if batch.rows > 0 {
@@ -78,7 +80,8 @@ impl<E: Engine> Queue<E> {
         transaction.put(&keys::app(app), state.encode());
         transaction.put(keys::HEAD, head.encode());
         // Pages that lead to nothing, while something waits, are as good as damaged.
-        let pages_damaged = pages_damaged || (batch.rows == 0 && state.depth.records > 0);
+        let all = limits.reach == u64::MAX;
+        let pages_damaged = pages_damaged || (all && batch.rows == 0 && state.depth.records > 0);
         if pages_damaged {
             transaction.put(&keys::pages_damaged(app), Vec::new());
         }
@@ -98,7 +101,7 @@ impl<E: Engine> Queue<E> {
 /// A chunk that is being claimed.
 struct Chunk<T> {
     transaction: T,
-    limits: BatchLimits,
+    limits: ClaimLimits,
     state: AppState,
     head: Head,
     batch: Batch,
@@ -171,7 +174,8 @@ impl<T: Transaction> Chunk<T> {
     /// Takes the record that `entry` points to, if it may.
     async fn take(&mut self, lane: Lane, entry: &PageEntry) -> Result<Fate, StoreError> {
         let app = self.batch.id.app;
-        if self.is_over() || entry.first_sequence > self.batch.watermark {
+        let oldest = self.batch.watermark.saturating_sub(self.limits.reach);
+        if self.is_over() || !(oldest..=self.batch.watermark).contains(&entry.first_sequence) {
             return Ok(Fate::Stays);
         }
         if self.taken.contains(&entry.subject_key) {
@@ -199,7 +203,7 @@ impl<T: Transaction> Chunk<T> {
         self.row.clear();
         write_row(&subject, &record, &mut self.row);
         let row_bytes = self.row.len() as u64 + 1;
-        if !self.limits.fit(self.batch.rows, self.batch.bytes, row_bytes) {
+        if !self.limits.batch.fit(self.batch.rows, self.batch.bytes, row_bytes) {
             self.full = true;
             return Ok(Fate::Stays);
         }

@@ -4,7 +4,9 @@
 use std::collections::BTreeMap;
 
 use super::{
-    Batch, Engine, EngineError, StoreError, Stored, Transaction, decode, keys, settle::took_along,
+    AppState, Batch, Engine, EngineError, StoreError, Stored, Transaction,
+    dead::{DeadLetter, find_dead},
+    decode, keys,
 };
 use crate::{
     domain::{
@@ -20,9 +22,11 @@ use crate::{
 /// The most records that are counted to tell a record's place.
 const PLACE_MAX: u64 = 100_000;
 const CHUNK: usize = 256;
+/// Later deliveries of one subject that are looked through for one that goes further back.
+const DELIVERIES_MAX: usize = 64;
 
 /// Where an update is.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Found {
     /// It waits.
     Pending {
@@ -46,6 +50,8 @@ pub enum Found {
         /// In which batch, where that is still remembered.
         batch: Option<Box<Batch>>,
     },
+    /// Upstream will not take it.
+    Dead(Box<DeadLetter>),
     /// It was delivered, and more is not remembered.
     DeliveredLongAgo,
     /// A record of its subject was damaged and set aside, and no delivery of it is remembered.
@@ -57,7 +63,7 @@ pub enum Found {
 /// The reading side of a queue.
 #[derive(Clone, Debug)]
 pub struct Reads<E> {
-    engine: E,
+    pub(super) engine: E,
 }
 
 impl<E: Engine> Reads<E> {
@@ -86,6 +92,9 @@ impl<E: Engine> Reads<E> {
             if let Some(found) = find_delivered(&mut transaction, app, subject, sequence).await? {
                 return Ok(found);
             }
+            if let Some(letter) = find_dead(&mut transaction, app, subject, sequence).await? {
+                return Ok(Found::Dead(Box::new(letter)));
+            }
         }
         let mut transaction = self.engine.begin().await?;
         let head = transaction.get(keys::HEAD).await?;
@@ -113,7 +122,7 @@ impl<E: Engine> Reads<E> {
             for (key, bytes) in &entries {
                 // A damaged row is set aside when the batch is settled.
                 let row: Option<InFlight> = decode(bytes.as_ref())?;
-                let row = row.filter(|row| row.batch == batch.id.number);
+                let row = row.filter(|row| batch.part.holds(row.batch, row.position));
                 if let (Some(row), Some(subject)) = (row, keys::subject_of(key)) {
                     rows.insert(row.position, (subject, row.record));
                 }
@@ -183,7 +192,7 @@ async fn find_pending(
 ) -> Result<Option<Found>, StoreError> {
     let bytes = transaction.get(&keys::pending(app, subject)).await?;
     let record = bytes.and_then(|bytes| Record::decode(bytes.as_ref()).ok());
-    let record = record.filter(|r| (r.first_sequence..=r.last_sequence).contains(&sequence));
+    let record = record.filter(|record| record.holds(sequence));
     let Some(record) = record else { return Ok(None) };
     let place = place(transaction, app, &record).await?;
     Ok(Some(Found::Pending {
@@ -228,12 +237,8 @@ async fn find_in_flight(
 ) -> Result<Option<Found>, StoreError> {
     let bytes = transaction.get(&keys::in_flight(app, subject)).await?;
     let row = bytes.and_then(|bytes| InFlight::decode(bytes.as_ref()).ok());
-    let Some(row) = row else { return Ok(None) };
-    let range = row.record.first_sequence..=row.record.last_sequence;
-    if !range.contains(&sequence) {
-        return Ok(None);
-    }
-    let Some(batch) = find_batch(transaction, app, row.batch).await? else { return Ok(None) };
+    let Some(row) = row.filter(|row| row.record.holds(sequence)) else { return Ok(None) };
+    let Some(batch) = find_part(transaction, app, &row).await? else { return Ok(None) };
     Ok(Some(match batch.state {
         // The rest of its batch is being moved out; upstream holds it.
         BatchState::Settling(Settlement::Delivered) => Found::Delivered {
@@ -245,9 +250,29 @@ async fn find_in_flight(
         | BatchState::Claimed
         | BatchState::Submitting
         | BatchState::Running
-        | BatchState::Settling(Settlement::Requeued)
+        | BatchState::Settling(Settlement::Requeued | Settlement::Split(_) | Settlement::Dead(_))
         | BatchState::Settled(_) => Found::InFlight(batch),
     }))
+}
+
+/// The batch that a row is in. The one that it was claimed into may have been split, and
+/// forgotten since.
+async fn find_part(
+    transaction: &mut impl Transaction,
+    app: AppId,
+    row: &InFlight,
+) -> Result<Option<Box<Batch>>, StoreError> {
+    let state = transaction.get(&keys::app(app)).await?;
+    let state = state.and_then(|bytes| AppState::decode(bytes.as_ref()).ok());
+    let mut next = state.and_then(|state| state.unsettled);
+    while let Some(number) = next {
+        let Some(batch) = find_batch(transaction, app, number).await? else { break };
+        if batch.part.holds(row.batch, row.position) {
+            return Ok(Some(batch));
+        }
+        next = batch.then;
+    }
+    Ok(find_batch(transaction, app, row.batch).await?)
 }
 
 async fn find_delivered(
@@ -257,18 +282,16 @@ async fn find_delivered(
     sequence: Sequence,
 ) -> Result<Option<Found>, StoreError> {
     let range = keys::deliveries(app, subject, sequence);
-    let Some((key, bytes)) = transaction.scan(range, 1).await?.into_iter().next() else {
-        return Ok(None);
+    let deliveries = transaction.scan(range, DELIVERIES_MAX).await?;
+    let holds = |(key, bytes): &(Vec<u8>, _)| {
+        let last = Sequence::from_be_bytes(*key.last_chunk()?);
+        let delivery = Delivery::decode(AsRef::<[u8]>::as_ref(bytes)).ok()?;
+        (delivery.first_sequence..=last).contains(&sequence).then_some(delivery)
     };
-    let last = key.last_chunk().map(|last| Sequence::from_be_bytes(*last));
-    let delivery = Delivery::decode(bytes.as_ref()).ok();
-    let (Some(delivery), Some(last)) = (delivery, last) else { return Ok(None) };
-    if !took_along(&delivery, last, sequence) {
-        return Ok(None);
-    }
+    let Some(delivery) = deliveries.iter().find_map(holds) else { return Ok(None) };
     Ok(Some(Found::Delivered {
         delivered_at: delivery.delivered_at,
-        last_sequence: last,
+        last_sequence: delivery.last_sequence,
         batch: find_batch(transaction, app, delivery.batch).await?,
     }))
 }

@@ -7,6 +7,7 @@
 
 mod accept;
 mod claim;
+mod dead;
 mod find;
 mod pages;
 mod prune;
@@ -18,6 +19,7 @@ use std::collections::BTreeMap;
 
 pub use accept::{Accepted, Disposition};
 pub use claim::Claim;
+pub use dead::{DeadFilter, DeadId, DeadLetter, DeadPage, Replay};
 pub use find::{Found, Reads};
 pub use prune::Retention;
 pub use settle::Settling;
@@ -30,14 +32,14 @@ use super::{
 use crate::domain::{
     admission::QueueLimits,
     batch::Batch,
-    budget::Occupancy,
     lifecycle::Recovered,
+    memory::Memory,
     time::Timestamp,
     update::{AppId, ClientId, Lane},
 };
 
 /// The layout of keys that this program writes and reads.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// What went wrong in the queue. After any of these nothing that was in memory is trusted:
 /// the process ends, and the next one serves what is on disk.
@@ -100,6 +102,8 @@ pub struct Queue<E> {
     apps: BTreeMap<AppId, AppState>,
     /// Since the clock was last right.
     warned_of_clock: bool,
+    /// Dead letters that were dropped since the queue was opened.
+    dead_lost: u64,
 }
 
 impl<E: Engine> Queue<E> {
@@ -133,6 +137,7 @@ impl<E: Engine> Queue<E> {
             head,
             apps: BTreeMap::new(),
             warned_of_clock: false,
+            dead_lost: 0,
         })
     }
 
@@ -179,13 +184,13 @@ impl<E: Engine> Queue<E> {
             Some(number) => Some(self.batch(app, number, "recovered").await?),
             None => None,
         };
-        Ok(Recovered { unsettled, occupancy: state.occupancy, paused: state.paused })
+        Ok(Recovered { unsettled, memory: state.memory, paused: state.paused })
     }
 
-    /// Makes the batch's new state and the occupancy durable.
-    pub async fn advance(&mut self, batch: &Batch, occupancy: Occupancy) -> Result<(), StoreError> {
+    /// Makes the batch's new state and the memory durable.
+    pub async fn advance(&mut self, batch: &Batch, memory: Memory) -> Result<(), StoreError> {
         let app = batch.id.app;
-        let state = AppState { occupancy, ..self.state(app) };
+        let state = AppState { memory, ..self.state(app) };
         let mut transaction = self.engine.begin().await?;
         transaction.put(&keys::batch(app, batch.id.number), batch.encode());
         transaction.put(&keys::app(app), state.encode());
@@ -211,6 +216,7 @@ impl<E: Engine> Queue<E> {
             records: state.depth.records,
             bytes: state.depth.bytes,
             bulk_records: state.bulk_records,
+            dead_letters: state.dead_letters,
         }
     }
 
@@ -222,6 +228,11 @@ impl<E: Engine> Queue<E> {
     /// The last sequence that was given, and the entries that were set aside.
     pub fn head(&self) -> (u64, u64) {
         (self.head.last_sequence, self.head.quarantined)
+    }
+
+    /// Dead letters that were dropped since the queue was opened.
+    pub fn dead_lost(&self) -> u64 {
+        self.dead_lost
     }
 
     /// The queue's engine.
@@ -256,12 +267,14 @@ pub struct QueueDepth {
     pub bytes: u64,
     /// Of the records, those in the bulk lane.
     pub bulk_records: u64,
+    /// Dead letters that nobody has closed.
+    pub dead_letters: u64,
 }
 
 impl AppState {
-    /// Whether nothing waits and nothing is in flight.
+    /// Whether nothing waits, nothing is in flight, and nothing can be replayed.
     fn is_empty(&self) -> bool {
-        self.depth.records == 0 && self.unsettled.is_none()
+        self.depth.records == 0 && self.unsettled.is_none() && self.dead_letters == 0
     }
 
     /// Counts a pending record in: its lane, and its bytes as stored.

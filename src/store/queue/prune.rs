@@ -1,6 +1,8 @@
 //! Forgetting deliveries and batches that are old enough.
 
-use super::{AppState, Engine, Queue, StoreError, Stored, Transaction, decode, keys};
+use super::{
+    AppState, Engine, Queue, StoreError, Stored, Transaction, dead::prune_dead, decode, keys,
+};
 use crate::{
     domain::{
         batch::{Batch, BatchState},
@@ -19,6 +21,22 @@ pub struct Retention {
     pub before: Timestamp,
     /// Of each app, settled batches beyond this many are forgotten.
     pub batches_max: u64,
+    /// Dead letters from before this are dropped.
+    pub dead_before: Timestamp,
+    /// Of each app, the oldest dead letters beyond this many are dropped.
+    pub dead_max: u64,
+}
+
+impl Default for Retention {
+    /// Keeps everything.
+    fn default() -> Self {
+        Self {
+            before: Timestamp::from_micros(i64::MIN),
+            batches_max: u64::MAX,
+            dead_before: Timestamp::from_micros(i64::MIN),
+            dead_max: u64::MAX,
+        }
+    }
 }
 
 impl<E: Engine> Queue<E> {
@@ -41,12 +59,20 @@ impl<E: Engine> Queue<E> {
             }
         }
         let mut apps = self.apps.clone();
+        let mut lost = 0;
         for (app, state) in &mut apps {
             due += prune_batches(&mut transaction, *app, state, retention).await?;
+            let (forgotten, open) = prune_dead(&mut transaction, *app, state, retention).await?;
+            due += forgotten;
+            lost += open;
         }
         if due > 0 {
             transaction.commit().await?;
             self.apps = apps;
+        }
+        if lost > 0 {
+            self.dead_lost += lost;
+            tracing::warn!(dead_letters = lost, "dead letters are too old or too many: dropped");
         }
         Ok(deliveries.into_iter().nth(CHUNK - 1).map(|(last, _)| keys::after(last)))
     }

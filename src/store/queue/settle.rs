@@ -1,18 +1,20 @@
-//! Settling: the rows of a batch go to where they belong.
+//! Settling: the rows of a batch go to where they belong, or become smaller batches.
+
+use std::ops::Range;
 
 use super::{
-    Batch, Engine, Queue, StoreError, Stored, Transaction, claim::CHUNK_ROWS, decode_or_set_aside,
-    keys, pages::PageBuilder,
+    Batch, Engine, Queue, StoreError, Stored, Transaction, claim::CHUNK_ROWS, dead, decode,
+    decode_or_set_aside, keys, pages::PageBuilder,
 };
 use crate::{
     domain::{
-        batch::{BatchState, Settlement},
-        budget::Occupancy,
+        batch::{BatchId, BatchState, Cut, DeadReason, Part, Settlement},
+        memory::Memory,
         merge::Record,
+        row::write_row,
         time::Timestamp,
-        update::Sequence,
     },
-    store::records::{AppState, Delivery, Head, InFlight},
+    store::records::{AppState, Dead, Death, Delivery, Head, InFlight},
 };
 
 /// What one chunk of a settlement came to.
@@ -22,6 +24,8 @@ pub struct Settling {
     pub complete: bool,
     /// When the first updates of the rows of this chunk had been accepted.
     pub accepted_at: Vec<Timestamp>,
+    /// Once complete, the batch that is delivered next, before any new one.
+    pub next: Option<Box<Batch>>,
 }
 
 impl<E: Engine> Queue<E> {
@@ -31,17 +35,21 @@ impl<E: Engine> Queue<E> {
         &mut self,
         batch: &Batch,
         settlement: Settlement,
-        occupancy: Occupancy,
+        memory: Memory,
         now: Timestamp,
     ) -> Result<Settling, StoreError> {
+        if let Settlement::Split(cut) = settlement {
+            return self.split(batch, cut, memory, now).await;
+        }
         let app = batch.id.app;
         let mut chunk = Chunk {
             transaction: self.engine.begin().await?,
             batch: batch.clone(),
-            state: AppState { occupancy, ..self.state(app) },
+            state: AppState { memory, ..self.state(app) },
             head: self.head,
             pages: PageBuilder::default(),
             accepted_at: Vec::new(),
+            now,
         };
         let mut from = None;
         let complete = loop {
@@ -50,19 +58,19 @@ impl<E: Engine> Queue<E> {
             let Some((last, _)) = rows.last() else { break true };
             from = Some(keys::after(last.clone()));
             for (key, bytes) in &rows {
-                chunk.settle(key, bytes.as_ref(), settlement, now).await?;
+                chunk.settle(key, bytes.as_ref(), settlement).await?;
             }
             if chunk.accepted_at.len() >= CHUNK_ROWS {
                 break false;
             }
         };
-        let Chunk { mut transaction, mut batch, mut state, head, pages, accepted_at } = chunk;
+        let Chunk { mut transaction, mut batch, mut state, head, pages, accepted_at, .. } = chunk;
         pages.write(&mut transaction);
         batch.state = BatchState::Settling(settlement);
         batch.settled_at = Some(now);
         if complete {
             batch.state = BatchState::Settled(settlement);
-            state.unsettled = None;
+            state.unsettled = batch.then;
         }
         transaction.put(&keys::batch(app, batch.id.number), batch.encode());
         transaction.put(&keys::app(app), state.encode());
@@ -70,7 +78,108 @@ impl<E: Engine> Queue<E> {
         transaction.commit().await?;
         self.apps.insert(app, state);
         self.head = head;
-        Ok(Settling { complete, accepted_at })
+        let next = match state.unsettled.filter(|_| complete) {
+            Some(number) => Some(Box::new(self.batch(app, number, "delivered next").await?)),
+            None => None,
+        };
+        Ok(Settling { complete, accepted_at, next })
+    }
+
+    /// Makes smaller batches of `batch`, which follow one after the other. Its rows stay where
+    /// they are.
+    async fn split(
+        &mut self,
+        batch: &Batch,
+        cut: Cut,
+        memory: Memory,
+        now: Timestamp,
+    ) -> Result<Settling, StoreError> {
+        let app = batch.id.app;
+        let mut state = AppState { memory, ..self.state(app) };
+        let rows = self.rows(batch).await?;
+        let mut transaction = self.engine.begin().await?;
+        let mut next = batch.then;
+        let mut first = None;
+        for range in parts(rows.len(), cut).into_iter().rev() {
+            let rows = &rows[range];
+            let (Some(start), Some(end)) = (rows.first(), rows.last()) else { continue };
+            state.last_batch += 1;
+            let id = BatchId { opening: self.opening, number: state.last_batch, app };
+            let part = Batch {
+                state: BatchState::Claimed,
+                part: Part { first: start.position, end: end.position + 1, ..batch.part },
+                then: next,
+                rows: rows.len() as u64,
+                bytes: rows.iter().map(|row| row.bytes).sum(),
+                updates: rows.iter().map(|row| row.updates).sum(),
+                refused_at: batch.refused_at,
+                ..Batch::new(id, batch.watermark, batch.claimed_at)
+            };
+            transaction.put(&keys::batch(app, id.number), part.encode());
+            next = Some(id.number);
+            first = Some(Box::new(part));
+        }
+        state.unsettled = next;
+        let settled = Batch {
+            state: BatchState::Settled(Settlement::Split(cut)),
+            settled_at: Some(now),
+            ..batch.clone()
+        };
+        transaction.put(&keys::batch(app, batch.id.number), settled.encode());
+        transaction.put(&keys::app(app), state.encode());
+        transaction.commit().await?;
+        self.apps.insert(app, state);
+        let next = match (first, state.unsettled) {
+            (None, Some(number)) => {
+                Some(Box::new(self.batch(app, number, "delivered next").await?))
+            }
+            (first, _) => first,
+        };
+        Ok(Settling { complete: true, accepted_at: Vec::new(), next })
+    }
+
+    /// The rows of a batch, in order. A damaged one is set aside when the batch is settled.
+    async fn rows(&self, batch: &Batch) -> Result<Vec<Row>, StoreError> {
+        let mut rows = Vec::new();
+        let mut json = Vec::new();
+        let mut from = None;
+        let mut transaction = self.engine.begin().await?;
+        loop {
+            let range = keys::all_in_flight(batch.id.app, from);
+            let entries = transaction.scan(range, CHUNK_ROWS).await?;
+            let Some((last, _)) = entries.last() else { break };
+            from = Some(keys::after(last.clone()));
+            for (key, bytes) in &entries {
+                let row: Option<InFlight> = decode(bytes.as_ref())?;
+                let row = row.filter(|row| batch.part.holds(row.batch, row.position));
+                let (Some(row), Some(subject)) = (row, keys::subject_of(key)) else { continue };
+                json.clear();
+                write_row(&subject, &row.record, &mut json);
+                let InFlight { position, record, .. } = row;
+                rows.push(Row { position, bytes: json.len() as u64 + 1, updates: record.updates });
+            }
+        }
+        rows.sort_by_key(|row| row.position);
+        Ok(rows)
+    }
+}
+
+/// What a split must know of a row.
+struct Row {
+    position: u64,
+    bytes: u64,
+    updates: u64,
+}
+
+/// The ranges that so many rows are cut into, in the order in which they are tried.
+fn parts(rows: usize, cut: Cut) -> Vec<Range<usize>> {
+    match cut {
+        Cut::Halves => vec![0..rows.div_ceil(2), rows.div_ceil(2)..rows],
+        Cut::Probe(place) => {
+            let probe = usize::try_from(place).unwrap_or(0).min(rows.saturating_sub(1));
+            let behind = (probe + 1).min(rows);
+            vec![probe..behind, 0..probe, behind..rows]
+        }
     }
 }
 
@@ -82,6 +191,7 @@ struct Chunk<T> {
     head: Head,
     pages: PageBuilder,
     accepted_at: Vec<Timestamp>,
+    now: Timestamp,
 }
 
 impl<T: Transaction> Chunk<T> {
@@ -90,30 +200,88 @@ impl<T: Transaction> Chunk<T> {
         key: &[u8],
         bytes: &[u8],
         settlement: Settlement,
-        now: Timestamp,
     ) -> Result<(), StoreError> {
         let row: Option<InFlight> =
             decode_or_set_aside(&mut self.transaction, &mut self.head, key, bytes)?;
-        let Some(row) = row.filter(|row| row.batch == self.batch.id.number) else { return Ok(()) };
+        let part = self.batch.part;
+        let Some(row) = row.filter(|row| part.holds(row.batch, row.position)) else {
+            return Ok(());
+        };
         self.accepted_at.push(row.record.first_accepted_at);
         self.transaction.delete(key);
+        let subject_key = &key[keys::SUBJECT_AT..];
         match settlement {
-            Settlement::Delivered => {
-                self.deliver(&key[keys::SUBJECT_AT..], &row.record, now);
+            Settlement::Delivered => self.deliver(subject_key, &row.record).await,
+            Settlement::Requeued => self.requeue(subject_key, row.record).await,
+            Settlement::Dead(reason) => {
+                self.bury(subject_key, row.record, reason);
                 Ok(())
             }
-            Settlement::Requeued => self.requeue(&key[keys::SUBJECT_AT..], row.record).await,
+            Settlement::Split(_) => unreachable!("a split moves no rows"),
         }
     }
 
-    fn deliver(&mut self, subject_key: &[u8], record: &Record, now: Timestamp) {
-        let delivery = Delivery {
-            first_sequence: record.first_sequence,
+    async fn deliver(&mut self, subject_key: &[u8], record: &Record) -> Result<(), StoreError> {
+        let app = self.batch.id.app;
+        for (first_sequence, last) in record.spans() {
+            let delivery = Delivery {
+                first_sequence,
+                last_sequence: record.last_sequence,
+                batch: self.batch.id.number,
+                delivered_at: self.now,
+            };
+            let key = keys::delivery_of(app, subject_key, last);
+            self.transaction.put(&key, delivery.encode());
+        }
+        self.strike_waiting(subject_key, record).await?;
+        if self.state.dead_letters == 0 {
+            return Ok(());
+        }
+        let closed =
+            dead::strike(&mut self.transaction, app, subject_key, record, self.now).await?;
+        self.state.dead_letters = self.state.dead_letters.saturating_sub(closed);
+        Ok(())
+    }
+
+    /// Strikes from what waits for the subject what was delivered with a later stamp: sent after
+    /// it, it would overwrite what it must lose against. Only now, since what is in flight may
+    /// come to be dead instead.
+    async fn strike_waiting(
+        &mut self,
+        subject_key: &[u8],
+        delivered: &Record,
+    ) -> Result<(), StoreError> {
+        let key = keys::pending_of(self.batch.id.app, subject_key);
+        let Some(bytes) = self.transaction.get(&key).await? else { return Ok(()) };
+        // One that is damaged is set aside when it is claimed.
+        let Some(mut waiting) = decode::<Record>(bytes.as_ref())? else { return Ok(()) };
+        if !waiting.strike_older_than(delivered) {
+            return Ok(());
+        }
+        let lane = waiting.lane;
+        let struck = waiting.encode();
+        self.state.count_out((lane, key.len() + bytes.as_ref().len()));
+        self.state.count_in((lane, key.len() + struck.len()));
+        self.transaction.put(&key, struck);
+        Ok(())
+    }
+
+    /// Makes a dead letter of the record.
+    fn bury(&mut self, subject_key: &[u8], mut record: Record, reason: DeadReason) {
+        record.set_apart();
+        let app = self.batch.id.app;
+        let death = Death {
+            reason,
+            detail: self.batch.last_error.clone(),
             batch: self.batch.id.number,
-            delivered_at: now,
+            job_id: self.batch.job_id.clone(),
+            request_id: self.batch.request_id.clone(),
         };
-        let key = keys::delivery_of(self.batch.id.app, subject_key, record.last_sequence);
-        self.transaction.put(&key, delivery.encode());
+        let last = record.last_sequence;
+        let letter = Dead { subject_key: subject_key.to_vec(), death, closed: None, record };
+        self.transaction.put(&keys::dead(app, self.now, last), letter.encode());
+        self.transaction.put(&keys::dead_of(app, subject_key, self.now, last), Vec::new());
+        self.state.dead_letters += 1;
     }
 
     /// Merges the record under what has come to wait for its subject.
@@ -139,9 +307,4 @@ impl<T: Transaction> Chunk<T> {
         self.transaction.put(&key, bytes);
         Ok(())
     }
-}
-
-/// The sequences that a delivery took along.
-pub(super) fn took_along(delivery: &Delivery, last: Sequence, sequence: Sequence) -> bool {
-    (delivery.first_sequence..=last).contains(&sequence)
 }

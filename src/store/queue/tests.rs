@@ -9,6 +9,7 @@ use crate::{
     domain::{
         admission::QueueRefusal,
         batch::{BatchLimits, BatchState, Settlement},
+        budget::Occupancy,
         time::Instant,
         time::Now,
         update::{Lane, Subject, Update, Value},
@@ -85,10 +86,9 @@ impl<E: Engine + Clone> Bench<E> {
     }
 
     fn settle(&mut self, batch: &Batch, settlement: Settlement) {
-        while !now(self.queue.settle(batch, settlement, Occupancy::default(), at(3)))
-            .unwrap()
-            .complete
-        {}
+        while !now(self.queue.settle(batch, settlement, Memory::default(), at(3))).unwrap().complete
+        {
+        }
     }
 
     fn upload(&self, batch: &Batch) -> String {
@@ -296,9 +296,9 @@ fn restarts(engine: impl Engine + Clone) {
     let batch = bench.claim().unwrap();
     let last = bench.set("u", "a", 2).sequence;
     let wall = Now { instant: Instant::default(), wall: at(50) };
-    let occupancy = Occupancy::begin(1_800, 1_800, wall);
+    let memory = Memory { occupancy: Occupancy::begin(1_800, 1_800, wall), ..Memory::default() };
     let begun = Batch { state: BatchState::Submitting, ..batch };
-    now(bench.queue.advance(&begun, occupancy)).unwrap();
+    now(bench.queue.advance(&begun, memory)).unwrap();
     now(bench.queue.pause(bench.app, true)).unwrap();
     let depth = bench.queue.depth(bench.app);
     drop(bench);
@@ -307,7 +307,7 @@ fn restarts(engine: impl Engine + Clone) {
     assert_eq!(bench.queue.store(), 7);
     let recovered = now(bench.queue.recover(bench.app)).unwrap();
     assert_eq!(recovered.unsettled.as_ref(), Some(&begun));
-    assert_eq!((recovered.occupancy, recovered.paused), (occupancy, true));
+    assert_eq!((recovered.memory, recovered.paused), (memory, true));
     assert_eq!(bench.queue.depth(bench.app), depth);
     assert_eq!(bench.upload(&begun).lines().count(), 1);
     bench.settle(&begun, Settlement::Delivered);
@@ -321,7 +321,8 @@ fn forgets(engine: impl Engine + Clone) {
         let batch = bench.claim().unwrap();
         bench.settle(&batch, Settlement::Delivered);
     }
-    let keep = |before, batches_max| Retention { before: at(before), batches_max };
+    let keep =
+        |before, batches_max| Retention { before: at(before), batches_max, ..Retention::default() };
     assert_eq!(now(bench.queue.prune(None, keep(3, 1))).unwrap(), None);
     assert!(matches!(bench.find("u", 1), Found::Delivered { batch: None, .. }));
     assert!(matches!(bench.find("w", 3), Found::Delivered { batch: Some(_), .. }));

@@ -4,7 +4,9 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::domain::{
-    batch::{BatchId, BatchState, Settlement},
+    batch::{BatchId, BatchLimits, BatchState, Cut, Settlement},
+    budget::Occupancy,
+    memory::Learned,
     testing,
     update::AppId,
 };
@@ -21,6 +23,8 @@ fn batch() -> impl Strategy<Value = Batch> {
         Just(BatchState::Running),
         Just(BatchState::Settling(Settlement::Requeued)),
         Just(BatchState::Settled(Settlement::Delivered)),
+        Just(BatchState::Settled(Settlement::Split(Cut::Probe(7)))),
+        Just(BatchState::Settling(Settlement::Dead(DeadReason::NotTaken))),
     ];
     (state, any::<[u64; 6]>(), ".{0,9}", proptest::option::of(".{0,9}")).prop_map(
         |(state, [store, number, watermark, rows, updates, bytes], text, option)| {
@@ -53,7 +57,16 @@ proptest! {
     ) {
         let record = records.into_iter().reduce(Record::merge).expect("at least one");
         reads_back(&record);
-        reads_back(&InFlight { batch, position, record });
+        reads_back(&InFlight { batch, position, record: record.clone() });
+        let death = Death {
+            reason: DeadReason::BadRow,
+            detail: "422: no".into(),
+            batch,
+            job_id: None,
+            request_id: Some("r".into()),
+        };
+        let closed = Some((Closing::Superseded, Timestamp::from_micros(9)));
+        reads_back(&Dead { subject_key: vec![b'u', 0, 1, b'x'], death, closed, record });
     }
 
     #[test]
@@ -74,7 +87,7 @@ proptest! {
             last_accepted_at: at,
             quarantined: c,
         });
-        reads_back(&Delivery { first_sequence: a, batch: b, delivered_at: at });
+        reads_back(&Delivery { first_sequence: a, last_sequence: d, batch: b, delivered_at: at });
         reads_back(&vec![PageEntry { first_sequence: d, subject_key }]);
         reads_back(&AppState {
             depth: StoredDepth { records: a, bytes: b },
@@ -82,7 +95,16 @@ proptest! {
             last_batch: d,
             forgotten_batches: b,
             unsettled: Some(a),
-            occupancy: Occupancy { until: at, length: std::time::Duration::from_nanos(b) },
+            dead_letters: d,
+            memory: Memory {
+                occupancy: Occupancy { until: at, length: std::time::Duration::from_nanos(b) },
+                learned: Some(Learned {
+                    limits: BatchLimits { rows_max: a, bytes_max: b },
+                    until: at,
+                }),
+                taken_at: Some(at),
+                unproven: 3,
+            },
             paused,
         });
     }
@@ -108,6 +130,7 @@ proptest! {
         drop(Record::decode(&sealed));
         drop(InFlight::decode(&sealed));
         drop(Batch::decode(&sealed));
+        drop(Dead::decode(&sealed));
         drop(Vec::<PageEntry>::decode(&sealed));
     }
 }

@@ -64,7 +64,10 @@ fn a_damaged_record_that_an_update_meets_is_counted_out_and_told() {
     let batch = bench.claim().unwrap();
     bench.settle(&batch, Settlement::Delivered);
     assert_eq!(bench.queue.depth(bench.app), QueueDepth::default());
-    now(bench.queue.prune(None, Retention { before: at(9), batches_max: 0 })).unwrap();
+    now(bench
+        .queue
+        .prune(None, Retention { before: at(9), batches_max: 0, ..Retention::default() }))
+    .unwrap();
     assert_eq!(bench.find("u", first), Found::Damaged);
     assert_eq!(bench.find("u", second), Found::DeliveredLongAgo);
     // Nor is anything else left of it after a restart.
@@ -229,7 +232,7 @@ fn a_damaged_batch_does_not_stop_the_forgetting() {
         bench.settle(&batch, Settlement::Delivered);
     }
     flip_a_bit(&engine, &keys::batch(bench.app, 1));
-    let keep = Retention { before: at(0), batches_max: 1 };
+    let keep = Retention { before: at(0), batches_max: 1, ..Retention::default() };
     now(bench.queue.prune(None, keep)).unwrap();
     let batches = now(bench.reads.batches(bench.app, u64::MAX, 9)).unwrap();
     assert_eq!(batches.iter().map(|batch| batch.id.number).collect::<Vec<_>>(), [3]);
@@ -238,8 +241,8 @@ fn a_damaged_batch_does_not_stop_the_forgetting() {
 #[test]
 fn a_store_of_another_format_is_refused() {
     let engine = MemoryEngine::default();
-    let head = Head { format: 2, ..now(Queue::open(engine.clone(), LIMITS, 1)).unwrap().head };
+    let head = Head { format: 1, ..now(Queue::open(engine.clone(), LIMITS, 1)).unwrap().head };
     engine.damage(keys::HEAD, &head.encode());
     let error = now(Queue::open(engine, LIMITS, 1)).unwrap_err();
-    assert!(matches!(error, StoreError::Format { found: 2 }));
+    assert!(matches!(error, StoreError::Format { found: 1 }));
 }

@@ -1,0 +1,106 @@
+//! What becomes of a batch that upstream will not take as it is: it is split, until the rows
+//! that cannot be taken stand alone, and these become dead letters.
+//!
+//! Rows become dead letters where upstream has lately taken others. Where it has not, it may
+//! refuse everything (the wrong endpoint, a trouble with the account), and a row at random is
+//! tried before the batch is halved. A few rows are given up without such proof, for want of
+//! others; then the app halts and says why.
+
+use super::{
+    super::{
+        batch::{Cut, DeadReason},
+        verdict::Failure,
+    },
+    Batch, BatchState, FailureKind, HoldReason, JobReport, Lifecycle, PartialPolicy, Phase,
+    Settlement,
+    answers::{Chance, reach},
+};
+
+impl Lifecycle {
+    /// Upstream refused the batch, and will refuse it again.
+    pub(super) fn refuse(
+        &mut self,
+        mut batch: Batch,
+        reason: DeadReason,
+        failure: &Failure,
+        (now, random): Chance,
+    ) {
+        self.note(failure);
+        batch.last_error.clone_from(&failure.detail);
+        batch.request_id = failure.request_id.clone().or(batch.request_id);
+        let refused_at = *batch.refused_at.get_or_insert(now.wall);
+        let proven = self.memory.is_proven(refused_at, now.wall);
+        // Refusals cost no budget, and many in a row must not become a flood.
+        self.hold_back(self.settings.poll_interval.0 / 2, HoldReason::Isolating, now);
+        let settlement = if batch.rows > 1 {
+            let probe = Cut::Probe(random % batch.rows);
+            Settlement::Split(if proven { Cut::Halves } else { probe })
+        } else if proven || !self.memory.is_in_doubt() {
+            self.memory.unproven += u32::from(!proven);
+            Settlement::Dead(reason)
+        } else {
+            self.reach = reach(random);
+            self.hold_back(self.settings.held_retry, HoldReason::Halted, now);
+            Settlement::Requeued
+        };
+        self.phase = Phase::Settling(batch, settlement);
+    }
+
+    /// The size is to blame: half of it is tried, and remembered.
+    pub(super) fn refuse_as_too_large(
+        &mut self,
+        mut batch: Batch,
+        failure: &Failure,
+        chance: Chance,
+    ) {
+        if batch.rows <= 1 {
+            return self.refuse(batch, DeadReason::TooLarge, failure, chance);
+        }
+        self.note(failure);
+        batch.last_error.clone_from(&failure.detail);
+        self.memory.learn(batch.rows, batch.bytes, chance.0.wall);
+        self.phase = Phase::Settling(batch, Settlement::Split(Cut::Halves));
+    }
+
+    /// The job completed without some of the rows.
+    pub(super) fn on_partial(&mut self, batch: Batch, report: &JobReport, chance: Chance) {
+        match self.settings.partial {
+            PartialPolicy::Accept => self.deliver(batch, chance.0),
+            PartialPolicy::Isolate => {
+                if batch.completed_rows > 0 {
+                    self.memory.take(chance.0.wall);
+                }
+                let failure = ended(&batch, report);
+                self.refuse(batch, DeadReason::NotTaken, &failure, chance);
+            }
+        }
+    }
+
+    /// The job failed. It may do better next time; a part that is still to be split is not
+    /// given as many times.
+    pub(super) fn on_failed(&mut self, mut batch: Batch, report: &JobReport, chance: Chance) {
+        let failure = ended(&batch, report);
+        batch.failures += 1;
+        let failures_max = match batch.is_part() && batch.rows > 1 {
+            true => 1,
+            false => self.settings.failed_jobs_max,
+        };
+        if batch.failures < failures_max {
+            // It has a job no more.
+            batch.job_id = None;
+            batch.state = BatchState::Claimed;
+            self.put_back(batch, &failure, chance);
+        } else {
+            self.refuse(batch, DeadReason::JobFailed, &failure, chance);
+        }
+    }
+}
+
+fn ended(batch: &Batch, report: &JobReport) -> Failure {
+    let detail = format!(
+        "job {} ended {} with {} of {} rows",
+        report.job_id, batch.upstream_status, batch.completed_rows, batch.rows
+    );
+    let request_id = batch.request_id.clone();
+    Failure { kind: FailureKind::Unknown, cause: detail.clone(), detail, request_id }
+}

@@ -1,0 +1,361 @@
+//! Dead letters: records that upstream will not take, until somebody replays or discards them.
+//!
+//! A letter waits beside the queue, and must not go back in time: what is delivered of its
+//! subject is struck from it, and one with nothing left is closed as superseded. A closed one
+//! keeps its sequences, so that receipts still find it, and none of its values.
+
+use std::{fmt, str::FromStr};
+
+use super::{
+    AppState, Engine, Queue, Reads, StoreError, Stored, Transaction, decode, decode_or_set_aside,
+    keys, pages::PageBuilder, prune::Retention,
+};
+use crate::{
+    domain::{
+        admission,
+        batch::DeadReason,
+        merge::Record,
+        time::Timestamp,
+        update::{AppId, Sequence, Subject},
+    },
+    store::records::{Closing, Dead, Death, InFlight},
+};
+
+const CHUNK: usize = 256;
+
+/// A dead letter's name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DeadId {
+    /// When it died.
+    pub died_at: Timestamp,
+    /// The last sequence in it.
+    pub last_sequence: Sequence,
+}
+
+impl fmt::Display for DeadId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.died_at.as_micros(), self.last_sequence)
+    }
+}
+
+impl FromStr for DeadId {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let (died_at, last) = text.rsplit_once('-').ok_or(())?;
+        let died_at = Timestamp::from_micros(died_at.parse().map_err(drop)?);
+        Ok(Self { died_at, last_sequence: last.parse().map_err(drop)? })
+    }
+}
+
+/// A record that upstream will not take.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DeadLetter {
+    /// Its name.
+    pub id: DeadId,
+    /// What it is about.
+    pub subject: Subject,
+    /// How it came to be one.
+    pub death: Death,
+    /// Why nobody needs it any more, and since when.
+    pub closed: Option<(Closing, Timestamp)>,
+    /// What upstream would not take; without values once it is closed.
+    pub record: Record,
+}
+
+/// Which dead letters.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DeadFilter {
+    /// Those of this subject.
+    pub subject: Option<Subject>,
+    /// Those that died of this.
+    pub reason: Option<DeadReason>,
+    /// Closed ones, too.
+    pub closed_too: bool,
+}
+
+/// Some dead letters, oldest first, and where to go on.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct DeadPage {
+    /// The letters.
+    pub letters: Vec<DeadLetter>,
+    /// The next page begins behind this one. `None` at the end.
+    pub next: Option<DeadId>,
+}
+
+/// What became of a dead letter that was to be replayed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Replay {
+    /// It waits again.
+    Replayed,
+    /// Merged with what waits for its subject it would be too large, or the queue is full: later.
+    NoRoom,
+    /// There is none of this name, or it is closed.
+    NotThere,
+}
+
+impl<E: Engine> Queue<E> {
+    /// Sends a dead letter back into the queue, under what has come to wait for its subject.
+    pub async fn replay(&mut self, app: AppId, id: DeadId) -> Result<Replay, StoreError> {
+        let mut transaction = self.engine.begin().await?;
+        let mut head = self.head;
+        let Some(letter) = read_open(&mut transaction, app, id).await? else {
+            return Ok(Replay::NotThere);
+        };
+        let subject_key = letter.subject_key.clone();
+        let in_flight = transaction.get(&keys::in_flight_of(app, &subject_key)).await?;
+        let in_flight = in_flight.map(|bytes| decode::<InFlight>(bytes.as_ref())).transpose()?;
+        let in_flight = in_flight.flatten().map(|row| row.record);
+        let mut state = self.state(app);
+        let key = keys::pending_of(app, &subject_key);
+        let mut merged = letter.record;
+        match transaction.get(&key).await? {
+            Some(bytes) => {
+                let waiting: Option<Record> =
+                    decode_or_set_aside(&mut transaction, &mut head, &key, bytes.as_ref())?;
+                let stored_bytes = key.len() + bytes.as_ref().len();
+                match waiting {
+                    Some(waiting) => {
+                        state.count_out((waiting.lane, stored_bytes));
+                        merged = merged.merge(waiting);
+                    }
+                    None => state.count_out_damaged(stored_bytes),
+                }
+            }
+            None if admission::admit_new(state.depth.into(), &self.limits).is_err() => {
+                return Ok(Replay::NoRoom);
+            }
+            None => {}
+        }
+        // Should what is in flight come back, it becomes part of the record, too.
+        let whole = in_flight.into_iter().fold(merged.clone(), Record::merge);
+        let (bytes, properties) = (whole.size(), whole.properties.len());
+        if admission::admit_merged(bytes, properties, &self.limits).is_err() {
+            return Ok(Replay::NoRoom);
+        }
+        let bytes = merged.encode();
+        state.count_in((merged.lane, key.len() + bytes.len()));
+        state.dead_letters = state.dead_letters.saturating_sub(1);
+        let mut pages = PageBuilder::default();
+        pages.add(app, &merged, &subject_key);
+        pages.write(&mut transaction);
+        transaction.put(&key, bytes);
+        transaction.delete(&keys::dead(app, id.died_at, id.last_sequence));
+        transaction.delete(&keys::dead_of(app, &subject_key, id.died_at, id.last_sequence));
+        transaction.put(&keys::app(app), state.encode());
+        transaction.put(keys::HEAD, head.encode());
+        transaction.commit().await?;
+        self.apps.insert(app, state);
+        self.head = head;
+        Ok(Replay::Replayed)
+    }
+
+    /// Closes a dead letter for good. Returns whether it was there, and open.
+    pub async fn discard(
+        &mut self,
+        app: AppId,
+        id: DeadId,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let mut transaction = self.engine.begin().await?;
+        let Some(letter) = read_open(&mut transaction, app, id).await? else {
+            return Ok(false);
+        };
+        close(&mut transaction, app, id, letter, (Closing::Discarded, now));
+        let mut state = self.state(app);
+        state.dead_letters = state.dead_letters.saturating_sub(1);
+        transaction.put(&keys::app(app), state.encode());
+        transaction.commit().await?;
+        self.apps.insert(app, state);
+        Ok(true)
+    }
+}
+
+/// A letter that nobody has closed.
+async fn read_open(
+    transaction: &mut impl Transaction,
+    app: AppId,
+    id: DeadId,
+) -> Result<Option<Dead>, StoreError> {
+    let bytes = transaction.get(&keys::dead(app, id.died_at, id.last_sequence)).await?;
+    let letter = bytes.map(|bytes| decode::<Dead>(bytes.as_ref())).transpose()?.flatten();
+    Ok(letter.filter(|letter| letter.closed.is_none()))
+}
+
+fn has_values(record: &Record) -> bool {
+    record.company_id.is_some() || !record.properties.is_empty()
+}
+
+/// Closes a letter. Its sequences stay, for receipts.
+fn close(
+    transaction: &mut impl Transaction,
+    app: AppId,
+    id: DeadId,
+    mut letter: Dead,
+    closed: (Closing, Timestamp),
+) {
+    letter.closed = Some(closed);
+    letter.record.company_id = None;
+    letter.record.properties.clear();
+    transaction.put(&keys::dead(app, id.died_at, id.last_sequence), letter.encode());
+}
+
+/// Strikes what was delivered of a subject from its dead letters. Returns how many have nothing
+/// left and are closed.
+pub(super) async fn strike(
+    transaction: &mut impl Transaction,
+    app: AppId,
+    subject_key: &[u8],
+    delivered: &Record,
+    now: Timestamp,
+) -> Result<u64, StoreError> {
+    let mut closed = 0;
+    for id in ids_of(transaction, app, subject_key).await? {
+        let Some(mut letter) = read_open(transaction, app, id).await? else { continue };
+        let struck = letter.record.strike_older_than(delivered);
+        if !struck && has_values(&letter.record) {
+            continue;
+        }
+        if has_values(&letter.record) {
+            transaction.put(&keys::dead(app, id.died_at, id.last_sequence), letter.encode());
+        } else {
+            close(transaction, app, id, letter, (Closing::Superseded, now));
+            closed += 1;
+        }
+    }
+    Ok(closed)
+}
+
+async fn ids_of(
+    transaction: &mut impl Transaction,
+    app: AppId,
+    subject_key: &[u8],
+) -> Result<Vec<DeadId>, StoreError> {
+    let entries = transaction.scan(keys::all_dead_of(app, subject_key), usize::MAX).await?;
+    let ids = entries.iter().filter_map(|(key, _)| keys::dead_at(key));
+    Ok(ids.map(|(died_at, last_sequence)| DeadId { died_at, last_sequence }).collect())
+}
+
+/// The dead letter that the update with this sequence is in.
+pub(super) async fn find_dead(
+    transaction: &mut impl Transaction,
+    app: AppId,
+    subject: &Subject,
+    sequence: Sequence,
+) -> Result<Option<DeadLetter>, StoreError> {
+    let key = keys::pending(app, subject);
+    for id in ids_of(transaction, app, &key[keys::SUBJECT_AT..]).await? {
+        let key = keys::dead(app, id.died_at, id.last_sequence);
+        let Some(bytes) = transaction.get(&key).await? else { continue };
+        let Some(letter) = letter(&key, bytes.as_ref())? else { continue };
+        if letter.record.holds(sequence) {
+            return Ok(Some(letter));
+        }
+    }
+    Ok(None)
+}
+
+fn letter(key: &[u8], bytes: &[u8]) -> Result<Option<DeadLetter>, StoreError> {
+    let Some(dead) = decode::<Dead>(bytes)? else { return Ok(None) };
+    let subject_at = [&[0; keys::SUBJECT_AT], &*dead.subject_key].concat();
+    let (Some((died_at, last_sequence)), Some(subject)) =
+        (keys::dead_at(key), keys::subject_of(&subject_at))
+    else {
+        return Ok(None);
+    };
+    let Dead { death, closed, record, .. } = dead;
+    Ok(Some(DeadLetter { id: DeadId { died_at, last_sequence }, subject, death, closed, record }))
+}
+
+impl DeadFilter {
+    fn takes(&self, letter: &DeadLetter) -> bool {
+        self.subject.as_ref().is_none_or(|subject| *subject == letter.subject)
+            && self.reason.is_none_or(|reason| reason == letter.death.reason)
+            && (self.closed_too || letter.closed.is_none())
+    }
+}
+
+impl<E: Engine> Reads<E> {
+    /// Up to `limit` dead letters of an app, oldest first, behind `after`.
+    pub async fn dead_letters(
+        &self,
+        app: AppId,
+        filter: &DeadFilter,
+        after: Option<DeadId>,
+        limit: usize,
+    ) -> Result<DeadPage, StoreError> {
+        let mut page = DeadPage::default();
+        let behind = |id: DeadId| keys::after(keys::dead(app, id.died_at, id.last_sequence));
+        let mut from = after.map(behind);
+        loop {
+            let mut transaction = self.engine.begin().await?;
+            let entries = transaction.scan(keys::all_dead(app, from), CHUNK).await?;
+            let Some((last, _)) = entries.last() else { return Ok(page) };
+            from = Some(keys::after(last.clone()));
+            for (key, bytes) in &entries {
+                let Some(letter) = letter(key, bytes.as_ref())? else { continue };
+                if !filter.takes(&letter) {
+                    continue;
+                }
+                if page.letters.len() >= limit {
+                    page.next = page.letters.last().map(|letter| letter.id);
+                    return Ok(page);
+                }
+                page.letters.push(letter);
+            }
+        }
+    }
+
+    /// One dead letter.
+    pub async fn dead_letter(
+        &self,
+        app: AppId,
+        id: DeadId,
+    ) -> Result<Option<DeadLetter>, StoreError> {
+        let mut transaction = self.engine.begin().await?;
+        let key = keys::dead(app, id.died_at, id.last_sequence);
+        match transaction.get(&key).await? {
+            Some(bytes) => letter(&key, bytes.as_ref()),
+            None => Ok(None),
+        }
+    }
+}
+
+/// Forgets the dead letters that are too old, and the oldest of those that are too many.
+/// Returns how many nobody had closed: these are lost.
+pub(super) async fn prune_dead(
+    transaction: &mut impl Transaction,
+    app: AppId,
+    state: &mut AppState,
+    retention: Retention,
+) -> Result<(usize, u64), StoreError> {
+    let (mut forgotten, mut lost, mut from) = (0, 0, None);
+    while forgotten < CHUNK {
+        let entries = transaction.scan(keys::all_dead(app, from), CHUNK).await?;
+        let Some((last, _)) = entries.last() else { break };
+        from = Some(keys::after(last.clone()));
+        for (key, bytes) in &entries {
+            let Some((died_at, last)) = keys::dead_at(key) else { continue };
+            let letter: Option<Dead> = decode(bytes.as_ref())?;
+            let open = letter.as_ref().is_none_or(|letter| letter.closed.is_none());
+            let too_old = died_at < retention.dead_before;
+            let too_many = open && state.dead_letters > retention.dead_max;
+            if !too_old && state.dead_letters <= retention.dead_max {
+                return Ok((forgotten, lost));
+            }
+            if too_old || too_many {
+                transaction.delete(key);
+                if let Some(letter) = &letter {
+                    transaction.delete(&keys::dead_of(app, &letter.subject_key, died_at, last));
+                }
+                forgotten += 1;
+                lost += u64::from(open);
+                state.dead_letters = state.dead_letters.saturating_sub(u64::from(open));
+            }
+        }
+    }
+    if forgotten > 0 {
+        transaction.put(&keys::app(app), state.encode());
+    }
+    Ok((forgotten, lost))
+}
