@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::time::{Instant, Now, Timestamp};
+use super::time::{Instant, Now, Timestamp, Uptime};
 
 /// How long a job of `rows` users occupies the budget.
 pub fn occupancy(rows: u64, users_per_minute: u32) -> Duration {
@@ -17,12 +17,15 @@ pub fn occupancy(rows: u64, users_per_minute: u32) -> Duration {
     Duration::from_micros(u64::try_from(micros + 1).unwrap_or(u64::MAX))
 }
 
-/// An occupancy as it is stored: until when, by the wall clock, and how long it was. The
-/// length bounds what a clock that was set back can make of it.
+/// An occupancy as it is stored: until when, by the wall clock and by the machine's uptime, and
+/// how long it was. While the machine runs, its uptime tells how much is left; after a reboot
+/// the wall clock does, and the length bounds what one that was set back can make of it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Occupancy {
     /// Until when the budget is occupied.
     pub until: Timestamp,
+    /// The same by the machine's uptime.
+    pub until_uptime: Option<Uptime>,
     /// For how long it was, from the submission on.
     pub length: Duration,
 }
@@ -31,12 +34,20 @@ impl Occupancy {
     /// The occupancy that a job of `rows` users begins now.
     pub fn begin(rows: u64, users_per_minute: u32, now: Now) -> Self {
         let length = occupancy(rows, users_per_minute);
-        Self { until: now.wall.plus(length), length }
+        let until_uptime =
+            now.uptime.map(|up| Uptime { length: up.length.saturating_add(length), ..up });
+        Self { until: now.wall.plus(length), until_uptime, length }
     }
 
     /// When it ends, on the clock that never jumps.
     pub fn end(self, now: Now) -> Instant {
-        now.instant.plus(self.until.since(now.wall).min(self.length))
+        let left = match (self.until_uptime, now.uptime) {
+            (Some(until), Some(up)) if until.boot == up.boot => {
+                until.length.saturating_sub(up.length)
+            }
+            (Some(_) | None, Some(_) | None) => self.until.since(now.wall),
+        };
+        now.instant.plus(left.min(self.length))
     }
 }
 
@@ -48,7 +59,22 @@ mod tests {
         Now {
             instant: Instant::from_origin(Duration::from_secs(instant_s)),
             wall: Timestamp::from_micros(wall_s * 1_000_000),
+            uptime: None,
         }
+    }
+
+    #[test]
+    fn a_clock_that_jumps_over_a_restart_changes_nothing_while_the_machine_runs() {
+        let up = |boot, seconds| Some(Uptime { boot, length: Duration::from_secs(seconds) });
+        let begun = Now { uptime: up(1, 700), ..now(1_000, 50_000) };
+        let stored = Occupancy::begin(1_800, 1_800, begun);
+        for wall in [50_000, 10_000, 90_000] {
+            let restarted = Now { uptime: up(1, 720), ..now(5, wall) };
+            assert_eq!(stored.end(restarted).since(restarted.instant).as_secs(), 40);
+        }
+        // After a reboot there is only the wall clock to go by.
+        let rebooted = Now { uptime: up(2, 10), ..now(5, 50_050) };
+        assert_eq!(stored.end(rebooted).since(rebooted.instant).as_secs(), 10);
     }
 
     #[test]

@@ -71,6 +71,18 @@ pub struct Now {
     pub instant: Instant,
     /// May be set by an operator or NTP.
     pub wall: Timestamp,
+    /// What tells the time over a restart of the process, whatever is done to the wall clock.
+    /// `None` where the machine does not say.
+    pub uptime: Option<Uptime>,
+}
+
+/// For how long the machine has run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Uptime {
+    /// A number of this run of the machine alone.
+    pub boot: u64,
+    /// For how long, times of sleep included.
+    pub length: Duration,
 }
 
 impl Now {

@@ -82,6 +82,9 @@ pub(crate) struct Account {
     pub(crate) paused_since: Option<Duration>,
     /// Requests, in all.
     pub(crate) requests: u64,
+    /// Of these, submissions, and the rows in them.
+    pub(crate) submissions: u64,
+    pub(crate) submitted_rows: u64,
     rows_max: u64,
     bytes_max: u64,
     users_per_minute: u32,
@@ -109,6 +112,8 @@ impl Account {
             broken: Vec::new(),
             paused_since: None,
             requests: 0,
+            submissions: 0,
+            submitted_rows: 0,
             rows_max: scenario.settings.batch.rows_max,
             bytes_max: scenario.settings.batch.bytes_max,
             users_per_minute: scenario.settings.users_per_minute,
@@ -169,6 +174,8 @@ impl Account {
         }
         let rows: Vec<Row> =
             upload.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).map(read).collect();
+        self.submissions += 1;
+        self.submitted_rows += rows.len() as u64;
         let users: BTreeSet<u64> = rows.iter().map(|row| row.user).collect();
         if users.len() < rows.len() {
             self.broken.push("a user twice in one job".into());

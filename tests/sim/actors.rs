@@ -35,6 +35,9 @@ impl World {
             let length = self.whim.millis(100, 60_000);
             self.network.inside().account.take_foreign(length);
         }
+        if self.strikes(Fault::ClockSetBack, 8) || self.strikes(Fault::ClockSetForward, 8) {
+            self.set_the_clock(false);
+        }
         match self.whim.below(20) {
             0..14 => self.send(),
             14 if self.scenario.has(Fault::Operator) => self.operate(),
@@ -57,6 +60,29 @@ impl World {
         let died = outcomes.is_err();
         self.hear(sent, &outcomes)?;
         if died { Err(Halt::Died) } else { Ok(()) }
+    }
+
+    /// One update of each of so many users, in one commit.
+    pub(crate) fn send_one_of_each(&mut self, users: u64) -> Result<(), Halt> {
+        let one = |user| {
+            let value = Value::Integer(i64::try_from(user).unwrap_or(i64::MAX));
+            let occurred = Occurred::WhenAccepted;
+            let update = Update {
+                app: self.process.ledger.app,
+                client: ClientId(0),
+                subject: Subject::user(format!("u{user}")),
+                company_id: None,
+                properties: vec![("p0".to_owned(), value)],
+                occurred_at: None,
+                lane: Lane::Interactive,
+            };
+            let (properties, heard) = (vec![0], Heard::Nothing);
+            (Sent { user, properties, occurred, heard, group: 0 }, update)
+        };
+        let (sent, updates): (Vec<Sent>, Vec<Update>) = (0..users).map(one).unzip();
+        let wall = self.now().wall;
+        let outcomes = at_once(self.process.ledger.queue.get_mut().accept(updates, wall));
+        self.hear(sent, &outcomes)
     }
 
     /// Somebody sends what upstream takes, as somebody always does: where it has refused a few

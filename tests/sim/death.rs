@@ -34,11 +34,13 @@ impl World {
             let down = self.chaos.millis(1, down_max);
             self.set_time(self.time + down);
             self.watch()?;
-            self.set_the_clock();
+            let rebooted = self.engine.has_crashed();
+            self.boot += u64::from(rebooted);
+            self.set_the_clock(rebooted);
             self.engine.restart();
             self.cut_is_due = false;
             self.plan_a_cut();
-            let started = (self.time, self.now().wall);
+            let started = (self.time, self.now());
             match Process::start(self.engine.clone(), &self.scenario, started) {
                 Ok(process) => self.process = process,
                 Err(error) if self.engine.has_crashed() => {
@@ -54,13 +56,17 @@ impl World {
     }
 
     /// Sets the wall clock, never to before the beginning: what occurred before stays so.
-    fn set_the_clock(&mut self) {
+    pub(crate) fn set_the_clock(&mut self, rebooted: bool) {
         let elapsed = i64::try_from(self.time.as_micros()).unwrap_or(i64::MAX);
         let jump = self.chaos.millis(0, 600_000).as_micros();
         let jump = i64::try_from(jump).unwrap_or(0);
+        let forward = match rebooted {
+            true => Fault::ClockAheadAfterReboot,
+            false => Fault::ClockSetForward,
+        };
         if self.strikes(Fault::ClockSetBack, 1) {
             self.wall_offset = (self.wall_offset - jump).max(-elapsed);
-        } else if self.strikes(Fault::ClockSetForward, 1) {
+        } else if self.strikes(forward, 1) {
             self.wall_offset += jump;
         }
     }

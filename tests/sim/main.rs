@@ -16,6 +16,7 @@
 mod account;
 mod actors;
 mod checker;
+mod cost;
 mod death;
 mod ledger;
 mod process;
@@ -143,7 +144,7 @@ fn what_is_not_promised_is_known_by_name() {
     for fault in Fault::BEYOND {
         let beyond = |seed| {
             let mut scenario = Scenario::new(seed);
-            scenario.faults.extend([fault, Fault::Kill]);
+            scenario.faults.extend([fault, Fault::Kill, Fault::PowerCut]);
             scenario.fault_percent = 40;
             scenario.settings.users_per_minute = 20;
             scenario

@@ -10,7 +10,7 @@ use tokio::sync::Mutex;
 use userpilot_gateway::{
     domain::{
         lifecycle::{Event, Lifecycle, Waiting},
-        time::{Instant, Now, Timestamp},
+        time::{Instant, Now},
     },
     store::{
         StoreError,
@@ -42,7 +42,7 @@ impl Process {
     pub(crate) fn start(
         engine: MemoryEngine,
         scenario: &Scenario,
-        (at, wall): (Duration, Timestamp),
+        (at, now): (Duration, Now),
     ) -> Result<Self, StoreError> {
         let start = async {
             let mut queue = Queue::open(engine.clone(), scenario.queue, STORE).await?;
@@ -58,7 +58,7 @@ impl Process {
             Some(sabotage) => sabotage.distort_recovered(recovered),
             None => recovered,
         };
-        let now = Now { instant: instant(at, at), wall };
+        let now = Now { instant: instant(at, at), ..now };
         let mut settings = scenario.settings;
         if scenario.sabotage == Some(Sabotage::RushBudget) {
             settings.users_per_minute *= 4;
@@ -69,7 +69,7 @@ impl Process {
                 queue: Mutex::new(queue),
                 reads: Reads::new(engine),
                 app,
-                wall: AtomicI64::new(wall.as_micros()),
+                wall: AtomicI64::new(now.wall.as_micros()),
                 sabotage: scenario.sabotage,
                 between: StdMutex::default(),
             },

@@ -6,7 +6,7 @@ use userpilot_gateway::{
     delivery::carry_out,
     domain::{
         lifecycle::{Activity, Command, Event, Step},
-        time::{Instant, Now, Timestamp},
+        time::{Instant, Now, Timestamp, Uptime},
     },
     store::{engine::MemoryEngine, queue::Found},
 };
@@ -69,6 +69,8 @@ pub(crate) struct World {
     pub(crate) time: Duration,
     /// How far the wall clock is off.
     pub(crate) wall_offset: i64,
+    /// How often the machine has started.
+    pub(crate) boot: u64,
     next_action_at: Duration,
     pub(crate) actions_left: u64,
     /// A power cut is due at some commit.
@@ -101,10 +103,14 @@ pub(crate) fn run(scenario: Scenario) -> Result<Tally, String> {
 }
 
 impl World {
-    fn new(scenario: Scenario) -> Result<Self, String> {
+    pub(crate) fn new(scenario: Scenario) -> Result<Self, String> {
         let engine = MemoryEngine::with_entry_bytes_max(scenario.entry_bytes_max);
-        let wall = Timestamp::from_micros(EPOCH_MICROS);
-        let process = Process::start(engine.clone(), &scenario, (Duration::ZERO, wall))
+        let now = Now {
+            instant: instant(Duration::ZERO, Duration::ZERO),
+            wall: Timestamp::from_micros(EPOCH_MICROS),
+            uptime: Some(Uptime { boot: 0, length: Duration::ZERO }),
+        };
+        let process = Process::start(engine.clone(), &scenario, (Duration::ZERO, now))
             .map_err(|error| error.to_string())?;
         let groups_are_loose = scenario.has(Fault::ShortQueue);
         Ok(Self {
@@ -118,6 +124,7 @@ impl World {
             scenario,
             time: Duration::ZERO,
             wall_offset: 0,
+            boot: 0,
             next_action_at: Duration::ZERO,
             cut_is_due: false,
             quiet_since: None,
@@ -137,11 +144,12 @@ impl World {
         Now {
             instant: instant(self.time, self.process.started_at),
             wall: Timestamp::from_micros(EPOCH_MICROS + micros + self.wall_offset),
+            uptime: Some(Uptime { boot: self.boot, length: self.time }),
         }
     }
 
     /// One turn of the driver's loop. `true` once all is done.
-    fn turn(&mut self) -> Result<bool, Halt> {
+    pub(crate) fn turn(&mut self) -> Result<bool, Halt> {
         let now = self.now();
         let waiting = self.process.waiting(now.instant);
         let records_max = self.scenario.queue.records_max + self.scenario.settings.batch.rows_max;

@@ -52,7 +52,7 @@ impl Bench {
             let until = until.expect("a moment to wait for");
             let wait = until.since(self.now.instant);
             assert!(wait > Duration::ZERO, "waits for the past");
-            self.now = Now { instant: until, wall: self.now.wall.plus(wait) };
+            self.now = Now { instant: until, wall: self.now.wall.plus(wait), uptime: None };
         }
         self.now.instant.since(began.instant)
     }
@@ -104,6 +104,7 @@ fn at(seconds: u64) -> Now {
     Now {
         instant: Instant::from_origin(Duration::from_secs(seconds)),
         wall: Timestamp::from_micros(wall),
+        uptime: None,
     }
 }
 

@@ -10,7 +10,6 @@ use crate::{
         admission::QueueRefusal,
         batch::{BatchLimits, BatchState, Settlement},
         budget::Occupancy,
-        time::Instant,
         time::Now,
         update::{Lane, Subject, Update, Value},
     },
@@ -118,6 +117,7 @@ macro_rules! over_every_engine {
 }
 
 // Here, since it uses the macro.
+mod dead;
 mod in_flight;
 
 over_every_engine! {
@@ -295,7 +295,7 @@ fn restarts(engine: impl Engine + Clone) {
     bench.set("u", "a", 1);
     let batch = bench.claim().unwrap();
     let last = bench.set("u", "a", 2).sequence;
-    let wall = Now { instant: Instant::default(), wall: at(50) };
+    let wall = Now { wall: at(50), ..Now::default() };
     let memory = Memory { occupancy: Occupancy::begin(1_800, 1_800, wall), ..Memory::default() };
     let begun = Batch { state: BatchState::Submitting, ..batch };
     now(bench.queue.advance(&begun, memory)).unwrap();

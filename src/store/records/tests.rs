@@ -8,6 +8,7 @@ use crate::domain::{
     budget::Occupancy,
     memory::Learned,
     testing,
+    time::Uptime,
     update::AppId,
 };
 
@@ -97,7 +98,11 @@ proptest! {
             unsettled: Some(a),
             dead_letters: d,
             memory: Memory {
-                occupancy: Occupancy { until: at, length: std::time::Duration::from_nanos(b) },
+                occupancy: Occupancy {
+                    until: at,
+                    until_uptime: Some(Uptime { boot: a, length: std::time::Duration::from_nanos(c) }),
+                    length: std::time::Duration::from_nanos(b),
+                },
                 learned: Some(Learned {
                     limits: BatchLimits { rows_max: a, bytes_max: b },
                     until: at,
