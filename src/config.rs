@@ -101,6 +101,8 @@ pub struct StoreConfig {
 pub enum EngineKind {
     /// The embedded engine sled.
     Sled,
+    /// The embedded engine redb.
+    Redb,
 }
 
 /// What may wait in memory to become durable.

@@ -22,11 +22,15 @@ use self::doors::Listeners;
 use crate::{
     admin::status::{App, Observatory},
     clock,
-    config::{AppConfig, Config},
+    config::{AppConfig, Config, EngineKind},
     delivery::{AppLedger, Delivery, DeliveryEnd},
     domain::lifecycle::Recovered,
     door::listener,
-    store::{self, Orphan, Store, Writer, engine::SledEngine, queue::Queue},
+    store::{
+        self, Orphan, Store, Writer,
+        engine::{Engine, EngineError, RedbEngine, SledEngine},
+        queue::Queue,
+    },
     telemetry::{Freshness, Metrics, Reporter},
     upstream::HttpUpstream,
 };
@@ -168,21 +172,43 @@ fn announce_opening(config: &Config, addresses: &Addresses) {
 
 async fn open_store(config: &Config) -> anyhow::Result<(Store, Writer, store::RecoveredApps)> {
     let opened = clock::now().instant;
-    let options = settings::sled(config);
-    // Opening reads the whole log.
-    let engine = tokio::task::spawn_blocking(move || SledEngine::open(&options)).await??;
-    let queue = Queue::open(engine, settings::queue(config), rand::random()).await?;
-    let names: Vec<String> = config.apps.iter().map(|app| app.name.clone()).collect();
-    refuse_to_forget(&store::orphans(queue.engine(), &names).await?)?;
-    let (store, writer, recovered) = store::start(queue, &names, settings::groups(config)).await?;
+    let (store, writer, recovered) = match config.store.engine {
+        EngineKind::Sled => {
+            let options = settings::sled(config);
+            start_store(embedded(move || SledEngine::open(&options)).await?, config).await?
+        }
+        EngineKind::Redb => {
+            let options = settings::redb(config);
+            start_store(embedded(move || RedbEngine::open(&options)).await?, config).await?
+        }
+    };
     let took = clock::now().instant.since(opened);
     tracing::info!(
+        engine = store.engine_name(),
         path = %config.store.path.display(),
         bytes = store.disk_bytes(),
         took_ms = took.as_millis(),
         "the store is open"
     );
     Ok((store, writer, recovered))
+}
+
+/// Opens an embedded engine: it blocks, and may have to read all that it has written.
+async fn embedded<E: Send + 'static>(
+    open: impl FnOnce() -> Result<E, EngineError> + Send + 'static,
+) -> anyhow::Result<E> {
+    Ok(tokio::task::spawn_blocking(open).await??)
+}
+
+/// From here on nobody needs to know which engine it is.
+async fn start_store(
+    engine: impl Engine + Clone,
+    config: &Config,
+) -> anyhow::Result<(Store, Writer, store::RecoveredApps)> {
+    let queue = Queue::open(engine, settings::queue(config), rand::random()).await?;
+    let names: Vec<String> = config.apps.iter().map(|app| app.name.clone()).collect();
+    refuse_to_forget(&store::orphans(queue.engine(), &names).await?)?;
+    Ok(store::start(queue, &names, settings::groups(config)).await?)
 }
 
 /// An app that was renamed or removed while it had updates would never deliver them.

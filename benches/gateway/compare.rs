@@ -1,9 +1,8 @@
-//! Two gateway binaries in turns, each with a store of its own: what a change gained.
-
-use std::path::Path;
+//! Two gateways in turns, each with a store of its own: what a change of the binary, or another
+//! engine, gained.
 
 use crate::{
-    gateway::Gateway,
+    gateway::{Gateway, Subject},
     load::Seen,
     suite::{self, Scale, folder, line, middle},
     workload::USERS,
@@ -39,7 +38,7 @@ impl Side {
     }
 }
 
-pub fn run(new: &Path, old: &Path, scale: Scale) -> anyhow::Result<()> {
+pub fn run(new: &Subject, old: &Subject, scale: Scale) -> anyhow::Result<()> {
     let scale = Scale { warm_seconds: 0.0, ..scale };
     let (new_folder, old_folder) = (folder()?, folder()?);
     let gateways =

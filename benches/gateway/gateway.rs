@@ -16,6 +16,29 @@ use userpilot_gateway::proto::{PauseRequest, admin_service_client::AdminServiceC
 
 use crate::child::Owned;
 
+/// What is measured.
+#[derive(Clone, Debug)]
+pub struct Subject {
+    pub binary: PathBuf,
+    pub engine: Engine,
+}
+
+/// An engine of the store, as the configuration names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Engine {
+    Sled,
+    Redb,
+}
+
+impl Engine {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Sled => "sled",
+            Self::Redb => "redb",
+        }
+    }
+}
+
 #[derive(Debug)]
 pub struct Gateway {
     child: Owned,
@@ -38,8 +61,8 @@ const READY_WITHIN: Duration = Duration::from_secs(120);
 const STOPPED_WITHIN: Duration = Duration::from_secs(30);
 
 impl Gateway {
-    /// Starts `binary` on the store in `folder`, and waits until it is ready.
-    pub fn start(binary: &Path, folder: &Path) -> anyhow::Result<Self> {
+    /// Starts it on the store in `folder`, and waits until it is ready.
+    pub fn start(Subject { binary, engine }: &Subject, folder: &Path) -> anyhow::Result<Self> {
         let ports = Ports { grpc: free_port()?, http: free_port()?, admin: free_port()? };
         let config = folder.join("gateway.toml");
         fs::write(&config, configuration(ports, folder))?;
@@ -49,6 +72,7 @@ impl Gateway {
             .args(["serve", "--config"])
             .arg(&config)
             .env("USERPILOT_API_KEY", "bench")
+            .env("USERPILOT_GATEWAY__STORE__ENGINE", engine.name())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)

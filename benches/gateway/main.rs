@@ -32,6 +32,8 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
+use crate::gateway::Subject;
+
 /// The allocator of the gateway, for all roles.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -51,9 +53,15 @@ struct Args {
     /// Another gateway binary to measure.
     #[arg(long, default_value = env!("CARGO_BIN_EXE_userpilot-gateway"))]
     gateway: PathBuf,
-    /// Compare two gateway binaries, in turns, and nothing else: `--gateway` and this one.
+    /// The engine of the store.
+    #[arg(long, value_enum, default_value = "sled")]
+    engine: gateway::Engine,
+    /// Compare two gateways, in turns, and nothing else: `--gateway` and this binary.
     #[arg(long)]
     against: Option<PathBuf>,
+    /// The same, with this engine where `--gateway` has `--engine`.
+    #[arg(long, value_enum)]
+    against_engine: Option<gateway::Engine>,
     /// Rounds of each measurement that is taken in turns.
     #[arg(long)]
     rounds: Option<usize>,
@@ -90,13 +98,17 @@ fn main() -> anyhow::Result<()> {
         Some(Role::Paced(args)) => child::report(&runtime.block_on(load::paced::run(args))?),
         Some(Role::Stream(args)) => child::report(&runtime.block_on(load::stream::run(args))?),
         Some(Role::StoreAlone(args)) => child::report(&runtime.block_on(store_alone::run(args))?),
-        None => suite::run(&suite::Plan {
-            quick: args.quick,
-            write: args.write,
-            only: args.only,
-            gateway: args.gateway,
-            against: args.against,
-            rounds: args.rounds,
-        }),
+        None => suite::run(&plan(args)),
     }
+}
+
+fn plan(args: Args) -> suite::Plan {
+    let subject = Subject { binary: args.gateway, engine: args.engine };
+    let compared = args.against.is_some() || args.against_engine.is_some();
+    let against = compared.then(|| Subject {
+        binary: args.against.unwrap_or_else(|| subject.binary.clone()),
+        engine: args.against_engine.unwrap_or(subject.engine),
+    });
+    let Args { quick, write, only, rounds, .. } = args;
+    suite::Plan { quick, write, only, subject, against, rounds }
 }

@@ -1,9 +1,9 @@
 //! A store in which a million users wait: memory, disk, restarts, and what it does to speed.
 
-use std::{path::Path, time::Duration};
+use std::time::Duration;
 
 use crate::{
-    gateway::Gateway,
+    gateway::{Gateway, Subject},
     load::Seen,
     report::Row,
     suite::{self, Scale, folder, line, mib, middle},
@@ -12,22 +12,22 @@ use crate::{
 const RSS_MAX_GIB: f64 = 1.0;
 const READY_MAX_S: f64 = 3.0;
 
-pub fn run(binary: &Path, scale: Scale) -> anyhow::Result<Vec<Row>> {
+pub fn run(subject: &Subject, scale: Scale) -> anyhow::Result<Vec<Row>> {
     let folder = folder()?;
     let users = scale.million;
-    let gateway = Gateway::start(binary, folder.path())?;
+    let gateway = Gateway::start(subject, folder.path())?;
     let fill = suite::load_stream(gateway.port(), users, users, 0)?;
     let (rss, peak) = gateway.memory()?;
     let disk = gateway.disk()?;
     let stopped = gateway.stop()?;
-    let gateway = Gateway::start(binary, folder.path())?;
+    let gateway = Gateway::start(subject, folder.path())?;
     let restarted = gateway.ready_after;
     gateway.kill();
-    let gateway = Gateway::start(binary, folder.path())?;
+    let gateway = Gateway::start(subject, folder.path())?;
     let recovered = gateway.ready_after;
     let (ready_rss, _) = gateway.memory()?;
 
-    let on_full_and_empty = throughput(binary, &gateway, scale)?;
+    let on_full_and_empty = throughput(subject, &gateway, scale)?;
     let (used_rss, used_peak) = gateway.memory()?;
     let used_disk = gateway.disk()?;
     gateway.stop()?;
@@ -72,7 +72,7 @@ pub fn run(binary: &Path, scale: Scale) -> anyhow::Result<Vec<Row>> {
 }
 
 /// The same loads on `full` and on a new store, in turns.
-fn throughput(binary: &Path, full: &Gateway, scale: Scale) -> anyhow::Result<Vec<Row>> {
+fn throughput(subject: &Subject, full: &Gateway, scale: Scale) -> anyhow::Result<Vec<Row>> {
     let users = scale.million;
     let updates = users / 4;
     // [unary, stream], each of [full, empty].
@@ -80,13 +80,13 @@ fn throughput(binary: &Path, full: &Gateway, scale: Scale) -> anyhow::Result<Vec
     for round in 0..scale.rounds {
         let first = updates * round as u64;
         let folder = folder()?;
-        let empty = Gateway::start(binary, folder.path())?;
+        let empty = Gateway::start(subject, folder.path())?;
         for (side, gateway) in [full, &empty].into_iter().enumerate() {
             seen[1][side].push(suite::load_stream(gateway.port(), users, updates, first)?);
         }
         drop(empty);
         let folder = suite::folder()?;
-        let empty = Gateway::start(binary, folder.path())?;
+        let empty = Gateway::start(subject, folder.path())?;
         for (side, gateway) in [full, &empty].into_iter().enumerate() {
             seen[0][side].push(suite::load_unary(gateway.port(), users, scale, round, false)?);
         }

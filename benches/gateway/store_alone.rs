@@ -7,15 +7,20 @@ use userpilot_gateway::{
     clock,
     domain::{admission::QueueLimits, update::Update},
     store::{
-        engine::{SledEngine, SledOptions},
+        engine::{self, RedbEngine, RedbOptions, SledEngine, SledOptions},
         queue::Queue,
     },
 };
 
-use crate::workload::{Template, user_in_turn};
+use crate::{
+    gateway::Engine,
+    workload::{Template, user_in_turn},
+};
 
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
+    #[arg(long, value_enum)]
+    engine: Engine,
     #[arg(long)]
     folder: PathBuf,
     #[arg(long)]
@@ -34,8 +39,18 @@ const GROUP_UPDATES: u64 = 256;
 const AHEAD: usize = 64;
 
 pub async fn run(args: Args) -> anyhow::Result<Committed> {
-    let options = SledOptions { path: args.folder, cache_bytes_max: 512 << 20 };
-    let engine = SledEngine::open(&options)?;
+    let (path, cache_bytes_max) = (args.folder.clone(), 512 << 20);
+    match args.engine {
+        Engine::Sled => {
+            commit(SledEngine::open(&SledOptions { path, cache_bytes_max })?, args).await
+        }
+        Engine::Redb => {
+            commit(RedbEngine::open(&RedbOptions { path, cache_bytes_max })?, args).await
+        }
+    }
+}
+
+async fn commit(engine: impl engine::Engine, args: Args) -> anyhow::Result<Committed> {
     let limits = QueueLimits {
         records_max: 5_000_000,
         bytes_max: 4 << 30,

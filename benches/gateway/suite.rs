@@ -1,12 +1,10 @@
 //! What is measured, in which turns.
 
-use std::path::{Path, PathBuf};
-
 use tempfile::TempDir;
 
 use crate::{
     child, compare, disk,
-    gateway::Gateway,
+    gateway::{Gateway, Subject},
     load::Seen,
     machine, million,
     report::{self, Row},
@@ -32,8 +30,8 @@ pub struct Plan {
     pub quick: bool,
     pub write: bool,
     pub only: Vec<Measurement>,
-    pub gateway: PathBuf,
-    pub against: Option<PathBuf>,
+    pub subject: Subject,
+    pub against: Option<Subject>,
     pub rounds: Option<usize>,
 }
 
@@ -77,30 +75,33 @@ pub fn run(plan: &Plan) -> anyhow::Result<()> {
     let scale = if plan.quick { QUICK } else { FULL };
     let scale = Scale { rounds: plan.rounds.unwrap_or(scale.rounds), ..scale };
     if let Some(other) = &plan.against {
-        return compare::run(&plan.gateway, other, scale);
+        return compare::run(&plan.subject, other, scale);
     }
     let folder = folder()?;
     let machine = machine::describe(folder.path(), disk::idle(folder.path(), IDLE_FDATASYNCS)?);
     drop(folder);
     let bytes = Template::new().bytes();
-    let mut rows = vec![Row::beside("bytes of an update, encoded", bytes.to_string())];
+    let mut rows = vec![
+        Row::beside("engine of the store", plan.subject.engine.name()),
+        Row::beside("bytes of an update, encoded", bytes.to_string()),
+    ];
     let wanted = |it| plan.only.is_empty() || plan.only.contains(&it);
-    let binary = &plan.gateway;
+    let subject = &plan.subject;
     if wanted(Measurement::Unary) {
         say("unary calls and the bare echo, in turns");
-        rows.extend(unary(binary, scale)?);
+        rows.extend(unary(subject, scale)?);
     }
     if wanted(Measurement::Stream) {
         say("streams and the store alone, in turns");
-        rows.extend(streams(binary, scale)?);
+        rows.extend(streams(subject, scale)?);
     }
     if wanted(Measurement::Latency) {
         say("latency at a fixed rate");
-        rows.extend(latency(binary, scale)?);
+        rows.extend(latency(subject, scale)?);
     }
     if wanted(Measurement::Million) {
         say("a store with many users that wait");
-        rows.extend(million::run(binary, scale)?);
+        rows.extend(million::run(subject, scale)?);
     }
     let command = if plan.quick { "make bench ARGS=--quick" } else { "make bench" };
     let table = report::markdown(&machine, command, &rows);
@@ -117,9 +118,9 @@ pub fn folder() -> anyhow::Result<TempDir> {
     Ok(tempfile::Builder::new().prefix("bench-").tempdir_in(env!("CARGO_TARGET_TMPDIR"))?)
 }
 
-fn unary(binary: &Path, scale: Scale) -> anyhow::Result<Vec<Row>> {
+fn unary(subject: &Subject, scale: Scale) -> anyhow::Result<Vec<Row>> {
     let folder = folder()?;
-    let gateway = Gateway::start(binary, folder.path())?;
+    let gateway = Gateway::start(subject, folder.path())?;
     let (echo, echo_port) = child::echo()?;
     let (mut echoes, mut durable) = (Vec::new(), Vec::new());
     for round in 0..scale.rounds {
@@ -157,13 +158,13 @@ pub fn load_unary(
     child::role(&arguments)
 }
 
-fn streams(binary: &Path, scale: Scale) -> anyhow::Result<Vec<Row>> {
+fn streams(subject: &Subject, scale: Scale) -> anyhow::Result<Vec<Row>> {
     let (mut alone, mut streamed) = (Vec::new(), Vec::new());
     for _ in 0..scale.rounds {
-        alone.push(store_alone(scale)?.per_second);
+        alone.push(store_alone(subject, scale)?.per_second);
         // A new store each time, as the store alone has.
         let folder = folder()?;
-        let gateway = Gateway::start(binary, folder.path())?;
+        let gateway = Gateway::start(subject, folder.path())?;
         streamed.push(load_stream(gateway.port(), USERS, USERS * scale.stream_turns, 0)?);
         gateway.stop()?;
     }
@@ -177,10 +178,13 @@ fn streams(binary: &Path, scale: Scale) -> anyhow::Result<Vec<Row>> {
     ])
 }
 
-fn store_alone(scale: Scale) -> anyhow::Result<Committed> {
+fn store_alone(subject: &Subject, scale: Scale) -> anyhow::Result<Committed> {
     let folder = folder()?;
-    let mut arguments =
-        arguments(&format!("store-alone --users {USERS} --updates {}", USERS * scale.stream_turns));
+    let mut arguments = arguments(&format!(
+        "store-alone --engine {} --users {USERS} --updates {}",
+        subject.engine.name(),
+        USERS * scale.stream_turns
+    ));
     arguments.extend(["--folder".to_owned(), folder.path().display().to_string()]);
     child::role(&arguments)
 }
@@ -193,9 +197,9 @@ pub fn load_stream(port: u16, users: u64, updates: u64, first: u64) -> anyhow::R
     )))
 }
 
-fn latency(binary: &Path, scale: Scale) -> anyhow::Result<Vec<Row>> {
+fn latency(subject: &Subject, scale: Scale) -> anyhow::Result<Vec<Row>> {
     let folder = folder()?;
-    let gateway = Gateway::start(binary, folder.path())?;
+    let gateway = Gateway::start(subject, folder.path())?;
     let (echo, echo_port) = child::echo()?;
     let mut rows = Vec::new();
     for (rate, p50_max, p99_max) in [(500, 0.6, 3.0), (1_000, 1.0, 5.0)] {

@@ -75,7 +75,7 @@ fn server(reader: &mut Reader<'_>) -> ServerConfig {
 
 fn store(reader: &mut Reader<'_>) -> StoreConfig {
     StoreConfig {
-        engine: reader.word("engine", [("sled", EngineKind::Sled)]),
+        engine: reader.word("engine", [("sled", EngineKind::Sled), ("redb", EngineKind::Redb)]),
         path: reader.folder("path"),
         cache_bytes_max: reader.number("cache_bytes_max", MIB..=TIB),
         group_updates_max: reader.number("group_updates_max", 1..=65_536),

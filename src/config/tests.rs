@@ -111,6 +111,7 @@ fn the_environment_wins_over_the_file() {
         &text,
         &[
             ("USERPILOT_GATEWAY__STORE__PATH", "42"),
+            ("USERPILOT_GATEWAY__STORE__ENGINE", "redb"),
             ("USERPILOT_GATEWAY__STORE__GROUP_UPDATES_MAX", "16"),
             ("USERPILOT_GATEWAY__SERVER__REFLECTION", "false"),
             ("USERPILOT_GATEWAY__SERVER__HTTP_LISTEN", "[::1]:0"),
@@ -121,6 +122,7 @@ fn the_environment_wins_over_the_file() {
         ],
     );
     assert_eq!(config.store.path, PathBuf::from("42"));
+    assert_eq!(config.store.engine, EngineKind::Redb);
     assert_eq!(config.store.group_updates_max, 16);
     assert!(!config.server.reflection);
     assert_eq!(config.server.http_listen, "[::1]:0".parse().unwrap());

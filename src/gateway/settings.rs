@@ -17,7 +17,10 @@ use crate::{
         wire::{UpdateLimits, Wire},
     },
     intake::IntakeLimits,
-    store::{GroupLimits, engine::SledOptions},
+    store::{
+        GroupLimits,
+        engine::{RedbOptions, SledOptions},
+    },
     upstream::{HttpUpstreamOptions, Upload},
 };
 
@@ -26,6 +29,10 @@ const PREFACE_TIMEOUT: Duration = Duration::from_secs(10);
 
 pub(super) fn sled(config: &Config) -> SledOptions {
     SledOptions { path: config.store.path.clone(), cache_bytes_max: config.store.cache_bytes_max }
+}
+
+pub(super) fn redb(config: &Config) -> RedbOptions {
+    RedbOptions { path: config.store.path.clone(), cache_bytes_max: config.store.cache_bytes_max }
 }
 
 pub(super) fn queue(config: &Config) -> QueueLimits {

@@ -10,14 +10,14 @@ use rand::{RngExt, SeedableRng, rngs::StdRng};
 
 use crate::{
     model::Model,
-    process::{self, Work},
+    process::{self, Store, Work},
     rounds::{self, ROUNDS, Tally},
 };
 
 const IMAGE_BYTES: u64 = 1 << 30;
 
 /// Cuts the power at least `cuts` times. An error says what the machine lacks for that.
-pub(crate) fn cut(first_seed: u64, cuts: u64) -> Result<Tally, String> {
+pub(crate) fn cut(engine: &'static str, first_seed: u64, cuts: u64) -> Result<Tally, String> {
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let cutter = folder.path().join("cut");
     rounds::compile("cut.c", &[], &cutter);
@@ -27,7 +27,7 @@ pub(crate) fn cut(first_seed: u64, cuts: u64) -> Result<Tally, String> {
         if tally.cuts >= cuts {
             break;
         }
-        database(seed, folder.path(), &cutter, &mut tally).expect("what the rehearsal did");
+        database(engine, seed, folder.path(), &cutter, &mut tally).expect("what the rehearsal did");
     }
     Ok(tally)
 }
@@ -46,12 +46,18 @@ fn make_image(folder: &Path) -> Result<PathBuf, String> {
     Ok(image)
 }
 
-fn database(seed: u64, folder: &Path, cutter: &Path, tally: &mut Tally) -> Result<(), String> {
+fn database(
+    engine: &'static str,
+    seed: u64,
+    folder: &Path,
+    cutter: &Path,
+    tally: &mut Tally,
+) -> Result<(), String> {
     let random = &mut StdRng::seed_from_u64(seed);
     let mut model = Model::new(seed);
     let image = make_image(folder)?;
     for round in 0..ROUNDS {
-        let acknowledged = work_and_cut(folder, cutter, seed, &model, random)?;
+        let acknowledged = work_and_cut(engine, folder, cutter, &model, random)?;
         tally.cuts += 1;
         tally.acknowledged += acknowledged;
         let copy = folder.join("copy");
@@ -62,7 +68,7 @@ fn database(seed: u64, folder: &Path, cutter: &Path, tally: &mut Tally) -> Resul
             // Opening repairs; the next round's process shall find it as it is.
             rounds::copy_folder(&mount.store(), &copy);
         }
-        let found = process::read(&copy, &folder.join("entries"));
+        let found = process::read(Store { engine, path: &copy }, &folder.join("entries"));
         fs::remove_dir_all(copy).unwrap();
         if let Err(what) = found.and_then(|found| model.compare(&found, acknowledged)) {
             tally.losses.push(format!("seed {seed}, cut {round}: {what}"));
@@ -75,16 +81,18 @@ fn database(seed: u64, folder: &Path, cutter: &Path, tally: &mut Tally) -> Resul
 /// Returns how many ops were acknowledged. None is once the file system is shut down, since
 /// no flush succeeds from then on.
 fn work_and_cut(
+    engine: &'static str,
     folder: &Path,
     cutter: &Path,
-    seed: u64,
     model: &Model,
     random: &mut StdRng,
 ) -> Result<u64, String> {
     let mount = Mount::new(&folder.join("image"), folder)?;
     fs::create_dir_all(mount.store()).unwrap();
     let acknowledged = folder.join("acknowledged");
-    let work = Work { store: &mount.store(), acknowledged: &acknowledged, seed, first: model.done };
+    let store = Store { engine, path: &mount.store() };
+    let (seed, first) = (model.seed, model.done);
+    let work = Work { store, acknowledged: &acknowledged, seed, first };
     let mut worker = work.start();
     let after_ops = if random.random_ratio(1, 4) { 0 } else { random.random_range(1..200) };
     let after_us = random.random_range(0..20_000);

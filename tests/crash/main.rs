@@ -28,37 +28,60 @@ use std::env;
 
 use rounds::{Conditions, Tally};
 
-#[test]
-fn what_was_acknowledged_survives_where_nothing_else_does() {
-    check(Conditions { pages_are_written_back: false, flush_is_honest: true }, 20);
+/// The tests of one engine: how many cuts each makes, unless told otherwise.
+macro_rules! power_cuts {
+    ($engine:ident, $nothing_written_back:literal, $pages_written_back:literal, $ext4:literal) => {
+        mod $engine {
+            const ENGINE: &str = stringify!($engine);
+
+            #[test]
+            fn what_was_acknowledged_survives_where_nothing_else_does() {
+                super::check(ENGINE, false, $nothing_written_back);
+            }
+
+            #[test]
+            fn what_was_acknowledged_survives_where_a_disk_wrote_back_pages_at_random() {
+                super::check(ENGINE, true, $pages_written_back);
+            }
+
+            #[test]
+            fn what_was_acknowledged_survives_the_shutdown_of_a_real_ext4() {
+                super::check_ext4(ENGINE, $ext4);
+            }
+
+            /// The proof that these tests can fail: without a flush that reaches the disk, what
+            /// was acknowledged is lost. (sled's, as it comes, is `sync_file_range`.)
+            #[test]
+            fn what_was_acknowledged_is_lost_where_a_flush_does_nothing() {
+                super::find_a_loss(ENGINE);
+            }
+        }
+    };
 }
 
-#[test]
-fn what_was_acknowledged_survives_where_a_disk_wrote_back_pages_at_random() {
-    check(Conditions { pages_are_written_back: true, flush_is_honest: true }, 40);
+power_cuts!(sled, 20, 40, 40);
+power_cuts!(redb, 20, 20, 20);
+
+fn check(engine: &'static str, pages_are_written_back: bool, cuts: u64) {
+    let conditions = Conditions { engine, pages_are_written_back, flush_is_honest: true };
+    demand_no_loss(&cut(conditions, cuts, false), &format!("{conditions:?}"));
 }
 
-#[test]
-fn what_was_acknowledged_survives_the_shutdown_of_a_real_ext4() {
-    match ext4::cut(number("POWER_SEED").unwrap_or(1), number("POWER_CUTS").unwrap_or(40)) {
-        Ok(tally) => demand_no_loss(&tally, "ext4"),
+fn check_ext4(engine: &'static str, cuts: u64) {
+    let (seed, cuts) = (number("POWER_SEED").unwrap_or(1), number("POWER_CUTS").unwrap_or(cuts));
+    match ext4::cut(engine, seed, cuts) {
+        Ok(tally) => demand_no_loss(&tally, &format!("{engine} on ext4")),
         Err(lacking) => say(&format!("skipped, since this machine cannot do it: {lacking}")),
     }
 }
 
-/// The proof that these tests can fail: sled's flush as it comes loses what was acknowledged.
-#[test]
-fn what_was_acknowledged_is_lost_where_sync_file_range_is_all_there_is() {
+fn find_a_loss(engine: &'static str) {
     for pages_are_written_back in [false, true] {
-        let conditions = Conditions { pages_are_written_back, flush_is_honest: false };
+        let conditions = Conditions { engine, pages_are_written_back, flush_is_honest: false };
         let tally = cut(conditions, 40, true);
         say(&tally.report(&format!("{conditions:?}")));
         assert!(!tally.losses.is_empty(), "no loss in {} cuts", tally.cuts);
     }
-}
-
-fn check(conditions: Conditions, cuts: u64) {
-    demand_no_loss(&cut(conditions, cuts, false), &format!("{conditions:?}"));
 }
 
 fn cut(conditions: Conditions, cuts: u64, until_loss: bool) -> Tally {

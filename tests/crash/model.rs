@@ -13,6 +13,7 @@ const LATE_OPS: u64 = 4;
 
 /// What a store must hold.
 pub(crate) struct Model {
+    pub(crate) seed: u64,
     workload: Workload<MemoryEngine>,
     /// The ops that the model has gone through, and the store with it. The first opens it.
     pub(crate) done: u64,
@@ -20,7 +21,7 @@ pub(crate) struct Model {
 
 impl Model {
     pub(crate) fn new(seed: u64) -> Self {
-        Self { workload: Workload::open(MemoryEngine::default(), seed), done: 0 }
+        Self { seed, workload: Workload::open(MemoryEngine::default(), seed), done: 0 }
     }
 
     /// What is found must be what was acknowledged; the op that the cut came into may be there

@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use userpilot_gateway::store::engine::{SledEngine, SledOptions};
+use userpilot_gateway::store::engine::{Engine, RedbEngine, RedbOptions, SledEngine, SledOptions};
 
 use crate::workload::{self, Workload};
 
@@ -22,6 +22,7 @@ const DEADLINE: Duration = Duration::from_secs(60);
 const CACHE_BYTES_MAX: u64 = 4 << 20;
 
 const STORE: &str = "POWER_STORE";
+const ENGINE: &str = "POWER_ENGINE";
 const SEED: &str = "POWER_WORKLOAD_SEED";
 const FIRST: &str = "POWER_FIRST";
 const ACKNOWLEDGED: &str = "POWER_ACKNOWLEDGED";
@@ -34,10 +35,17 @@ const SIGKILL: i32 = 9;
 #[test]
 fn entry() {
     let path = |name| env::var_os(name).map(PathBuf::from);
+    let (Some(path), cache_bytes_max) = (path(STORE), CACHE_BYTES_MAX) else { return };
+    match env::var(ENGINE).unwrap().as_str() {
+        "sled" => begin(SledEngine::open(&SledOptions { path, cache_bytes_max }).unwrap()),
+        "redb" => begin(RedbEngine::open(&RedbOptions { path, cache_bytes_max }).unwrap()),
+        other => panic!("there is no engine {other}"),
+    }
+}
+
+fn begin(engine: impl Engine) {
+    let path = |name| env::var_os(name).map(PathBuf::from);
     let number = |name| env::var(name).unwrap().parse::<u64>().unwrap();
-    let Some(store) = path(STORE) else { return };
-    let options = SledOptions { path: store, cache_bytes_max: CACHE_BYTES_MAX };
-    let engine = SledEngine::open(&options).unwrap();
     if let Some(file) = path(ACKNOWLEDGED) {
         work(engine, number(SEED), number(FIRST), &file);
     } else if let Some(file) = path(ENTRIES) {
@@ -47,7 +55,7 @@ fn entry() {
 
 /// Works until the power is cut. What is acknowledged is in the page cache of the kernel at
 /// once, which outlives the process.
-fn work(engine: SledEngine, seed: u64, first: u64, file: &Path) -> ! {
+fn work(engine: impl Engine, seed: u64, first: u64, file: &Path) -> ! {
     let mut acknowledged = fs::File::create(file).unwrap();
     let alive = env::var_os(ALIVE).map(|folder| fs::File::open(folder).unwrap());
     let mut acknowledge = || {
@@ -67,9 +75,16 @@ fn work(engine: SledEngine, seed: u64, first: u64, file: &Path) -> ! {
     unreachable!("numbers do not end")
 }
 
+/// A store, and the name of the engine that keeps it.
+#[derive(Clone, Copy)]
+pub(crate) struct Store<'a> {
+    pub(crate) engine: &'static str,
+    pub(crate) path: &'a Path,
+}
+
 /// A process that works on a store.
 pub(crate) struct Work<'a> {
-    pub(crate) store: &'a Path,
+    pub(crate) store: Store<'a>,
     /// Gets a byte for each op that is acknowledged.
     pub(crate) acknowledged: &'a Path,
     pub(crate) seed: u64,
@@ -93,7 +108,7 @@ impl Work<'_> {
     /// where the file system was not shut down yet when it was done.
     pub(crate) fn start(&self) -> Child {
         let mut command = self.command();
-        command.env(ALIVE, self.store);
+        command.env(ALIVE, self.store.path);
         command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
     }
 
@@ -103,7 +118,7 @@ impl Work<'_> {
         let mut command = self.command();
         command
             .env("LD_PRELOAD", shim.library)
-            .env("POWER_LIVE", self.store)
+            .env("POWER_LIVE", self.store.path)
             .env("POWER_DISK", shim.disk)
             .env("POWER_CUT_AT", shim.cut_at.to_string());
         if !shim.flush_is_honest {
@@ -130,7 +145,7 @@ impl Work<'_> {
 
 /// Opens the store, in a process of its own, since a damaged one can hang or end it, and reads
 /// everything.
-pub(crate) fn read(store: &Path, file: &Path) -> Result<BTreeMap<Vec<u8>, Vec<u8>>, String> {
+pub(crate) fn read(store: Store<'_>, file: &Path) -> Result<BTreeMap<Vec<u8>, Vec<u8>>, String> {
     let mut command = this_binary(store);
     command.env(ENTRIES, file);
     let ended = run(command)?;
@@ -140,10 +155,10 @@ pub(crate) fn read(store: &Path, file: &Path) -> Result<BTreeMap<Vec<u8>, Vec<u8
     }
 }
 
-fn this_binary(store: &Path) -> Command {
+fn this_binary(store: Store<'_>) -> Command {
     let mut command = Command::new(env::current_exe().unwrap());
     command.args(["--exact", "process::entry", "--nocapture", "--test-threads=1"]);
-    command.env(STORE, store).env("RUST_BACKTRACE", "0");
+    command.env(STORE, store.path).env(ENGINE, store.engine).env("RUST_BACKTRACE", "0");
     command
 }
 

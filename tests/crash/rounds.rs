@@ -12,18 +12,20 @@ use rand::{RngExt, SeedableRng, rngs::StdRng};
 use crate::{
     disk::{self, WriteBack},
     model::Model,
-    process::{self, Shim, Work},
+    process::{self, Shim, Store, Work},
 };
 
 /// How often the power of one database is cut.
 pub(crate) const ROUNDS: u64 = 10;
 
-/// What kind of disk and flush the cuts meet.
+/// What kind of store, disk and flush the cuts meet.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Conditions {
+    /// The engine's name.
+    pub(crate) engine: &'static str,
     /// Of what was not flushed, whether some survives.
     pub(crate) pages_are_written_back: bool,
-    /// Whether `sync_file_range` reaches the disk.
+    /// Whether the flush that engines lean on, `fdatasync`, reaches the disk.
     pub(crate) flush_is_honest: bool,
 }
 
@@ -73,7 +75,6 @@ pub(crate) fn compile(source: &str, options: &[&str], target: &Path) {
 /// A database, and what it must hold.
 struct Database<'a> {
     conditions: Conditions,
-    seed: u64,
     random: StdRng,
     shim: &'a Path,
     folder: PathBuf,
@@ -85,7 +86,7 @@ impl<'a> Database<'a> {
         let random = StdRng::seed_from_u64(seed);
         let model = Model::new(seed);
         let folder = folder.join(seed.to_string());
-        Self { conditions, seed, random, shim, folder, model }
+        Self { conditions, random, shim, folder, model }
     }
 
     fn run(mut self, tally: &mut Tally) {
@@ -94,7 +95,7 @@ impl<'a> Database<'a> {
         for round in 0..ROUNDS {
             tally.cuts += 1;
             if let Err(what) = self.round(&mut tally.acknowledged) {
-                tally.losses.push(format!("seed {}, cut {round}: {what}", self.seed));
+                tally.losses.push(format!("seed {}, cut {round}: {what}", self.model.seed));
                 break;
             }
         }
@@ -111,8 +112,9 @@ impl<'a> Database<'a> {
         };
         let acknowledged = self.folder.join("acknowledged");
         let first = self.model.done;
-        let work = Work { store: &live, acknowledged: &acknowledged, seed: self.seed, first };
-        let flush_is_honest = self.conditions.flush_is_honest;
+        let Conditions { engine, flush_is_honest, .. } = self.conditions;
+        let store = Store { engine, path: &live };
+        let work = Work { store, acknowledged: &acknowledged, seed: self.model.seed, first };
         let shim = Shim { library: self.shim, disk: &disk, cut_at, flush_is_honest };
         let acknowledged = work.run_until_cut(&shim)?;
         *acknowledged_ever += acknowledged;
@@ -123,7 +125,7 @@ impl<'a> Database<'a> {
         disk::survive(&live, &disk, &survivor, write_back, &mut self.random);
         // Opening repairs, and the next round's cut may come in the middle of that.
         copy_folder(&survivor, &copy);
-        let found = process::read(&copy, &self.folder.join("entries"));
+        let found = process::read(Store { engine, path: &copy }, &self.folder.join("entries"));
         let context = |what| format!("{write_back:?}, call {cut_at}: {what}");
         self.model.compare(&found.map_err(context)?, acknowledged).map_err(context)?;
         for folder in [&live, &disk, &copy] {

@@ -9,6 +9,7 @@
  *   POWER_DISHONEST  if set, fdatasync answers 0 and does nothing. It is what our
  *                 sync_file_range calls, so this gives sled back the function that it comes
  *                 with, which makes nothing durable; sled's own calls of fsync stay honest.
+ *                 It is also all that redb flushes with.
  *
  * Data: a page (4 KiB) that was written is on the disk once fsync or fdatasync of its file has
  * returned. Until then it is in the live directory alone; the test may let some of these pages

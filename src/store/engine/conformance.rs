@@ -1,5 +1,7 @@
 //! What every engine must do, run against each.
 
+use std::path::Path;
+
 use futures_util::FutureExt;
 
 use super::*;
@@ -43,6 +45,17 @@ fn check(engine: &impl Engine, reopen: impl Fn()) {
     drop(dropped);
     assert_eq!(read(engine, b"c"), None);
 
+    // A transaction that has begun, and even has writes, holds up no other, and what is
+    // committed last is what counts.
+    let mut waiting = now(engine.begin()).unwrap();
+    waiting.put(b"b", b"4".to_vec());
+    write(engine, &[(b"b", Some(b"5"))]);
+    assert_eq!(read(engine, b"b").as_deref(), Some(&b"5"[..]));
+    now(waiting.commit()).unwrap();
+    assert_eq!(read(engine, b"b").as_deref(), Some(&b"4"[..]));
+    // Nor does one without writes.
+    now(now(engine.begin()).unwrap().commit()).unwrap();
+
     // Scans are in byte order, inclusive, and limited.
     write(engine, &[(b"ab", Some(b"")), (b"\xff", Some(b"")), (b"b", None)]);
     assert_eq!(keys(engine, b"a"..=b"b", 9), [b"a".to_vec(), b"ab".to_vec()]);
@@ -83,13 +96,57 @@ fn sled_conforms_and_keeps_what_was_committed() {
 }
 
 #[test]
-fn a_second_process_on_the_same_directory_is_refused() {
+fn redb_conforms_and_keeps_what_was_committed() {
     let directory = tempfile::tempdir().unwrap();
-    let options = SledOptions { path: directory.path().into(), cache_bytes_max: 16 << 20 };
-    let _first = SledEngine::open(&options).unwrap();
-    let error = SledEngine::open(&options).unwrap_err();
-    let EngineError::InUse { holder, .. } = &error else { panic!("{error}") };
-    assert_eq!(*holder, Some(std::process::id()));
+    let path = directory.path().join("store");
+    let engine = redb(&path).unwrap();
+    check(&engine, || {});
+    drop(engine);
+    let engine = redb(&path).unwrap();
+    assert_eq!(read(&engine, b"a").as_deref(), Some(&b"3"[..]));
+    assert_eq!(read(&engine, b"large").map(|value| value.len()), Some(ENTRY_BYTES_MAX - 5));
+}
+
+fn sled(path: &Path) -> Result<SledEngine, EngineError> {
+    SledEngine::open(&SledOptions { path: path.into(), cache_bytes_max: 16 << 20 })
+}
+
+fn redb(path: &Path) -> Result<RedbEngine, EngineError> {
+    RedbEngine::open(&RedbOptions { path: path.into(), cache_bytes_max: 16 << 20 })
+}
+
+#[test]
+fn a_second_process_on_the_same_directory_is_refused() {
+    let refused = |path: &Path| {
+        for error in [sled(path).err().unwrap(), redb(path).err().unwrap()] {
+            let EngineError::InUse { holder, .. } = &error else { panic!("{error}") };
+            assert_eq!(*holder, Some(std::process::id()));
+        }
+    };
+    let directory = tempfile::tempdir().unwrap();
+    let first = sled(directory.path()).unwrap();
+    refused(directory.path());
+    drop(first);
+    let directory = tempfile::tempdir().unwrap();
+    let _first = redb(directory.path()).unwrap();
+    refused(directory.path());
+}
+
+#[test]
+fn a_directory_that_another_engine_made_is_refused_and_left_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    write(&sled(directory.path()).unwrap(), &[(b"k", Some(b"v"))]);
+    let error = redb(directory.path()).err().unwrap().to_string();
+    for part in ["the engine sled made it", "asks for redb", "store export", "store import"] {
+        assert!(error.contains(part), "{part}: {error}");
+    }
+    assert_eq!(read(&sled(directory.path()).unwrap(), b"k").as_deref(), Some(&b"v"[..]));
+
+    let directory = tempfile::tempdir().unwrap();
+    write(&redb(directory.path()).unwrap(), &[(b"k", Some(b"v"))]);
+    let error = sled(directory.path()).err().unwrap().to_string();
+    assert!(error.contains("the engine redb made it"), "{error}");
+    assert_eq!(read(&redb(directory.path()).unwrap(), b"k").as_deref(), Some(&b"v"[..]));
 }
 
 #[test]

@@ -4,7 +4,9 @@
 //! not visible to its reads. `commit` makes all of them visible and durable, or none. There
 //! is one writer, so transactions that write never run side by side; readers may.
 
+mod directory;
 mod memory;
+mod redb;
 mod redo;
 mod sled;
 mod sync;
@@ -15,6 +17,7 @@ mod conformance;
 use std::{future::Future, ops::RangeInclusive};
 
 pub use memory::{Crash, MemoryEngine};
+pub use redb::{RedbEngine, RedbOptions};
 pub use sled::{SledEngine, SledOptions};
 
 /// The most bytes of a key and its value, in any engine. A record takes up to 88 KiB, by the

@@ -22,6 +22,7 @@ use sled::IVec;
 
 use super::{
     ENTRY_BYTES_MAX, Engine, EngineError, Entries, Transaction, check_entry,
+    directory::{self, cannot_open, damaged},
     redo::{self, REDO_BYTES_MAX},
     sync,
 };
@@ -50,9 +51,8 @@ impl SledEngine {
     /// Opens the store, or makes it, and proves that its flush is honest.
     pub fn open(options: &SledOptions) -> Result<Self, EngineError> {
         let path = &options.path;
-        fs::create_dir_all(path).map_err(|error| cannot_open(path, &error))?;
-        let lock = lock(path)?;
-        remove_half_made_snapshots(path).map_err(|error| cannot_open(path, &error))?;
+        let lock = directory::take(path, NAME)?;
+        remove_half_made_snapshots(path).map_err(|error| cannot_open(path, error))?;
         let config = sled::Config::new()
             .path(path.join("sled"))
             .mode(sled::Mode::LowSpace)
@@ -107,6 +107,9 @@ impl SledEngine {
     }
 }
 
+/// The engine's name in the configuration.
+const NAME: &str = "sled";
+
 /// sled puts a node of its tree that is larger than a quarter of a segment into a file of its
 /// own, below `blobs/`. It never flushes these files, and removes them before what replaces
 /// them is on the disk: after a loss of power the store lacks whole nodes, or does not open.
@@ -127,30 +130,6 @@ const PROOF_KEY: &[u8] = &[0xff];
 const REDO_KEY: &[u8] = &[0xfe];
 const DAMAGED_REDO_KEY: &[u8] = &[0xfd];
 
-const LOCK_FILE: &str = "LOCK";
-
-/// Takes the directory's lock, and leaves this process's id in it for whoever comes second.
-fn lock(path: &Path) -> Result<fs::File, EngineError> {
-    let file = path.join(LOCK_FILE);
-    let lock = fs::File::options()
-        .create(true)
-        .truncate(false)
-        .read(true)
-        .write(true)
-        .open(&file)
-        .map_err(|error| cannot_open(path, &error))?;
-    match lock.try_lock() {
-        Ok(()) => {}
-        Err(fs::TryLockError::WouldBlock) => {
-            let holder = fs::read_to_string(&file).ok().and_then(|pid| pid.trim().parse().ok());
-            return Err(EngineError::InUse { path: path.display().to_string(), holder });
-        }
-        Err(fs::TryLockError::Error(error)) => return Err(cannot_open(path, &error)),
-    }
-    fs::write(&file, std::process::id().to_string()).map_err(|error| cannot_open(path, &error))?;
-    Ok(lock)
-}
-
 /// A crash during open leaves `snap.*.generating`, and sled then answers `Corruption` for
 /// ever (<https://github.com/spacejam/sled/issues/1527>, `/1533`). They hold nothing.
 fn remove_half_made_snapshots(path: &Path) -> io::Result<()> {
@@ -170,18 +149,6 @@ fn remove_half_made_snapshots(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-fn cannot_open(path: &Path, error: &io::Error) -> EngineError {
-    EngineError::Open { path: path.display().to_string(), reason: error.to_string() }
-}
-
-fn damaged(path: &Path, what: &str) -> EngineError {
-    let reason = format!(
-        "{what}. The files were left as they are. Keep a copy of the directory; to start \
-         without what it holds, move it away"
-    );
-    EngineError::Open { path: path.display().to_string(), reason }
-}
-
 fn failed(error: sled::Error) -> EngineError {
     EngineError::Failed(error.to_string())
 }
@@ -199,7 +166,7 @@ impl Engine for SledEngine {
     }
 
     fn name(&self) -> &'static str {
-        "sled"
+        NAME
     }
 }
 

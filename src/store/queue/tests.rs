@@ -13,7 +13,7 @@ use crate::{
         time::Now,
         update::{Lane, Subject, Update, Value},
     },
-    store::engine::{MemoryEngine, SledEngine, SledOptions},
+    store::engine::{MemoryEngine, RedbEngine, RedbOptions, SledEngine, SledOptions},
 };
 
 const LIMITS: QueueLimits = QueueLimits {
@@ -111,6 +111,14 @@ macro_rules! over_every_engine {
                 let path = directory.path().to_owned();
                 let options = super::SledOptions { path, cache_bytes_max: 16 << 20 };
                 super::$check(super::SledEngine::open(&options).unwrap());
+            })+
+        }
+        mod over_redb {
+            $(#[test] fn $name() {
+                let directory = tempfile::tempdir().unwrap();
+                let path = directory.path().to_owned();
+                let options = super::RedbOptions { path, cache_bytes_max: 16 << 20 };
+                super::$check(super::RedbEngine::open(&options).unwrap());
             })+
         }
     };
