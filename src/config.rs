@@ -93,10 +93,14 @@ pub struct StoreConfig {
     pub pending_records_max: u64,
     /// How many bytes the pending records of each app may take.
     pub pending_bytes_max: u64,
+    /// How many bytes are to stay free on the store's file system.
+    pub free_bytes_min: u64,
+    /// From how many bytes on an empty store is written anew.
+    pub rebuild_bytes_min: u64,
 }
 
 /// What keeps the store on disk.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum EngineKind {
     /// The embedded engine sled.
@@ -274,6 +278,22 @@ impl Config {
         let config = read::config(&values, folder, &env, &mut problems, &mut warnings);
         match config {
             Some(config) if problems.is_empty() => Ok((config, warnings)),
+            Some(_) | None => Err(ConfigError::invalid(problems)),
+        }
+    }
+
+    /// Reads what a store alone needs, by the same layers. The apps, and so their keys, are not
+    /// looked at.
+    pub fn load_store(
+        path: Option<&Path>,
+        env: impl Iterator<Item = (String, String)>,
+    ) -> Result<(StoreConfig, LimitsConfig), ConfigError> {
+        let default = Path::new(DEFAULT_FILE);
+        let file = path.or(default.exists().then_some(default));
+        let mut problems = Vec::new();
+        let values = layers::merge(file, &env.collect(), &mut problems)?;
+        match read::store_alone(&values, &mut problems) {
+            Some(config) if problems.is_empty() => Ok(config),
             Some(_) | None => Err(ConfigError::invalid(problems)),
         }
     }

@@ -4,11 +4,12 @@
 mod doors;
 mod ending;
 mod housekeeping;
-mod settings;
+mod opening;
+pub(crate) mod settings;
 
 use std::{net::SocketAddr, time::Duration};
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use futures_util::FutureExt as _;
 use hyper_util::service::TowerToHyperService;
 use tokio::{sync::watch, task::JoinSet};
@@ -18,19 +19,15 @@ use tonic_health::{
     server::{HealthReporter, HealthService},
 };
 
-use self::doors::Listeners;
+use self::{doors::Listeners, housekeeping::House};
 use crate::{
     admin::status::{App, Observatory},
     clock,
-    config::{AppConfig, Config, EngineKind},
+    config::{AppConfig, Config},
     delivery::{AppLedger, Delivery, DeliveryEnd},
-    domain::lifecycle::Recovered,
+    domain::{lifecycle::Recovered, space::Space, update::AppId},
     door::listener,
-    store::{
-        self, Orphan, Store, Writer,
-        engine::{Engine, EngineError, RedbEngine, SledEngine},
-        queue::Queue,
-    },
+    store::{Store, Writer},
     telemetry::{Freshness, Metrics, Reporter},
     upstream::HttpUpstream,
 };
@@ -92,31 +89,36 @@ impl Gateway {
                 listener::serve(http, router, limits, CancellationToken::clone(&stop_http));
             JoinSet::from_iter([serving.map(|()| Ended::Listener("http"))])
         };
-        announce_opening(config, &addresses);
-        let (store, writer, recovered) = open_store(config).await?;
+        opening::announce(config, &addresses);
+        let (store, writer, recovered) = opening::open(config).await?;
+        let watermark = settings::watermark(&config.store);
+        let (space, seen) = watch::channel(watermark.look(Space::default()).await);
         let mut apps = Vec::new();
-        for (app_config, (id, recovered)) in config.apps.iter().zip(recovered) {
-            let ledger = AppLedger { store: store.clone(), app: id };
-            let reporter = metrics.reporter(&app_config.name);
-            let (delivery, app) = deliver(app_config, ledger, reporter, recovered)?;
+        for (app_config, recovered) in config.apps.iter().zip(recovered) {
+            let (delivery, app) = deliver(app_config, &store, &metrics, recovered)?;
             tasks.spawn(drive(app.name.clone(), delivery, stop_drivers.clone()));
             apps.push(app);
         }
         let observatory = Observatory {
             started_at: clock::now().wall,
             not_ready: readiness,
-            store: store.clone(),
+            space: seen,
+            store,
             apps: apps.into(),
         };
         metrics.observe(observatory.clone());
         let freshness = metrics.freshness();
-        let keeping = settings::keeping(config);
-        tasks.spawn(housekeeping::keep(store, keeping, stop_drivers.clone()));
-        let looking = housekeeping::look(observatory.clone(), metrics, stop_drivers.clone());
-        tasks.spawn(looking);
-
         let health = HealthReporter::new();
         health.set_service_status(INGEST, ServingStatus::Serving).await;
+        let house = House {
+            observatory: observatory.clone(),
+            metrics,
+            keeping: settings::keeping(config),
+            not_ready: not_ready.clone(),
+            health: health.clone(),
+            stop: stop_drivers.clone(),
+        };
+        house.keep(&mut tasks, watermark, space);
         let watched = HealthService::from_health_reporter(health.clone());
         let routers = doors::routers(config, &observatory, watched, &stop_doors)?;
         let serving = listener::serve(grpc, routers.grpc, limits, stop_doors.clone());
@@ -124,14 +126,7 @@ impl Gateway {
         let router = TowerToHyperService::new(routers.admin);
         let serving = listener::serve(admin, router, limits, stop_doors.clone());
         tasks.spawn(serving.map(|()| Ended::Listener("admin")));
-        not_ready.send_replace(None);
-        tracing::info!(
-            grpc = %addresses.grpc,
-            http = %addresses.http,
-            admin = %addresses.admin,
-            apps = config.apps.len(),
-            "the gateway serves"
-        );
+        announce(config, &addresses);
         let grace = Duration::from_millis(config.server.shutdown_grace_ms);
         Ok(Self {
             addresses,
@@ -165,78 +160,28 @@ impl Gateway {
     }
 }
 
-fn announce_opening(config: &Config, addresses: &Addresses) {
-    let path = config.store.path.display();
-    tracing::info!(http = %addresses.http, %path, "opens the store");
-}
-
-async fn open_store(config: &Config) -> anyhow::Result<(Store, Writer, store::RecoveredApps)> {
-    let opened = clock::now().instant;
-    let (store, writer, recovered) = match config.store.engine {
-        EngineKind::Sled => {
-            let options = settings::sled(config);
-            start_store(embedded(move || SledEngine::open(&options)).await?, config).await?
-        }
-        EngineKind::Redb => {
-            let options = settings::redb(config);
-            start_store(embedded(move || RedbEngine::open(&options)).await?, config).await?
-        }
-    };
-    let took = clock::now().instant.since(opened);
+fn announce(config: &Config, addresses: &Addresses) {
     tracing::info!(
-        engine = store.engine_name(),
-        path = %config.store.path.display(),
-        bytes = store.disk_bytes(),
-        took_ms = took.as_millis(),
-        "the store is open"
+        grpc = %addresses.grpc,
+        http = %addresses.http,
+        admin = %addresses.admin,
+        apps = config.apps.len(),
+        "the gateway serves"
     );
-    Ok((store, writer, recovered))
-}
-
-/// Opens an embedded engine: it blocks, and may have to read all that it has written.
-async fn embedded<E: Send + 'static>(
-    open: impl FnOnce() -> Result<E, EngineError> + Send + 'static,
-) -> anyhow::Result<E> {
-    Ok(tokio::task::spawn_blocking(open).await??)
-}
-
-/// From here on nobody needs to know which engine it is.
-async fn start_store(
-    engine: impl Engine + Clone,
-    config: &Config,
-) -> anyhow::Result<(Store, Writer, store::RecoveredApps)> {
-    let queue = Queue::open(engine, settings::queue(config), rand::random()).await?;
-    let names: Vec<String> = config.apps.iter().map(|app| app.name.clone()).collect();
-    refuse_to_forget(&store::orphans(queue.engine(), &names).await?)?;
-    Ok(store::start(queue, &names, settings::groups(config)).await?)
-}
-
-/// An app that was renamed or removed while it had updates would never deliver them.
-fn refuse_to_forget(orphans: &[Orphan]) -> anyhow::Result<()> {
-    if orphans.is_empty() {
-        return Ok(());
-    }
-    let each = |Orphan { app, pending_records, in_flight_records }: &Orphan| {
-        format!("app {app:?} ({pending_records} pending and {in_flight_records} in flight)")
-    };
-    bail!(
-        "the store holds records of apps that are not configured: {}. Configure them again, under \
-         these names, until they have drained; or, to give the records up, use another store.path",
-        orphans.iter().map(each).collect::<Vec<_>>().join(", ")
-    )
 }
 
 /// An app's driver, and the app as operators see it.
 fn deliver(
     config: &AppConfig,
-    ledger: AppLedger,
-    reporter: Reporter,
-    recovered: Recovered,
+    store: &Store,
+    metrics: &Metrics,
+    (id, recovered): (AppId, Recovered),
 ) -> anyhow::Result<(Delivery<HttpUpstream, Reporter>, App)> {
     let AppConfig { name, users_per_minute, .. } = config;
     let upstream = HttpUpstream::new(settings::upstream(config));
     let upstream = upstream.with_context(|| format!("app {name}"))?;
-    let id = ledger.app;
+    let ledger = AppLedger { store: store.clone(), app: id };
+    let reporter = metrics.reporter(name);
     let settings = settings::lifecycle(config);
     let (delivery, operator) =
         Delivery::new(name.clone(), ledger, upstream, reporter, settings, recovered);

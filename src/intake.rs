@@ -3,10 +3,13 @@
 
 use std::sync::Arc;
 
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::{Semaphore, oneshot, watch};
 
 use crate::{
-    domain::update::Update,
+    domain::{
+        space::{Room, Space},
+        update::Update,
+    },
     store::{
         Outcomes, Store,
         handle::{NotTaken, Permits},
@@ -28,6 +31,9 @@ pub enum NotAccepted {
     /// As much waits for the writer as may.
     #[error("too many updates wait to be stored")]
     Busy,
+    /// Too little is free on the disk. Nothing was stored.
+    #[error("the disk is nearly full")]
+    DiskLow,
     /// The gateway is stopping. Nothing was stored.
     #[error("the gateway is stopping")]
     Stopping,
@@ -45,6 +51,7 @@ pub struct Intake {
     /// The part of `updates` that streams may take together: the rest is for calls, which do
     /// not wait.
     stream_updates: Arc<Semaphore>,
+    space: watch::Receiver<Space>,
     limits: IntakeLimits,
 }
 
@@ -64,14 +71,15 @@ impl HandedOver {
 }
 
 impl Intake {
-    /// The way to `store`.
-    pub fn new(store: Store, limits: IntakeLimits) -> Self {
+    /// The way to `store`, which lies in `space`.
+    pub fn new(store: Store, space: watch::Receiver<Space>, limits: IntakeLimits) -> Self {
         let IntakeLimits { waiting_updates_max, waiting_bytes_max } = limits;
         Self {
             store,
             updates: Arc::new(Semaphore::new(waiting_updates_max)),
             bytes: Arc::new(Semaphore::new(waiting_bytes_max)),
             stream_updates: Arc::new(Semaphore::new((waiting_updates_max / 2).max(1))),
+            space,
             limits,
         }
     }
@@ -110,6 +118,11 @@ impl Intake {
     fn give(&self, updates: Vec<Update>, permits: Permits) -> Result<HandedOver, NotAccepted> {
         if updates.is_empty() {
             return Ok(HandedOver(None));
+        }
+        // Before the engine ever sees a full disk.
+        match self.space.borrow().room {
+            Room::Enough => {}
+            Room::Low => return Err(NotAccepted::DiskLow),
         }
         match self.store.accept(updates, permits) {
             Ok(outcomes) => Ok(HandedOver(Some(outcomes))),

@@ -37,7 +37,7 @@ impl Admin {
     }
 
     async fn status(&self) -> proto::GatewayStatus {
-        let Observatory { started_at, not_ready, store, apps } = &self.observatory;
+        let Observatory { started_at, not_ready, space, store, apps } = &self.observatory;
         let not_ready = *not_ready.borrow();
         let mut app_statuses = Vec::with_capacity(apps.len());
         for (app, status) in apps.iter().zip(self.observatory.apps()) {
@@ -59,6 +59,7 @@ impl Admin {
                 last_sequence: count(&gauges.last_sequence),
                 disk_bytes: store.disk_bytes(),
                 quarantined_records: count(&gauges.quarantined),
+                free_bytes: space.borrow().free_bytes,
             }),
             apps: app_statuses,
         }

@@ -14,6 +14,7 @@ use crate::{
         batch::Batch,
         budget,
         lifecycle::{Activity, SlotHolder, View},
+        space::Space,
         time::Timestamp,
         update::AppId,
     },
@@ -40,6 +41,8 @@ pub struct Observatory {
     pub started_at: Timestamp,
     /// Why the gateway takes no updates, where it does not.
     pub not_ready: watch::Receiver<Option<&'static str>>,
+    /// The file system of the store.
+    pub space: watch::Receiver<Space>,
     /// The store.
     pub store: Store,
     /// The apps, in the order of the configuration.

@@ -10,3 +10,4 @@ pub mod serve;
 pub mod shutdown;
 pub mod simulate_userpilot;
 pub mod status;
+pub mod store;

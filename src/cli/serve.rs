@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use anyhow::Context;
+
 use crate::{
     config::{self, Config},
     gateway::Gateway,
@@ -28,5 +30,6 @@ pub async fn run(args: Args, shutdown: impl Future) -> anyhow::Result<()> {
     for warning in warnings {
         tracing::warn!("{warning}");
     }
-    Gateway::start(&config).await?.run(shutdown).await
+    let ended = Gateway::start(&config).await?.run(shutdown).await;
+    ended.with_context(|| format!("the gateway of {} has ended", config.store.path.display()))
 }

@@ -58,9 +58,10 @@ fn page(status: &GatewayStatus) -> String {
         // Writing to a String does not fail.
         writeln!(
             page,
-            "; {} store of {}, last sequence {}",
+            "; {} store of {}{}, last sequence {}",
             store.engine,
             indicatif::HumanBytes(store.disk_bytes),
+            free(store.free_bytes),
             store.last_sequence
         )
         .ok();
@@ -72,6 +73,11 @@ fn page(status: &GatewayStatus) -> String {
         write!(page, "\n{}: {}\n{}\n", app.app, app.summary, app_table(app)).ok();
     }
     page
+}
+
+fn free(bytes: Option<u64>) -> String {
+    bytes
+        .map_or(String::new(), |bytes| format!(", {} free beside it", indicatif::HumanBytes(bytes)))
 }
 
 fn app_table(app: &proto::AppStatus) -> Table {

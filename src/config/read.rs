@@ -22,6 +22,7 @@ const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
 const TIB: u64 = 1 << 40;
+const PIB: u64 = 1 << 50;
 
 /// Reads all tables; worth something only if there are no problems after it.
 pub(super) fn config(
@@ -48,6 +49,16 @@ pub(super) fn config(
         }
     }
     Some(config)
+}
+
+/// Reads what a store alone needs.
+pub(super) fn store_alone(
+    values: &Map<String, Value>,
+    problems: &mut Vec<Problem>,
+) -> Option<(StoreConfig, LimitsConfig)> {
+    let store = store(&mut table(values, "store", problems)?);
+    let limits = limits(&mut table(values, "limits", problems)?);
+    Some((store, limits))
 }
 
 fn table<'a>(
@@ -81,6 +92,8 @@ fn store(reader: &mut Reader<'_>) -> StoreConfig {
         group_updates_max: reader.number("group_updates_max", 1..=65_536),
         pending_records_max: reader.number("pending_records_max", 1..=1_000_000_000),
         pending_bytes_max: reader.number("pending_bytes_max", KIB..=TIB),
+        free_bytes_min: reader.number("free_bytes_min", 0..=PIB),
+        rebuild_bytes_min: reader.number("rebuild_bytes_min", 0..=PIB),
     }
 }
 

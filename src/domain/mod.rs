@@ -9,6 +9,7 @@ pub mod lifecycle;
 pub mod memory;
 pub mod merge;
 pub mod row;
+pub mod space;
 #[cfg(test)]
 pub(crate) mod testing;
 pub mod time;

@@ -38,6 +38,7 @@ struct Meaning {
 
 const SHORTLY: Duration = Duration::from_millis(200);
 const ONCE_IT_RUNS_AGAIN: Duration = Duration::from_secs(2);
+const ONCE_THERE_IS_ROOM: Duration = Duration::from_secs(10);
 const ONCE_A_JOB_HAS_RUN: Duration = Duration::from_secs(60);
 
 impl Refusal {
@@ -71,6 +72,12 @@ impl Refusal {
                  intake.waiting_bytes_max)"
                     .into(),
                 Some(SHORTLY),
+                false,
+            ),
+            Self::Intake(NotAccepted::DiskLow) => (
+                Code::ResourceExhausted,
+                "the gateway's disk is nearly full: less than store.free_bytes_min is free".into(),
+                Some(ONCE_THERE_IS_ROOM),
                 false,
             ),
             Self::Intake(NotAccepted::Stopping) => (
@@ -174,6 +181,7 @@ mod tests {
             Refusal::from(QueueRefusal::TooManyRecords),
             Refusal::from(QueueRefusal::RecordTooLarge),
             Refusal::from(NotAccepted::Busy),
+            Refusal::from(NotAccepted::DiskLow),
         ] {
             let status = Status::from(refusal.clone());
             assert_eq!(status.code(), Code::ResourceExhausted);

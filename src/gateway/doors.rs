@@ -88,7 +88,8 @@ fn ingest(
     let apps = observatory.apps.iter().map(|app| (app.name.clone(), app.id)).collect();
     let operators = observatory.apps.iter().map(|app| (app.id, app.operator.clone())).collect();
     let store = &observatory.store;
-    let intake = Intake::new(store.clone(), settings::intake(config));
+    let space = observatory.space.clone();
+    let intake = Intake::new(store.clone(), space, settings::intake(config));
     let ingest = Ingest::new(
         settings::wire(config, apps),
         intake,

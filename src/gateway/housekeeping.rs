@@ -1,19 +1,56 @@
 //! What is done now and then.
 
-use std::time::Duration;
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
+use tokio::{sync::watch, task::JoinSet};
 use tokio_util::sync::CancellationToken;
+use tonic_health::{ServingStatus, server::HealthReporter};
 
-use super::Ended;
+use super::{Ended, INGEST};
 use crate::{
     admin::status::Observatory,
     clock,
-    store::{self, Store, queue::Retention},
+    domain::space::{Room, Space},
+    store::{self, Store, file_system, queue::Retention},
     telemetry::Metrics,
 };
 
 const KEEP_INTERVAL: Duration = Duration::from_secs(1);
 const LOOK_INTERVAL: Duration = Duration::from_secs(10);
+const SPACE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Why the gateway takes no updates while the disk is nearly full.
+const DISK_LOW: &str = "the disk is nearly full: less than store.free_bytes_min is free";
+
+/// What the housekeepers need.
+pub(super) struct House {
+    pub(super) observatory: Observatory,
+    pub(super) metrics: Metrics,
+    pub(super) keeping: Keeping,
+    pub(super) not_ready: watch::Sender<Option<&'static str>>,
+    pub(super) health: HealthReporter,
+    pub(super) stop: CancellationToken,
+}
+
+impl House {
+    /// Sets the housekeepers to work, and makes the gateway ready, as far as the disk allows.
+    pub(super) fn keep(
+        self,
+        tasks: &mut JoinSet<Ended>,
+        watermark: Watermark,
+        space: watch::Sender<Space>,
+    ) {
+        let Self { observatory, metrics, keeping, not_ready, health, stop } = self;
+        not_ready.send_replace(reason(*space.borrow()));
+        tasks.spawn(keep(observatory.store.clone(), keeping, stop.clone()));
+        tasks.spawn(tell_health(observatory.not_ready.clone(), health, stop.clone()));
+        tasks.spawn(look(observatory, metrics, stop.clone()));
+        tasks.spawn(watch_space(watermark, space, not_ready, stop));
+    }
+}
 
 /// What is kept of what is over.
 #[derive(Clone, Copy, Debug)]
@@ -29,7 +66,7 @@ pub(super) struct Keeping {
 }
 
 /// Forgets history that is old enough, a little at a time.
-pub(super) async fn keep(store: Store, keeping: Keeping, stop: CancellationToken) -> Ended {
+async fn keep(store: Store, keeping: Keeping, stop: CancellationToken) -> Ended {
     let mut from = None;
     while !stop.is_cancelled() {
         let now = clock::now();
@@ -53,11 +90,7 @@ pub(super) async fn keep(store: Store, keeping: Keeping, stop: CancellationToken
 
 /// Looks for how long each app's longest waiting record has waited. A scrape cannot: it would
 /// have to read the disk.
-pub(super) async fn look(
-    observatory: Observatory,
-    metrics: Metrics,
-    stop: CancellationToken,
-) -> Ended {
+async fn look(observatory: Observatory, metrics: Metrics, stop: CancellationToken) -> Ended {
     while !stop.is_cancelled() {
         for app in observatory.apps.iter() {
             let oldest = observatory.oldest_pending(app.id).await;
@@ -71,4 +104,95 @@ pub(super) async fn look(
         }
     }
     Ended::Housekeeper
+}
+
+/// Where the store lies, and how much of that is to stay free.
+pub(super) struct Watermark {
+    pub(super) path: PathBuf,
+    pub(super) free_bytes_min: u64,
+}
+
+impl Watermark {
+    /// How the file system is now, after it was `before`.
+    pub(super) async fn look(&self, before: Space) -> Space {
+        let free = free_bytes(&self.path).await;
+        let space = before.seen(free, self.free_bytes_min);
+        let free_bytes_min = self.free_bytes_min;
+        match (before.room, space.room) {
+            (Room::Enough, Room::Low) => {
+                tracing::warn!(free_bytes = free, free_bytes_min, "{DISK_LOW}; refuses updates");
+            }
+            (Room::Low, Room::Enough) => {
+                tracing::info!(free_bytes = free, free_bytes_min, "the disk has room again");
+            }
+            (Room::Enough, Room::Enough) | (Room::Low, Room::Low) => {}
+        }
+        space
+    }
+}
+
+/// A file system that does not answer holds up nothing else.
+async fn free_bytes(path: &Path) -> Option<u64> {
+    let path = path.to_owned();
+    let asked = tokio::task::spawn_blocking(move || file_system::free_bytes(&path));
+    asked.await.ok()?.ok()
+}
+
+/// Why the gateway is not ready, as far as the disk is the reason.
+fn reason(space: Space) -> Option<&'static str> {
+    match space.room {
+        Room::Enough => None,
+        Room::Low => Some(DISK_LOW),
+    }
+}
+
+/// Watches the disk, and makes the gateway unready while too little is free.
+async fn watch_space(
+    watermark: Watermark,
+    seen: watch::Sender<Space>,
+    not_ready: watch::Sender<Option<&'static str>>,
+    stop: CancellationToken,
+) -> Ended {
+    while !stop.is_cancelled() {
+        let before = *seen.borrow();
+        let space = watermark.look(before).await;
+        seen.send_replace(space);
+        let reason = reason(space);
+        not_ready.send_if_modified(|standing| {
+            // Any other reason, such as a stop, is the stronger one.
+            let ours = standing.is_none() || *standing == Some(DISK_LOW);
+            let changes = ours && *standing != reason;
+            if changes {
+                *standing = reason;
+            }
+            changes
+        });
+        let next = clock::now().instant.plus(SPACE_INTERVAL);
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = clock::sleep_until(Some(next)) => {}
+        }
+    }
+    Ended::Housekeeper
+}
+
+/// Tells the health service what readiness is.
+async fn tell_health(
+    mut not_ready: watch::Receiver<Option<&'static str>>,
+    health: HealthReporter,
+    stop: CancellationToken,
+) -> Ended {
+    loop {
+        let status = match *not_ready.borrow_and_update() {
+            None => ServingStatus::Serving,
+            Some(_) => ServingStatus::NotServing,
+        };
+        health.set_service_status(INGEST, status).await;
+        tokio::select! {
+            () = stop.cancelled() => return Ended::Housekeeper,
+            changed = not_ready.changed() => if changed.is_err() {
+                return Ended::Housekeeper;
+            }
+        }
+    }
 }

@@ -2,9 +2,9 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use super::housekeeping::Keeping;
+use super::housekeeping::{Keeping, Watermark};
 use crate::{
-    config::{self, AppConfig, Config},
+    config::{self, AppConfig, Config, LimitsConfig, StoreConfig},
     domain::{
         admission::QueueLimits,
         backoff::BackoffLimits,
@@ -20,6 +20,7 @@ use crate::{
     store::{
         GroupLimits,
         engine::{RedbOptions, SledOptions},
+        rebuild::RebuildLimits,
     },
     upstream::{HttpUpstreamOptions, Upload},
 };
@@ -27,20 +28,31 @@ use crate::{
 /// As long as hyper is told to wait for a request's headers.
 const PREFACE_TIMEOUT: Duration = Duration::from_secs(10);
 
-pub(super) fn sled(config: &Config) -> SledOptions {
-    SledOptions { path: config.store.path.clone(), cache_bytes_max: config.store.cache_bytes_max }
+pub(crate) fn sled(store: &StoreConfig) -> SledOptions {
+    SledOptions { path: store.path.clone(), cache_bytes_max: store.cache_bytes_max }
 }
 
-pub(super) fn redb(config: &Config) -> RedbOptions {
-    RedbOptions { path: config.store.path.clone(), cache_bytes_max: config.store.cache_bytes_max }
+pub(crate) fn redb(store: &StoreConfig) -> RedbOptions {
+    RedbOptions { path: store.path.clone(), cache_bytes_max: store.cache_bytes_max }
 }
 
-pub(super) fn queue(config: &Config) -> QueueLimits {
+pub(crate) fn queue(store: &StoreConfig, limits: &LimitsConfig) -> QueueLimits {
     QueueLimits {
-        records_max: config.store.pending_records_max,
-        bytes_max: config.store.pending_bytes_max,
-        record_bytes_max: config.limits.record_bytes_max,
-        record_properties_max: config.limits.properties_max,
+        records_max: store.pending_records_max,
+        bytes_max: store.pending_bytes_max,
+        record_bytes_max: limits.record_bytes_max,
+        record_properties_max: limits.properties_max,
+    }
+}
+
+pub(super) fn watermark(store: &StoreConfig) -> Watermark {
+    Watermark { path: store.path.clone(), free_bytes_min: store.free_bytes_min }
+}
+
+pub(super) fn rebuild(store: &StoreConfig) -> RebuildLimits {
+    RebuildLimits {
+        rebuild_bytes_min: store.rebuild_bytes_min,
+        free_bytes_min: store.free_bytes_min,
     }
 }
 

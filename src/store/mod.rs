@@ -6,13 +6,19 @@
 //! - Every transition is one atomic commit that is on disk before anybody hears of it.
 //! - One writer makes all of them; reads go past it.
 
+pub mod check;
 mod committer;
+pub mod directory;
 pub mod engine;
+pub mod exchange;
+pub mod file_system;
 pub mod handle;
 mod keys;
 mod orphans;
 pub mod queue;
+pub mod rebuild;
 mod records;
+mod walk;
 
 pub use committer::{Gauges, Outcomes, QueueView, StoreGauges};
 pub use engine::EngineError;

@@ -255,6 +255,10 @@ impl Collector for Observed {
         one(&mut encoder, "ready", "Whether the gateway takes updates", &ready)?;
         let disk = ConstGauge::new(i64::try_from(self.0.store.disk_bytes()).unwrap_or(i64::MAX));
         one(&mut encoder, "store_bytes", "What the store takes on disk", &disk)?;
+        if let Some(free) = self.0.space.borrow().free_bytes {
+            let free = ConstGauge::new(i64::try_from(free).unwrap_or(i64::MAX));
+            one(&mut encoder, "store_free_bytes", "What is free on the store's disk", &free)?;
+        }
         let quarantined =
             ConstGauge::new(i64::try_from(store.quarantined.load(Relaxed)).unwrap_or(i64::MAX));
         let help = "Stored entries that were damaged and set aside";

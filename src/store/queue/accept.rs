@@ -14,7 +14,7 @@ use crate::{
         admission::{self, QueueLimits, QueueRefusal},
         merge::Record,
         time::Timestamp,
-        update::{AppId, Lane, Sequence, Update},
+        update::{AppId, Lane, Sequence, Subject, Update},
     },
     store::records::InFlight,
 };
@@ -50,20 +50,15 @@ impl<E: Engine> Queue<E> {
     ) -> Result<Vec<Result<Accepted, QueueRefusal>>, StoreError> {
         let stamped_at = self.stamp_time(now);
         let mut transaction = self.engine.begin().await?;
-        let mut group = Group {
-            limits: &self.limits,
-            head: self.head,
-            apps: self.apps.clone(),
-            slots: Vec::with_capacity(updates.len()),
-            index: HashMap::with_capacity(updates.len()),
-            accepted_at: now,
-            stamped_at,
-            touched: BTreeSet::new(),
-        };
+        let mut group = Group::new(self, updates.len());
         let mut outcomes = Vec::with_capacity(updates.len());
         for update in updates {
-            let slot = group.slot(&mut transaction, &update).await?;
-            outcomes.push(group.merge(slot, update));
+            let slot = group.slot(&mut transaction, update.app, &update.subject).await?;
+            let (size, sequence) = (update.size(), group.next_sequence());
+            let mut arrived = Record::new(update, sequence, stamped_at);
+            // Ages are told by the clock as it is.
+            arrived.first_accepted_at = now;
+            outcomes.push(group.merge(slot, arrived, size, stamped_at));
         }
         let (head, apps) = group.write(&mut transaction);
         transaction.commit().await?;
@@ -96,16 +91,13 @@ impl<E: Engine> Queue<E> {
 }
 
 /// A group that is being accepted: everything that its commit will change.
-struct Group<'a> {
+pub(super) struct Group<'a> {
     limits: &'a QueueLimits,
     head: Head,
     apps: BTreeMap<AppId, AppState>,
     slots: Vec<Slot>,
     /// Keys of pending records → positions in `slots`.
     index: HashMap<Vec<u8>, usize>,
-    accepted_at: Timestamp,
-    /// The stamp of updates that do not say when they occurred.
-    stamped_at: Timestamp,
     /// Apps whose state has changed.
     touched: BTreeSet<AppId>,
 }
@@ -150,19 +142,42 @@ impl Slot {
     }
 }
 
-impl Group<'_> {
-    /// The position of the update's subject in `slots`; reads its record the first time.
-    async fn slot(
+impl<'a> Group<'a> {
+    /// A group of about `updates` updates.
+    pub(super) fn new<E>(queue: &'a Queue<E>, updates: usize) -> Self {
+        Self {
+            limits: &queue.limits,
+            head: queue.head,
+            apps: queue.apps.clone(),
+            slots: Vec::with_capacity(updates),
+            index: HashMap::with_capacity(updates),
+            touched: BTreeSet::new(),
+        }
+    }
+
+    /// The sequence of the next update that is taken.
+    pub(super) fn next_sequence(&self) -> Sequence {
+        self.head.last_sequence + 1
+    }
+
+    /// The last stamp that was given to an update that did not say when it occurred.
+    pub(super) fn last_stamp(&self) -> Timestamp {
+        self.head.last_accepted_at
+    }
+
+    /// The position of a subject in `slots`; reads its record the first time.
+    pub(super) async fn slot(
         &mut self,
         transaction: &mut impl Transaction,
-        update: &Update,
+        app: AppId,
+        subject: &Subject,
     ) -> Result<usize, StoreError> {
-        let key = keys::pending(update.app, &update.subject);
+        let key = keys::pending(app, subject);
         if let Some(slot) = self.index.get(&key) {
             return Ok(*slot);
         }
         let mut record: Option<Record> = None;
-        let mut counted = (update.lane, 0);
+        let mut counted = (Lane::default(), 0);
         if let Some(bytes) = transaction.get(&key).await? {
             let bytes = bytes.as_ref();
             record = decode_or_set_aside(transaction, &mut self.head, &key, bytes)?;
@@ -170,43 +185,47 @@ impl Group<'_> {
             if let Some(record) = &record {
                 counted = (record.lane, stored_bytes);
             } else {
-                self.apps.entry(update.app).or_default().count_out_damaged(stored_bytes);
-                self.touched.insert(update.app);
+                self.apps.entry(app).or_default().count_out_damaged(stored_bytes);
+                self.touched.insert(app);
             }
         }
         let placed = record.as_ref().map(|record| record.lane);
-        let in_flight = self.in_flight(transaction, update).await?;
+        let in_flight = self.in_flight(transaction, app, subject).await?;
         self.index.insert(key.clone(), self.slots.len());
-        let app = update.app;
         self.slots.push(Slot { app, key, record, in_flight, placed, counted, changed: false });
         Ok(self.slots.len() - 1)
     }
 
-    /// The record of the update's subject that is in flight. Costs a read, and only while the
+    /// The subject's record that is in flight. Costs a read, and only while the
     /// app has a batch.
     async fn in_flight(
         &self,
         transaction: &mut impl Transaction,
-        update: &Update,
+        app: AppId,
+        subject: &Subject,
     ) -> Result<Option<Record>, StoreError> {
-        if self.apps.get(&update.app).is_none_or(|state| state.unsettled.is_none()) {
+        if self.apps.get(&app).is_none_or(|state| state.unsettled.is_none()) {
             return Ok(None);
         }
-        let bytes = transaction.get(&keys::in_flight(update.app, &update.subject)).await?;
+        let bytes = transaction.get(&keys::in_flight(app, subject)).await?;
         // One that is damaged is set aside when its batch is settled.
         let Some(bytes) = bytes else { return Ok(None) };
         Ok(decode(bytes.as_ref())?.map(|row: InFlight| row.record))
     }
 
-    fn merge(&mut self, slot: usize, update: Update) -> Result<Accepted, QueueRefusal> {
+    /// Merges what has arrived with the next sequence, and takes `size` bytes. `stamped_at` is
+    /// the last stamp that was given by then.
+    pub(super) fn merge(
+        &mut self,
+        slot: usize,
+        arrived: Record,
+        size: usize,
+        stamped_at: Timestamp,
+    ) -> Result<Accepted, QueueRefusal> {
+        let sequence = self.next_sequence();
         let slot = &mut self.slots[slot];
         let state = self.apps.entry(slot.app).or_default();
-        let update_size = update.size();
-        let sequence = self.head.last_sequence + 1;
-        let mut arrived = Record::new(update, sequence, self.stamped_at);
-        // Ages are told by the clock as it is.
-        arrived.first_accepted_at = self.accepted_at;
-        slot.admit(&arrived, update_size, self.limits)?;
+        slot.admit(&arrived, size, self.limits)?;
 
         let disposition = if let Some(waiting) = slot.record.take() {
             slot.record = Some(waiting.merge(arrived));
@@ -214,19 +233,22 @@ impl Group<'_> {
         } else {
             admission::admit_new(state.depth.into(), self.limits)?;
             // An estimate, until the group is written and the stored bytes are known.
-            slot.counted = (arrived.lane, update_size);
+            slot.counted = (arrived.lane, size);
             state.count_in(slot.counted);
             slot.record = Some(arrived);
             Disposition::Queued
         };
         slot.changed = true;
         self.head.last_sequence = sequence;
-        self.head.last_accepted_at = self.stamped_at;
+        self.head.last_accepted_at = stamped_at;
         Ok(Accepted { sequence, disposition })
     }
 
     /// Puts everything that changed. Returns what memory holds once that is committed.
-    fn write(self, transaction: &mut impl Transaction) -> (Head, BTreeMap<AppId, AppState>) {
+    pub(super) fn write(
+        self,
+        transaction: &mut impl Transaction,
+    ) -> (Head, BTreeMap<AppId, AppState>) {
         let Self { head, mut apps, slots, mut touched, .. } = self;
         let mut pages = PageBuilder::default();
         for slot in &slots {

@@ -9,6 +9,7 @@ mod accept;
 mod claim;
 mod dead;
 mod find;
+mod import;
 mod pages;
 mod prune;
 mod settle;
@@ -21,6 +22,7 @@ pub use accept::{Accepted, Disposition};
 pub use claim::Claim;
 pub use dead::{DeadFilter, DeadId, DeadLetter, DeadPage, Replay};
 pub use find::{Found, Reads};
+pub use import::Arrival;
 pub use prune::Retention;
 pub use settle::Settling;
 
@@ -39,7 +41,7 @@ use crate::domain::{
 };
 
 /// The layout of keys that this program writes and reads.
-const FORMAT: u32 = 2;
+pub(super) const FORMAT: u32 = 2;
 
 /// What went wrong in the queue. After any of these nothing that was in memory is trusted:
 /// the process ends, and the next one serves what is on disk.
@@ -49,7 +51,11 @@ pub enum StoreError {
     #[error(transparent)]
     Engine(#[from] EngineError),
     /// An entry that everything depends on does not decode.
-    #[error("the store's {what} is damaged ({damage}): restore the directory from a copy")]
+    #[error(
+        "the store's {what} is damaged ({damage}): `store check` tells how much is, and `store \
+         export` saves what can be read, to be imported into a new directory; or restore a copy \
+         of the directory"
+    )]
     Damaged {
         /// Which entry.
         what: &'static str,

@@ -6,6 +6,7 @@ mod gateway;
 mod process;
 mod sending;
 mod site;
+mod small_disk;
 
 use std::{collections::BTreeMap, future::Future, time::Duration};
 
@@ -14,6 +15,7 @@ pub(crate) use gateway::{Gateway, channel, get, settled};
 pub(crate) use process::{Output, Process, run};
 pub(crate) use sending::{Way, accepted, send, send_all};
 pub(crate) use site::Site;
+pub(crate) use small_disk::SmallDisk;
 use userpilot_gateway::simulator::{FaultRule, RunningSimulator, Simulator, SimulatorConfig};
 
 /// How long a test waits for what must come. Only a failure takes that long.

@@ -1,0 +1,63 @@
+//! `store import`: takes back what an export wrote.
+
+use std::{
+    fs::File,
+    io::{self, BufRead, BufReader, Write},
+    path::{Path, PathBuf},
+};
+
+use anyhow::Context;
+
+use super::{Missing, Opened, Place, Work};
+use crate::{
+    gateway::settings,
+    store::{engine::Engine, exchange::import, queue::Queue},
+    telemetry::{self, LogFormat},
+};
+
+/// Merge exported records into a store, which is made if it is missing.
+///
+/// They come after what waits there, in the order of the file. Should it end early, import the
+/// whole file again.
+#[derive(Clone, Debug, clap::Args)]
+pub(super) struct Args {
+    #[command(flatten)]
+    place: Place,
+    /// The file; "-" is standard input.
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+}
+
+pub(super) async fn run(args: Args) -> anyhow::Result<()> {
+    // The queue reports damage that it meets.
+    telemetry::log(LogFormat::fitting(), "warn")?;
+    args.place.work(Missing::Make, Import { file: args.file }).await
+}
+
+struct Import {
+    file: PathBuf,
+}
+
+impl Work for Import {
+    async fn on<E: Engine + Clone>(self, engine: E, store: &Opened) -> anyhow::Result<()> {
+        let limits = settings::queue(&store.config, &store.limits);
+        let lines = open(&self.file)?;
+        let mut queue = Queue::open(engine, limits, rand::random()).await?;
+        let imported = import(&mut queue, lines).await?;
+        writeln!(
+            io::stdout(),
+            "{} records imported, of which {} were merged into one that waited",
+            imported.records,
+            imported.merged
+        )?;
+        Ok(())
+    }
+}
+
+fn open(file: &Path) -> anyhow::Result<Box<dyn BufRead + Send>> {
+    if file == Path::new("-") {
+        return Ok(Box::new(BufReader::new(io::stdin())));
+    }
+    let opened = File::open(file).with_context(|| format!("cannot read {}", file.display()))?;
+    Ok(Box::new(BufReader::new(opened)))
+}

@@ -1,0 +1,123 @@
+//! `store`: a store, while no gateway runs.
+
+mod check;
+mod export;
+mod import;
+
+use std::path::PathBuf;
+
+use anyhow::{Context, bail};
+
+use crate::{
+    config::{self, Config, EngineKind, LimitsConfig, StoreConfig},
+    gateway::settings,
+    store::{
+        directory::{Opening, REDB_FILE, SLED_FOLDER, holds_store},
+        engine::{Engine, EngineError, RedbEngine, SledEngine},
+    },
+};
+
+/// Check a store, or move what waits in it. The gateway has to be stopped.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Clone, Debug, clap::Subcommand)]
+enum Command {
+    Check(check::Args),
+    Export(export::Args),
+    Import(import::Args),
+}
+
+/// Which store.
+#[derive(Clone, Debug, clap::Args)]
+struct Place {
+    /// The directory of the store; without it, store.path of the configuration.
+    #[arg(long, value_name = "DIR")]
+    path: Option<PathBuf>,
+    /// The engine of the store; without it, store.engine of the configuration.
+    #[arg(long, value_enum)]
+    engine: Option<EngineKind>,
+    /// The configuration file; without it, gateway.toml if there is one. Only its tables store
+    /// and limits are read.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+/// Runs the command to its end.
+pub async fn run(args: Args) -> anyhow::Result<()> {
+    match args.command {
+        Command::Check(args) => check::run(args).await,
+        Command::Export(args) => export::run(args).await,
+        Command::Import(args) => import::run(args).await,
+    }
+}
+
+/// What is done with a store, of whichever engine.
+trait Work {
+    async fn on<E: Engine + Clone>(self, engine: E, store: &Opened) -> anyhow::Result<()>;
+}
+
+/// A store that is open.
+struct Opened {
+    config: StoreConfig,
+    limits: LimitsConfig,
+}
+
+/// Whether a store that is not there is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Missing {
+    Make,
+    Refuse,
+}
+
+impl Place {
+    fn read(&self) -> anyhow::Result<Opened> {
+        let file = self.config.as_deref();
+        let (mut config, limits) = Config::load_store(file, config::process_environment())?;
+        if let Some(path) = &self.path {
+            config.path.clone_from(path);
+        }
+        config.engine = self.engine.unwrap_or(config.engine);
+        Ok(Opened { config, limits })
+    }
+
+    /// Opens the store, and does the work on it.
+    async fn work(&self, missing: Missing, work: impl Work) -> anyhow::Result<()> {
+        let store = self.read()?;
+        let path = &store.config.path;
+        let folder = match store.config.engine {
+            EngineKind::Sled => SLED_FOLDER,
+            EngineKind::Redb => REDB_FILE,
+        };
+        if missing == Missing::Refuse && !holds_store(path, folder) {
+            let engine = match store.config.engine {
+                EngineKind::Sled => "sled",
+                EngineKind::Redb => "redb",
+            };
+            bail!("{} holds no {engine} store: give its directory with --path", path.display());
+        }
+        let opening = Opening::begin(path, folder).map_err(explain)?;
+        let done = match store.config.engine {
+            EngineKind::Sled => {
+                let engine = SledEngine::open(&settings::sled(&store.config)).map_err(explain)?;
+                drop(opening);
+                work.on(engine, &store).await
+            }
+            EngineKind::Redb => {
+                let engine = RedbEngine::open(&settings::redb(&store.config)).map_err(explain)?;
+                drop(opening);
+                work.on(engine, &store).await
+            }
+        };
+        done.with_context(|| format!("the store in {}", path.display()))
+    }
+}
+
+fn explain(error: EngineError) -> anyhow::Error {
+    let in_use = matches!(error, EngineError::InUse { .. });
+    let error = anyhow::Error::new(error);
+    if in_use { error.context("stop the gateway first") } else { error }
+}

@@ -1,0 +1,105 @@
+//! Opening the store.
+
+use std::path::Path;
+
+use anyhow::{Context, bail};
+
+use super::{Addresses, settings};
+use crate::{
+    clock,
+    config::{Config, EngineKind},
+    store::{
+        self, Orphan, RecoveredApps, Store, Writer,
+        directory::{Opening, REDB_FILE, SLED_FOLDER},
+        engine::{Engine, RedbEngine, SledEngine, SledOptions},
+        file_system,
+        queue::Queue,
+        rebuild::rebuild_if_worth,
+    },
+};
+
+pub(super) fn announce(config: &Config, addresses: &Addresses) {
+    let path = config.store.path.display();
+    tracing::info!(http = %addresses.http, %path, "opens the store");
+}
+
+pub(super) async fn open(config: &Config) -> anyhow::Result<(Store, Writer, RecoveredApps)> {
+    let opened = clock::now().instant;
+    let (store, writer, recovered) = match config.store.engine {
+        EngineKind::Sled => start(open_sled(config).await?, config).await?,
+        EngineKind::Redb => start(open_redb(config).await?, config).await?,
+    };
+    let took = clock::now().instant.since(opened);
+    tracing::info!(
+        engine = store.engine_name(),
+        path = %config.store.path.display(),
+        bytes = store.disk_bytes(),
+        took_ms = took.as_millis(),
+        "the store is open"
+    );
+    Ok((store, writer, recovered))
+}
+
+/// From here on nobody needs to know which engine it is.
+async fn start(
+    engine: impl Engine + Clone,
+    config: &Config,
+) -> anyhow::Result<(Store, Writer, RecoveredApps)> {
+    let damaged = || format!("cannot serve the store in {}", config.store.path.display());
+    let limits = settings::queue(&config.store, &config.limits);
+    let queue = Queue::open(engine, limits, rand::random()).await.with_context(damaged)?;
+    let names: Vec<String> = config.apps.iter().map(|app| app.name.clone()).collect();
+    refuse_to_forget(&store::orphans(queue.engine(), &names).await.with_context(damaged)?)?;
+    let started = store::start(queue, &names, settings::groups(config)).await;
+    started.with_context(damaged)
+}
+
+/// Opens redb, which reads its whole file after a crash.
+async fn open_redb(config: &Config) -> anyhow::Result<RedbEngine> {
+    let options = settings::redb(&config.store);
+    let opening = tokio::task::spawn_blocking(move || {
+        let _opening = Opening::begin(&options.path, REDB_FILE)?;
+        warn_of_file_system(&options.path);
+        anyhow::Ok(RedbEngine::open(&options)?)
+    });
+    opening.await?
+}
+
+/// Opens sled, which reads its whole log, and writes the store anew if that pays.
+async fn open_sled(config: &Config) -> anyhow::Result<SledEngine> {
+    let options = settings::sled(&config.store);
+    let limits = settings::rebuild(&config.store);
+    let runtime = tokio::runtime::Handle::current();
+    let opening = tokio::task::spawn_blocking(move || {
+        let opening = Opening::begin(&options.path, SLED_FOLDER)?;
+        warn_of_file_system(&options.path);
+        let engine = SledEngine::open(&options)?;
+        let open = |path: &Path| {
+            SledEngine::open(&SledOptions { path: path.to_owned(), ..options.clone() })
+        };
+        anyhow::Ok(runtime.block_on(rebuild_if_worth(&opening, engine, open, limits))?)
+    });
+    opening.await?
+}
+
+fn warn_of_file_system(path: &Path) {
+    if let Some((name, concern)) = file_system::concern(path) {
+        let path = path.display();
+        tracing::warn!(%path, file_system = name, "the store is on {name}: {}", concern.explanation());
+    }
+}
+
+/// An app that was renamed or removed while it had updates would never deliver them.
+fn refuse_to_forget(orphans: &[Orphan]) -> anyhow::Result<()> {
+    if orphans.is_empty() {
+        return Ok(());
+    }
+    let each = |Orphan { app, pending_records, in_flight_records }: &Orphan| {
+        format!("app {app:?} ({pending_records} pending and {in_flight_records} in flight)")
+    };
+    bail!(
+        "the store holds records of apps that are not configured: {}. Configure them again, under \
+         these names, until they have drained; or, to give the records up, use another store.path",
+        orphans.iter().map(each).collect::<Vec<_>>().join(", ")
+    )
+}

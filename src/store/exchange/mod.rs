@@ -1,0 +1,11 @@
+//! What waits in a store, as lines of JSON, and back: from one store into another, of
+//! whichever engine.
+
+mod export;
+mod import;
+mod line;
+#[cfg(test)]
+mod tests;
+
+pub use export::{ExportError, Exported, LeftBehind, export};
+pub use import::{ImportError, Imported, import};

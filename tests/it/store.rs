@@ -1,0 +1,190 @@
+//! The commands that take a store while no gateway runs.
+
+use std::{fs, path::Path};
+
+use futures_util::FutureExt;
+use serde_json::json;
+use userpilot_gateway::{
+    proto::{PauseRequest, UpdateState},
+    store::engine::{Engine, SledEngine, SledOptions, Transaction},
+};
+
+use crate::rig::{Change, Output, Site, Stage, at_speed, run, settled};
+
+/// Runs `store` with these.
+async fn store(arguments: &[&str]) -> Output {
+    run(&[&["store"], arguments].concat(), "").await
+}
+
+fn text(path: &Path) -> String {
+    path.to_str().unwrap().to_owned()
+}
+
+fn changes() -> Vec<Change> {
+    let change = |nth: usize| {
+        let id = ["ada", "b\u{fc}b", "c \"c\"", "dee"][nth % 4];
+        let value = if nth.is_multiple_of(2) { json!(null) } else { json!(0.1) };
+        let values = json!({"nth": nth, (nth.to_string()): value});
+        Change::new(id, values).of_company(["acme", "umbrella"][nth % 2])
+    };
+    (0..12).map(change).collect()
+}
+
+/// A stage whose gateway has been killed while these waited.
+async fn waiting(changes: &[Change]) -> Stage {
+    let mut stage = Stage::of(at_speed(100), |site| site).await;
+    let all = PauseRequest { app: String::new() };
+    stage.gateway.admin().await.pause(all).await.unwrap();
+    stage.sent(changes).await;
+    stage.gateway.kill();
+    stage
+}
+
+/// Overwrites what is stored under the first key of a kind.
+fn damage(path: &Path, kind: u8) {
+    let options = SledOptions { path: path.to_owned(), cache_bytes_max: 16 << 20 };
+    let engine = SledEngine::open(&options).unwrap();
+    let mut transaction = engine.begin().now_or_never().unwrap().unwrap();
+    let found = transaction.scan(vec![kind]..=vec![kind, 0xff], 1).now_or_never().unwrap();
+    let (key, _) = found.unwrap().into_iter().next().unwrap();
+    transaction.put(&key, b"\x01nonsense".to_vec());
+    transaction.commit().now_or_never().unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn what_is_exported_from_one_store_is_delivered_from_another() {
+    let changes = changes();
+    let mut stage = waiting(&changes).await;
+    let (from, to) = (text(&stage.site.path("data")), text(&stage.site.path("moved")));
+    let file = text(&stage.site.path("waiting.ndjson"));
+    let exported = store(&["export", "--path", &from, "--output", &file]).await;
+    assert!(exported.status.success(), "{exported:?}");
+    assert!(exported.stderr.contains("4 records exported"), "{exported:?}");
+    assert!(exported.stderr.contains("app production: is paused"), "{exported:?}");
+    // The same, and nothing else, to standard output.
+    let printed = store(&["export", "--path", &from]).await;
+    assert_eq!(printed.stdout, fs::read_to_string(&file).unwrap());
+    // Twice is as good as once, from a file and from standard input.
+    let once = store(&["import", "--path", &to, &file]).await;
+    assert_eq!(once.stdout, "4 records imported, of which 0 were merged into one that waited\n");
+    let again = run(&["store", "import", "--path", &to, "-"], &printed.stdout).await;
+    assert!(again.stdout.contains("of which 4 were merged"), "{again:?}");
+    assert!(store(&["check", "--path", &to]).await.status.success());
+
+    stage.site = stage.site.with("store.path", to);
+    stage.gateway = stage.site.serve().await;
+    stage.delivers(&changes).await;
+}
+
+#[tokio::test]
+async fn a_store_is_checked_and_left_as_it_is() {
+    let changes = changes();
+    let mut stage = waiting(&changes).await;
+    let config = text(&stage.site.config());
+    let path = text(&stage.site.path("data"));
+    let whole = store(&["check", "--config", &config, "--path", &path]).await;
+    assert!(whole.status.success(), "{whole:?}");
+    for part in ["pending record", "page of the queue", "is whole"] {
+        assert!(whole.stdout.contains(part), "{part}: {whole:?}");
+    }
+    damage(Path::new(&path), b'r');
+    let harmed = store(&["check", "--path", &path]).await;
+    assert_eq!(harmed.status.code(), Some(1));
+    for part in ["problem: 1 ", "pending record of app production", "checksum mismatch"] {
+        assert!(harmed.stdout.contains(part), "{part}: {harmed:?}");
+    }
+    assert!(harmed.stderr.contains(&path) && harmed.stderr.contains("store export"), "{harmed:?}");
+    for user in ["ada", "dee", "acme"] {
+        assert!(!harmed.stdout.contains(user), "{harmed:?}");
+    }
+    // The gateway sets it aside, and serves the rest.
+    stage.gateway = stage.site.serve().await;
+    let resume = userpilot_gateway::proto::ResumeRequest { app: String::new() };
+    stage.gateway.admin().await.resume(resume).await.unwrap();
+    settled(&stage.gateway).await;
+    assert_eq!(stage.simulator.profiles().len(), 3);
+    assert_eq!(stage.gateway.status().await.store.unwrap().quarantined_records, 1);
+}
+
+#[tokio::test]
+async fn a_store_that_does_not_start_is_saved_by_an_export() {
+    let changes = changes();
+    let mut stage = waiting(&changes).await;
+    let path = text(&stage.site.path("data"));
+    damage(Path::new(&path), b'a');
+    let refused = stage.site.launch().end().await;
+    assert_eq!(refused.status.code(), Some(1));
+    for part in ["the store in data", "app state", "store check", "store export"] {
+        assert!(refused.stderr.contains(part), "{part}: {refused:?}");
+    }
+    let file = text(&stage.site.path("saved.ndjson"));
+    let exported = store(&["export", "--path", &path, "--output", &file]).await;
+    assert_eq!(exported.status.code(), Some(1), "{exported:?}");
+    assert!(exported.stderr.contains("1 entries are damaged"), "{exported:?}");
+    fs::rename(&path, stage.site.path("data.damaged")).unwrap();
+    assert!(store(&["import", "--path", &path, &file]).await.status.success());
+    stage.gateway = stage.site.serve().await;
+    stage.delivers(&changes).await;
+}
+
+#[tokio::test]
+async fn an_engine_that_cannot_read_its_files_names_the_directory_and_what_to_do() {
+    let stage = waiting(&changes()).await;
+    fs::write(stage.site.path("data/sled/conf"), "nonsense\n").unwrap();
+    let refused = stage.site.launch().end().await;
+    assert_eq!(refused.status.code(), Some(1));
+    for part in ["cannot open the store in data", "move it away"] {
+        assert!(refused.stderr.contains(part), "{part}: {refused:?}");
+    }
+}
+
+#[tokio::test]
+async fn while_a_gateway_runs_its_store_is_not_taken() {
+    let stage = Stage::start(100).await;
+    let path = text(&stage.site.path("data"));
+    for arguments in [
+        ["check", "--path", &path].as_slice(),
+        &["export", "--path", &path],
+        &["import", "--path", &path, "-"],
+    ] {
+        let output = store(arguments).await;
+        assert_eq!(output.status.code(), Some(1));
+        for part in ["stop the gateway first", "is in use by another process (process id "] {
+            assert!(output.stderr.contains(part), "{part}: {output:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_store_that_is_not_there_is_not_made_by_looking_at_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = text(&folder.path().join("missing"));
+    for command in ["check", "export"] {
+        let output = store(&[command, "--path", &path]).await;
+        assert_eq!(output.status.code(), Some(1));
+        assert!(output.stderr.contains("holds no sled store"), "{output:?}");
+    }
+    assert!(!Path::new(&path).exists());
+}
+
+#[tokio::test]
+async fn an_empty_store_is_written_anew_at_a_start_and_forgets_nothing() {
+    let small =
+        |site: Site| site.with("store.rebuild_bytes_min", 1).with("store.free_bytes_min", 0);
+    let mut stage = Stage::of(at_speed(100), small).await;
+    let changes = changes();
+    let receipts = stage.sent(&changes).await;
+    stage.delivers(&changes).await;
+    let jobs = stage.gateway.jobs(50).await.len();
+    stage.restart().await;
+    let log = stage.gateway.log().join("\n");
+    assert!(log.contains("the store is written anew"), "{log}");
+    assert_eq!(stage.gateway.jobs(50).await.len(), jobs);
+    let update = stage.gateway.update(receipts.last().unwrap()).await;
+    assert_eq!(update.state(), UpdateState::Delivered);
+    assert!(update.detail.is_some());
+    // And goes on.
+    let more = [Change::new("eve", json!({"plan": "pro"}))];
+    stage.sent(&more).await;
+    stage.delivers(changes.iter().chain(&more)).await;
+}
