@@ -10,7 +10,8 @@ use anyhow::Context;
 
 use crate::simulator::{FaultRule, JobShape, Simulator, SimulatorConfig};
 
-/// Run a simulated Userpilot. It keeps everything in memory and forgets it when it ends.
+/// Run a simulated Userpilot. It keeps everything in memory and forgets it when it ends, unless
+/// it is given a file for its state.
 #[derive(Clone, clap::Args)]
 pub struct Args {
     /// Where to listen. Whoever can reach it can read its profiles and arm its faults.
@@ -54,6 +55,12 @@ pub struct Args {
     /// A file of fault rules to arm from the start: a JSON list.
     #[arg(long, value_name = "FILE")]
     pub faults: Option<PathBuf>,
+
+    /// Keep jobs, profiles and broken rules in FILE, which grows with every job. They are there
+    /// again when it starts anew, even after SIGKILL; to be given the same speed then. Armed
+    /// faults, poison and a changed key are not kept.
+    #[arg(long, value_name = "FILE")]
+    pub state: Option<PathBuf>,
 }
 
 /// Serves until `shutdown` completes. Once it listens, it prints its address as a line.
@@ -84,6 +91,7 @@ fn config(args: Args) -> anyhow::Result<SimulatorConfig> {
         list_filenames: !args.no_filenames,
         seed: args.seed,
         faults: faults.unwrap_or_default(),
+        state: args.state,
         ..SimulatorConfig::default()
     })
 }

@@ -1,13 +1,18 @@
 //! The account: every rule of the document, as functions of an event and the time.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
+mod kept;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::config::SimulatorConfig;
 use super::faults::JobFate;
-use super::jobs::{File, Job, Owner, Submission};
+use super::jobs::{File, Job, Owner, StartedJob, Submission};
+use super::journal::Event;
 use super::profiles::{Profiles, Row, Subjects};
 use super::random::Random;
 use super::rate::RateLimit;
@@ -54,6 +59,8 @@ pub(super) struct Account {
     /// When the client's accepted jobs no longer occupy the budget. A foreign job needs no
     /// place here: it never fails, so it holds the slot longer than it occupies the budget.
     occupied_until: Duration,
+    /// What has changed since it was last taken, where somebody keeps it.
+    events: Option<Vec<Event>>,
 }
 
 impl Account {
@@ -74,6 +81,7 @@ impl Account {
             identify_limit: limit(),
             track_limit: limit(),
             occupied_until: Duration::ZERO,
+            events: None,
         }
     }
 
@@ -92,6 +100,7 @@ impl Account {
     ) -> Result<Submission, Refusal> {
         self.advance(now);
         self.submissions += 1;
+        self.note(|| Event::Submitted);
         let slot_is_free = self.running(now).is_none();
         if slot_is_free {
             self.judge_pacing(now);
@@ -99,6 +108,7 @@ impl Account {
         let submission = offered.inspect_err(|refusal| self.judge_size(now, refusal))?;
         if !slot_is_free {
             self.conflicts += 1;
+            self.note(|| Event::Conflicted);
             self.judge_overlap(now);
             return Err(Refusal::SlotTaken);
         }
@@ -113,27 +123,33 @@ impl Account {
     /// Starts the job of an admitted submission.
     pub(super) fn start(&mut self, now: Duration, submission: Submission, fate: &JobFate) -> &Job {
         let rows = submission.rows.len();
-        let mut skipped: BTreeSet<usize> = (rows.saturating_sub(fate.skip_last)..rows).collect();
-        let mut fails_after = fate.fails_after;
-        if submission.subjects == Subjects::Users {
-            for (nth, row) in submission.rows.iter().enumerate() {
+        let mut job = StartedJob {
+            id: self.ids.job_id(),
+            owner: Owner::Client,
+            accepted: now,
+            subjects: submission.subjects,
+            file: submission.file,
+            total_rows: rows,
+            rows: submission.rows,
+            skipped: (rows.saturating_sub(fate.skip_last)..rows).collect(),
+            fails_after: fate.fails_after,
+            forgotten: fate.forgotten,
+        };
+        if job.subjects == Subjects::Users {
+            for (nth, row) in job.rows.iter().enumerate() {
                 match self.poison.get(&row.subject) {
                     Some(PoisonMode::SkipRow) => {
-                        skipped.insert(nth);
+                        job.skipped.insert(nth);
                     }
                     Some(PoisonMode::FailJob) => {
-                        fails_after = Some(fails_after.map_or(nth, |least| least.min(nth)));
+                        job.fails_after = Some(job.fails_after.map_or(nth, |least| least.min(nth)));
                     }
                     Some(PoisonMode::RejectBatch) | None => {}
                 }
             }
         }
-        let ending = fails_after.map_or(Ending::Completed, Ending::FailedAfter);
-        let timeline = Timeline::new(now, rows, &self.pace, ending);
-        self.occupied_until = self.occupied_until.max(now + self.pace.occupancy(rows));
-        let mut job = Job::new(self.ids.job_id(), Owner::Client, submission, timeline, skipped);
-        job.forgotten = fate.forgotten;
-        self.remember(job)
+        self.note(|| Event::Started(job.clone()));
+        self.begin(job)
     }
 
     /// Starts a job of somebody else's, of `rows` rows.
@@ -147,10 +163,20 @@ impl Account {
         if self.running(now).is_some() {
             return Err(SlotTaken);
         }
-        let timeline = Timeline::new(now, rows, &self.pace, Ending::Completed);
         let file = filename.map(|name| File { name: Some(name), bytes: rows * 100 });
-        let id = self.ids.job_id();
-        Ok(self.remember(Job::foreign(id, file, rows, timeline)))
+        let job = StartedJob::foreign(self.ids.job_id(), now, file, rows);
+        self.note(|| Event::Started(job.clone()));
+        Ok(self.begin(job))
+    }
+
+    fn begin(&mut self, job: StartedJob) -> &Job {
+        let ending = job.fails_after.map_or(Ending::Completed, Ending::FailedAfter);
+        let timeline = Timeline::new(job.accepted, job.total_rows, &self.pace, ending);
+        if job.owner == Owner::Client {
+            let until = job.accepted + self.pace.occupancy(job.total_rows);
+            self.occupied_until = self.occupied_until.max(until);
+        }
+        self.remember(Job::new(job, timeline))
     }
 
     fn remember(&mut self, job: Job) -> &Job {
@@ -166,16 +192,40 @@ impl Account {
         self.jobs.back().filter(|job| !job.timeline.is_over(now))
     }
 
-    /// A job by its id, unless it is forgotten.
-    pub(super) fn job_mut(&mut self, id: &str) -> Option<&mut Job> {
-        self.jobs.iter_mut().rev().find(|job| job.id == id && !job.forgotten)
+    /// Whether the API knows of this job.
+    pub(super) fn knows(&self, id: &str) -> bool {
+        self.jobs.iter().rev().any(|job| job.id == id && !job.forgotten)
+    }
+
+    /// The job that the client asks for by its id.
+    pub(super) fn tell_of(&mut self, id: &str) -> Option<&Job> {
+        let job = self.jobs.iter_mut().rev().find(|job| job.id == id && !job.forgotten)?;
+        let news = job.unheard || !job.asked;
+        (job.unheard, job.asked) = (false, true);
+        if news {
+            self.note(|| Event::Asked { job_id: id.to_owned() });
+        }
+        self.jobs.iter().rev().find(|job| job.id == id)
+    }
+
+    /// The API denies the job from now on.
+    pub(super) fn forget(&mut self, id: &str) {
+        self.note(|| Event::Forgotten { job_id: id.to_owned() });
+        if let Some(job) = self.by_id(id) {
+            job.forgotten = true;
+        }
     }
 
     /// The answer about this job did not reach the client, or not in time.
     pub(super) fn mark_unheard(&mut self, id: &str) {
-        if let Some(job) = self.jobs.iter_mut().rev().find(|job| job.id == id) {
+        self.note(|| Event::Unheard { job_id: id.to_owned() });
+        if let Some(job) = self.by_id(id) {
             job.unheard = true;
         }
+    }
+
+    fn by_id(&mut self, id: &str) -> Option<&mut Job> {
+        self.jobs.iter_mut().rev().find(|job| job.id == id)
     }
 
     /// Takes one of the minute's identify requests.
@@ -194,16 +244,29 @@ impl Account {
     pub(super) fn identify(&mut self, now: Duration, rows: Vec<(Subjects, Row)>) {
         self.advance(now);
         self.identified += 1;
+        self.note(|| Event::Identified { at: now, rows: rows.clone() });
         for (subjects, row) in rows {
             self.profiles.upsert(subjects, row);
         }
+    }
+
+    /// Carries out a track request.
+    pub(super) fn track(&mut self) {
+        self.tracked += 1;
+        self.note(|| Event::Tracked);
+    }
+
+    /// Writes down that a rule was broken.
+    pub(super) fn violate(&mut self, rule: Rule, now: Duration, detail: String) {
+        self.note(|| Event::Violated { rule, at: now, detail: detail.clone() });
+        self.violations.record(rule, now, detail);
     }
 
     fn judge_pacing(&mut self, now: Duration) {
         let early = self.occupied_until.saturating_sub(now);
         if early > PACING_TOLERANCE {
             let detail = format!("a submission came {} ms before its time", early.as_millis());
-            self.violations.record(Rule::Pacing, now, detail);
+            self.violate(Rule::Pacing, now, detail);
         }
     }
 
@@ -221,14 +284,14 @@ impl Account {
             | Refusal::SlotTaken
             | Refusal::TooManyRequests { .. } => return,
         };
-        self.violations.record(rule, now, format!("a submission was refused: {refusal}"));
+        self.violate(rule, now, format!("a submission was refused: {refusal}"));
     }
 
     fn judge_overlap(&mut self, now: Duration) {
         let Some(holder) = self.running(now) else { return };
         if holder.owner == Owner::Client && !holder.unheard && !holder.forgotten {
             let detail = format!("a submission came while {} of the client's own ran", holder.id);
-            self.violations.record(Rule::Overlap, now, detail);
+            self.violate(Rule::Overlap, now, detail);
         }
     }
 
@@ -238,7 +301,7 @@ impl Account {
         if let Some((nth, _)) = repeats.next() {
             let more = repeats.count();
             let detail = format!("line {} repeats a subject, and {more} lines after it", nth + 1);
-            self.violations.record(Rule::DuplicateUser, now, detail);
+            self.violate(Rule::DuplicateUser, now, detail);
         }
     }
 
@@ -250,12 +313,9 @@ impl Account {
     ) -> Result<(), Refusal> {
         taken.map_err(|wait| {
             let detail = format!("more {what} requests than a minute allows");
-            self.violations.record(Rule::Rate, now, detail);
+            self.violate(Rule::Rate, now, detail);
             let whole_s = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
             Refusal::TooManyRequests { retry_after_s: whole_s.max(1) }
         })
     }
 }
-
-#[cfg(test)]
-mod tests;

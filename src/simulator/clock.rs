@@ -9,10 +9,11 @@ pub(super) struct Clock {
 }
 
 impl Clock {
+    /// Tells no time before `floor`: what is kept from before happened before.
     #[expect(clippy::disallowed_methods, reason = "the simulator stands apart from the gateway")]
-    pub(super) fn start() -> Self {
+    pub(super) fn start(floor: Duration) -> Self {
         let started_at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Self { started: Instant::now(), started_at }
+        Self { started: Instant::now(), started_at: started_at.max(floor) }
     }
 
     pub(super) fn now(&self) -> Duration {

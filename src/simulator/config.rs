@@ -1,6 +1,7 @@
 //! What a simulated account is like, and the check that it can exist.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::fault_rule::{FaultRule, InvalidRule};
@@ -44,6 +45,9 @@ pub struct SimulatorConfig {
     pub file_bytes_max: usize,
     /// How many identify requests a minute are answered, and how many track requests.
     pub realtime_per_minute: usize,
+    /// The file in which jobs, profiles and violations are kept over the end of the process.
+    /// It grows with every job.
+    pub state: Option<PathBuf>,
 }
 
 impl Default for SimulatorConfig {
@@ -61,6 +65,7 @@ impl Default for SimulatorConfig {
             rows_max: 10_000,
             file_bytes_max: 50_000_000,
             realtime_per_minute: 600,
+            state: None,
         }
     }
 }
@@ -103,6 +108,14 @@ pub enum StartError {
     /// A fault rule that cannot be carried out.
     #[error(transparent)]
     Fault(#[from] InvalidRule),
+    /// The file of the state cannot be used.
+    #[error("cannot keep the state in {}", path.display())]
+    State {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        source: std::io::Error,
+    },
     /// The address is not to be had.
     #[error("cannot listen on {address}")]
     Listen {

@@ -49,7 +49,7 @@ async fn authenticate(State(world): State<Arc<World>>, request: Request, next: N
         let (mut state, now) = world.now();
         check_key(request.headers(), &state.api_key).inspect_err(|refusal| {
             let detail = format!("{} {}: {refusal}", request.method(), request.uri().path());
-            state.account.violations.record(Rule::BadAuth, now, detail);
+            state.account.violate(Rule::BadAuth, now, detail);
         })
     };
     match checked {
@@ -98,12 +98,10 @@ async fn show_job(
 ) -> Result<Json<Value>, Refusal> {
     let (mut guard, now) = world.advanced();
     let state = &mut *guard;
-    let job = state.account.job_mut(&id).ok_or(Refusal::NoSuchJob)?;
-    if state.faults.forgets_known_job() {
-        job.forgotten = true;
-        return Err(Refusal::NoSuchJob);
+    if state.account.knows(&id) && state.faults.forgets_known_job() {
+        state.account.forget(&id);
     }
-    job.unheard = false;
+    let job = state.account.tell_of(&id).ok_or(Refusal::NoSuchJob)?;
     Ok(Json(shapes::job(job, now)))
 }
 
@@ -153,7 +151,7 @@ async fn track(
     state.account.take_track(now)?;
     check_realtime_headers(&headers)?;
     body::parse_track(&body)?;
-    state.account.tracked += 1;
+    state.account.track();
     Ok(StatusCode::ACCEPTED)
 }
 

@@ -3,11 +3,13 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::profiles::{Profiles, Row, Subjects};
 use super::timeline::{JobStatus, Timeline};
 
 /// Who started a job.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Owner {
     /// The client under test.
     Client,
@@ -24,10 +26,45 @@ pub(super) struct Submission {
 }
 
 /// The file that a submission came as.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct File {
     pub(super) name: Option<String>,
     pub(super) bytes: usize,
+}
+
+/// A job as it is when it is accepted: with the time, all that becomes of it follows.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct StartedJob {
+    pub(super) id: String,
+    pub(super) owner: Owner,
+    pub(super) accepted: Duration,
+    pub(super) subjects: Subjects,
+    pub(super) file: Option<File>,
+    pub(super) rows: Vec<Row>,
+    pub(super) total_rows: usize,
+    /// Rows that are left out.
+    pub(super) skipped: BTreeSet<usize>,
+    /// It fails when so many rows are behind it.
+    pub(super) fails_after: Option<usize>,
+    pub(super) forgotten: bool,
+}
+
+impl StartedJob {
+    /// A job of `rows` rows about users whom nobody here knows.
+    pub(super) fn foreign(id: String, accepted: Duration, file: Option<File>, rows: usize) -> Self {
+        Self {
+            id,
+            owner: Owner::Foreign,
+            accepted,
+            subjects: Subjects::Users,
+            file,
+            rows: Vec::new(),
+            total_rows: rows,
+            skipped: BTreeSet::new(),
+            fails_after: None,
+            forgotten: false,
+        }
+    }
 }
 
 pub(super) struct Job {
@@ -42,40 +79,30 @@ pub(super) struct Job {
     pub(super) forgotten: bool,
     /// The client may not know of it: the answer was lost, or came late.
     pub(super) unheard: bool,
+    /// The client has asked for it by its id.
+    pub(super) asked: bool,
     rows: std::vec::IntoIter<Row>,
     skipped: BTreeSet<usize>,
     passed: usize,
 }
 
 impl Job {
-    pub(super) fn new(
-        id: String,
-        owner: Owner,
-        submission: Submission,
-        timeline: Timeline,
-        skipped: BTreeSet<usize>,
-    ) -> Self {
+    pub(super) fn new(started: StartedJob, timeline: Timeline) -> Self {
         Self {
-            id,
-            owner,
-            subjects: submission.subjects,
-            file: submission.file,
-            total_rows: submission.rows.len(),
+            id: started.id,
+            owner: started.owner,
+            subjects: started.subjects,
+            file: started.file,
+            total_rows: started.total_rows,
             completed_rows: 0,
             timeline,
-            forgotten: false,
+            forgotten: started.forgotten,
             unheard: false,
-            rows: submission.rows.into_iter(),
-            skipped,
+            asked: false,
+            rows: started.rows.into_iter(),
+            skipped: started.skipped,
             passed: 0,
         }
-    }
-
-    /// A job of `rows` rows about users whom nobody here knows.
-    pub(super) fn foreign(id: String, file: Option<File>, rows: usize, timeline: Timeline) -> Self {
-        let submission = Submission { subjects: Subjects::Users, rows: Vec::new(), file };
-        let nobody = Self::new(id, Owner::Foreign, submission, timeline, BTreeSet::new());
-        Self { total_rows: rows, ..nobody }
     }
 
     /// Applies the rows that are behind the job by now.

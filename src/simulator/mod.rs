@@ -3,7 +3,8 @@
 //! It is written from the public document alone and shares no type with the gateway's client,
 //! so that it can catch the client's mistakes. What the document forbids is refused as the
 //! document says *and* written down as a [`Violation`]; what the document leaves open, the
-//! simulator settles strictly. Its state lives in memory and ends with the process.
+//! simulator settles strictly. Its state lives in memory and ends with the process, unless it is
+//! given a file to keep it in (`journal`).
 //!
 //! A request comes in through `server`, meets the fault rules in `service`, and is read by
 //! `http` and `body`. The [`Snapshot`] and the faults can be reached over `/_simulator` too.
@@ -18,6 +19,7 @@ mod fault_rule;
 mod faults;
 mod http;
 mod jobs;
+mod journal;
 mod profiles;
 mod random;
 mod rate;

@@ -28,7 +28,7 @@ pub enum Subjects {
 }
 
 /// One row of a submission, or one identify request.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Row {
     /// The user's id, or the company's.
     pub(super) subject: String,

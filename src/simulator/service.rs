@@ -50,7 +50,13 @@ pub(super) async fn answer(
     } else {
         answer_faultily(&world, doors.api, request).await?
     };
-    let request_id = world.now().0.request_ids.request_id();
+    let request_id = {
+        let mut state = world.now().0;
+        if !state.is_kept() {
+            return Err(HungUp);
+        }
+        state.request_ids.request_id()
+    };
     let request_id = HeaderValue::try_from(request_id).map_err(|_| HungUp)?;
     response.headers_mut().insert("x-request-id", request_id);
     Ok(response)

@@ -94,7 +94,7 @@ fn a_conflict_with_a_job_the_client_cannot_know_of_breaks_no_rule() {
     let id = submit(&mut account, 2_000, many(30)).unwrap();
     account.mark_unheard(&id);
     assert_eq!(submit(&mut account, 2_100, many(1)), Err(Refusal::SlotTaken));
-    account.job_mut(&id).unwrap().unheard = false;
+    account.tell_of(&id).unwrap();
     assert_eq!(account.conflicts, 2);
     assert_eq!(rules(&account), []);
 
@@ -210,7 +210,7 @@ fn a_forgotten_job_is_unknown_but_goes_on() {
     let mut account = account();
     let fate = JobFate { forgotten: true, ..JobFate::default() };
     let id = submit_with(&mut account, 0, users(&["ada"]), &fate).unwrap();
-    assert!(account.job_mut(&id).is_none());
+    assert!(account.tell_of(&id).is_none());
     assert_eq!(submit(&mut account, 100, many(1)), Err(Refusal::SlotTaken));
     assert_eq!(rules(&account), []);
     assert_eq!(seen(&mut account, 10_000).2, 1);
