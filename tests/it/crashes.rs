@@ -1,6 +1,8 @@
 //! kill -9, again and again, under load: what was acknowledged is there, in its order, and the
 //! job that ran is gone on with. The same where the disk takes no more.
 
+mod both;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     env,
@@ -12,7 +14,7 @@ use serde_json::json;
 use tokio::{sync::watch, task::JoinSet};
 use userpilot_gateway::{
     proto::{JobState, PauseRequest, ResumeRequest, ingest_service_client::IngestServiceClient},
-    simulator::Simulator,
+    simulator::{Profile, Simulator},
 };
 
 use crate::rig::{
@@ -83,7 +85,7 @@ async fn keeps_what_it_acknowledged(engine: &str, rounds: u64) {
     say(&format!("{acknowledged} of {all} updates acknowledged, {resumed} batches resumed"));
     let enough = acknowledged > 1_000 && all > acknowledged && resumed as u64 > rounds / 10;
     assert!(enough, "too gentle a test");
-    profiles_hold_all_that_was_acknowledged(&stage, &sent);
+    profiles_hold_all_that_was_acknowledged(&stage.simulator.profiles(), &sent);
     every_batch_became_one_job(&stage, acknowledged, all).await;
 }
 
@@ -117,7 +119,7 @@ async fn over_redb_a_disk_that_takes_no_more_ends_the_gateway_and_costs_nothing(
     settled(&gateway).await;
     let acknowledged = sent.iter().filter(|(_, acknowledged)| *acknowledged).count();
     assert!(acknowledged > 100, "too small a disk");
-    profiles_hold_all_that_was_acknowledged(&Stage { simulator, site, gateway }, &[sent]);
+    profiles_hold_all_that_was_acknowledged(&simulator.profiles(), &[sent]);
 }
 
 /// `CRASH_SEED` replays a run, as far as time allows.
@@ -193,8 +195,10 @@ fn window(client: usize, from: usize, draw: &mut Draw) -> Vec<Change> {
 
 /// A change that was not acknowledged was applied whole or not at all: where a trace of it is
 /// left, all of it must have been applied in its place.
-fn profiles_hold_all_that_was_acknowledged(stage: &Stage, sent: &[Vec<Sent>]) {
-    let profiles = stage.simulator.profiles();
+fn profiles_hold_all_that_was_acknowledged(
+    profiles: &BTreeMap<String, Profile>,
+    sent: &[Vec<Sent>],
+) {
     let left_a_trace = |change: &Change| {
         profiles.get(&change.user_id).is_some_and(|profile| {
             change.metadata.iter().any(|(name, value)| profile.metadata.get(name) == Some(value))
@@ -203,7 +207,7 @@ fn profiles_hold_all_that_was_acknowledged(stage: &Stage, sent: &[Vec<Sent>]) {
     let effective = sent.iter().flatten();
     let effective =
         effective.filter(|(change, acknowledged)| *acknowledged || left_a_trace(change));
-    same_profiles(&profiles, &applied(effective.map(|(change, _)| change)));
+    same_profiles(profiles, &applied(effective.map(|(change, _)| change)));
 }
 
 async fn every_batch_became_one_job(stage: &Stage, acknowledged: usize, all: usize) {

@@ -116,9 +116,14 @@ fn addresses(process: &Process) -> Option<Addresses> {
 
 /// Asks an HTTP server.
 pub(crate) async fn get(url: &str) -> reqwest::Response {
+    http().get(url).send().await.unwrap()
+}
+
+/// A client for HTTP.
+pub(crate) fn http() -> reqwest::Client {
     // The first test of the process installs it, and the others find it there.
     drop(rustls::crypto::ring::default_provider().install_default());
-    reqwest::get(url).await.unwrap()
+    reqwest::Client::new()
 }
 
 /// A connection to a gateway that listens.

@@ -7,15 +7,17 @@ mod process;
 mod sending;
 mod site;
 mod small_disk;
+mod upstream;
 
 use std::{collections::BTreeMap, future::Future, time::Duration};
 
 pub(crate) use change::{Change, applied, same_profiles};
-pub(crate) use gateway::{Gateway, channel, get, settled};
+pub(crate) use gateway::{Gateway, channel, get, http, settled};
 pub(crate) use process::{Output, Process, run};
 pub(crate) use sending::{Way, accepted, send, send_all};
 pub(crate) use site::Site;
 pub(crate) use small_disk::SmallDisk;
+pub(crate) use upstream::UpstreamSite;
 use userpilot_gateway::simulator::{FaultRule, RunningSimulator, Simulator, SimulatorConfig};
 
 /// How long a test waits for what must come. Only a failure takes that long.
