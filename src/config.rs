@@ -6,6 +6,8 @@
 //! is read here is checked here: past [`Config::load`] there is nothing left to doubt.
 
 mod api_key;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod known;
 mod layers;
 mod problem;
@@ -270,12 +272,21 @@ impl Config {
         file: Option<&Path>,
         env: BTreeMap<String, String>,
     ) -> Result<(Self, Vec<Warning>), ConfigError> {
-        let folder = file.and_then(Path::parent).unwrap_or(Path::new(""));
+        let text = file.map(layers::read).transpose()?;
+        Self::read(file.zip(text.as_deref()), &env)
+    }
+
+    /// The same, once the file's text is there.
+    fn read(
+        file: Option<(&Path, &str)>,
+        env: &BTreeMap<String, String>,
+    ) -> Result<(Self, Vec<Warning>), ConfigError> {
+        let folder = file.and_then(|(path, _)| path.parent()).unwrap_or(Path::new(""));
 
         let mut problems = Vec::new();
-        let values = layers::merge(file, &env, &mut problems)?;
+        let values = layers::merge(file, env, &mut problems)?;
         let mut warnings = Vec::new();
-        let config = read::config(&values, folder, &env, &mut problems, &mut warnings);
+        let config = read::config(&values, folder, env, &mut problems, &mut warnings);
         match config {
             Some(config) if problems.is_empty() => Ok((config, warnings)),
             Some(_) | None => Err(ConfigError::invalid(problems)),

@@ -3,6 +3,10 @@
 //! The modules stand in the order in which an update meets them; each imports only from
 //! those below it. ARCHITECTURE.md walks an update through them.
 
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
+
 pub mod cli;
 
 pub mod gateway;

@@ -23,14 +23,14 @@ const FILE_BYTES_MAX: u64 = 1 << 20;
 
 /// The values in force: every table with every key that has a default, and nothing unknown.
 pub(super) fn merge(
-    file: Option<&Path>,
+    file: Option<(&Path, &str)>,
     env: &BTreeMap<String, String>,
     problems: &mut Vec<Problem>,
 ) -> Result<Map<String, Value>, ConfigError> {
     let known = Known::new();
     let defaults = parse(Path::new(DEFAULTS), DEFAULT_TOML)?;
     let mut written = match file {
-        Some(path) => parse(path, &read(path)?)?,
+        Some((path, text)) => parse(path, text)?,
         None => Map::new(),
     };
     known.prune(&mut written, problems);
@@ -63,7 +63,8 @@ impl Source for Layer {
     }
 }
 
-fn read(path: &Path) -> Result<String, ConfigError> {
+/// The text of the user's file.
+pub(super) fn read(path: &Path) -> Result<String, ConfigError> {
     let unreadable = |reason| ConfigError::Unreadable { path: path.to_owned(), reason };
     let mut text = String::new();
     let file = File::open(path).map_err(unreadable)?;

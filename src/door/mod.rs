@@ -1,6 +1,8 @@
 //! Where services come in: parse once, refuse clearly, answer when it is durable.
 
 pub mod front;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 pub mod grpc;
 pub mod health;
 pub mod http;

@@ -12,6 +12,8 @@ pub mod directory;
 pub mod engine;
 pub mod exchange;
 pub mod file_system;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 pub mod handle;
 mod keys;
 mod orphans;

@@ -1,6 +1,8 @@
 //! Userpilot's bulk API: requests go out, answers come back as what they mean.
 
 pub mod answer;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod http;
 
 use std::future::Future;

@@ -6,8 +6,9 @@ use crate::{
 };
 
 /// The top modules, in the order in which an update meets them. Each imports from those after it.
-const ORDER: [&str; 15] = [
+const ORDER: [&str; 16] = [
     "main",
+    "fuzzing",
     "cli",
     "gateway",
     "config",
@@ -53,7 +54,7 @@ pub(crate) fn imports(file: &File) -> Vec<String> {
         let allowed = match (module, to) {
             ("domain", _) => false,
             ("simulator", to) => to == "clock",
-            (module, "config") => ["cli", "gateway"].contains(&module),
+            (module, "config") => ["fuzzing", "cli", "gateway"].contains(&module),
             (_, to) => place(to).is_some_and(|to| to > from),
         };
         if !allowed {

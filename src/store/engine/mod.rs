@@ -7,7 +7,7 @@
 mod directory;
 mod memory;
 mod redb;
-mod redo;
+pub(super) mod redo;
 mod sled;
 mod sync;
 

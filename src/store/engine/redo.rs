@@ -21,7 +21,7 @@ pub(super) const REDO_BYTES_MAX: usize = 8_192;
 const CHECKSUM_BYTES: usize = 4;
 
 /// The entry that holds `puts`.
-pub(super) fn encode(puts: &[(&[u8], &[u8])]) -> Vec<u8> {
+pub(in crate::store) fn encode(puts: &[(&[u8], &[u8])]) -> Vec<u8> {
     let entry = postcard::to_extend(&Redo { puts: puts.to_vec() }, vec![0; CHECKSUM_BYTES]);
     let mut entry = entry.expect("a Vec takes every byte");
     let sum = crc32c::crc32c(&entry[CHECKSUM_BYTES..]);
@@ -30,7 +30,7 @@ pub(super) fn encode(puts: &[(&[u8], &[u8])]) -> Vec<u8> {
 }
 
 /// The puts that an entry holds; `None` if it is damaged.
-pub(super) fn decode(entry: &[u8]) -> Option<Vec<(&[u8], &[u8])>> {
+pub(in crate::store) fn decode(entry: &[u8]) -> Option<Vec<(&[u8], &[u8])>> {
     let (sum, content) = entry.split_first_chunk::<CHECKSUM_BYTES>()?;
     let whole = u32::from_le_bytes(*sum) == crc32c::crc32c(content);
     whole.then(|| postcard::from_bytes::<Redo<'_>>(content).ok())?.map(|redo| redo.puts)

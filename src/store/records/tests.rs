@@ -129,9 +129,7 @@ proptest! {
     #[test]
     fn no_bytes_make_decoding_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
         drop(Record::decode(&bytes));
-        let mut sealed = vec![VERSION];
-        sealed.extend(crc32c::crc32c(&bytes).to_le_bytes());
-        sealed.extend(&bytes);
+        let sealed = sealed_for_fuzzing(&bytes);
         drop(Record::decode(&sealed));
         drop(InFlight::decode(&sealed));
         drop(Batch::decode(&sealed));

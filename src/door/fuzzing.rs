@@ -1,0 +1,205 @@
+//! Whatever clients send: reading it does not panic, what is refused names a field in few
+//! words, and what is accepted keeps to the limits and is what was sent.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use prost::Message;
+use prost_types::{Struct, value::Kind};
+use tonic::Status;
+
+use super::{
+    receipt as receipts,
+    refusal::Refusal,
+    wire::{UpdateLimits, Wire},
+};
+use crate::{
+    domain::{
+        merge::Record,
+        row,
+        time::Timestamp,
+        update::{AppId, ClientId, Lane, Subject, Update, Value},
+    },
+    proto,
+};
+
+const NOW: Timestamp = Timestamp::from_micros(1_790_000_000_000_000);
+/// Small, so that a fuzzer finds both sides of each.
+const LIMITS: UpdateLimits = UpdateLimits {
+    user_id_bytes_max: 24,
+    company_id_bytes_max: 16,
+    properties_max: 4,
+    property_name_bytes_max: 12,
+    record_bytes_max: 160,
+    occurred_at_ahead_max: Duration::from_secs(60),
+};
+
+/// A request: which of the three (a byte), and its bytes as protobuf.
+pub(crate) fn ingest(input: &[u8]) -> bool {
+    let Some((call, bytes)) = input.split_first() else { return false };
+    let updates = match call % 3 {
+        0 => proto::UpdateUserRequest::decode(bytes).map(|it| vec![it.update]),
+        1 => proto::UpdateUsersRequest::decode(bytes)
+            .map(|it| it.updates.into_iter().map(Some).collect()),
+        _ => proto::StreamUserUpdatesRequest::decode(bytes).map(|it| vec![it.update]),
+    };
+    let updates = updates.unwrap_or_default();
+    let accepted = updates.into_iter().filter(|update| reads(update.clone())).count();
+    accepted > 0
+}
+
+fn wire() -> Wire {
+    let apps = [("a", 0), ("b", 1)].map(|(name, id)| (name.to_owned(), AppId(id)));
+    Wire { apps: BTreeMap::from(apps), limits: LIMITS }
+}
+
+fn reads(sent: Option<proto::UserUpdate>) -> bool {
+    let read = |update| wire().update(update, ClientId(4), NOW, || "update".to_owned());
+    match read(sent) {
+        Ok(update) => {
+            keeps_to_the_limits(&update);
+            assert_eq!(read(Some(as_sent(&update))), Ok(update.clone()), "reads as another");
+            goes_up_as_it_is(update);
+            true
+        }
+        Err(refusal) => {
+            if let Refusal::Invalid(violations) = &refusal {
+                assert!((1..=16).contains(&violations.len()), "{refusal:?}");
+                let long = |field: &str| field.chars().count() > 64 * 10 + 32;
+                assert!(!violations.iter().any(|it| long(&it.field)), "{refusal:?}");
+                assert!(!violations.iter().any(|it| it.description.len() > 128), "{refusal:?}");
+            }
+            assert!(!Status::from(refusal).message().is_empty());
+            false
+        }
+    }
+}
+
+fn keeps_to_the_limits(update: &Update) {
+    let Update { app, client, subject, company_id, properties, occurred_at, lane: _ } = update;
+    assert!([AppId(0), AppId(1)].contains(app) && *client == ClientId(4));
+    assert!((1..=LIMITS.user_id_bytes_max).contains(&subject.id.len()));
+    assert!(
+        company_id.as_ref().is_none_or(|id| (1..=LIMITS.company_id_bytes_max).contains(&id.len()))
+    );
+    assert!(properties.len() <= LIMITS.properties_max);
+    assert!(properties.is_sorted_by(|(a, _), (b, _)| a < b), "sorted, each name once");
+    for (name, value) in properties {
+        assert!((1..=LIMITS.property_name_bytes_max).contains(&name.len()));
+        assert!(!matches!(value, Value::Float(float) if !float.is_finite()));
+    }
+    assert!(update.size() <= LIMITS.record_bytes_max);
+    assert!(occurred_at.is_none_or(|at| at <= NOW.plus(LIMITS.occurred_at_ahead_max)));
+}
+
+/// The update as a client would write it.
+fn as_sent(update: &Update) -> proto::UserUpdate {
+    let kind = |value: &Value| match value {
+        Value::Null => Kind::NullValue(0),
+        Value::Bool(value) => Kind::BoolValue(*value),
+        #[expect(clippy::cast_precision_loss, reason = "whole numbers came as doubles")]
+        Value::Integer(value) => Kind::NumberValue(*value as f64),
+        Value::Float(value) => Kind::NumberValue(*value),
+        Value::Text(value) => Kind::StringValue(value.clone()),
+    };
+    let fields = update
+        .properties
+        .iter()
+        .map(|(name, value)| (name.clone(), prost_types::Value { kind: Some(kind(value)) }));
+    let lane = match update.lane {
+        Lane::Interactive => proto::Lane::Interactive,
+        Lane::Bulk => proto::Lane::Bulk,
+    };
+    proto::UserUpdate {
+        app: if update.app == AppId(0) { "a".to_owned() } else { "b".to_owned() },
+        user_id: update.subject.id.clone(),
+        company_id: update.company_id.clone(),
+        metadata: Some(Struct { fields: fields.collect() }),
+        occurred_at: update.occurred_at.map(|at| proto::timestamp(at.as_micros())),
+        lane: lane.into(),
+    }
+}
+
+/// The row that goes up says what was accepted, to anybody who reads JSON.
+fn goes_up_as_it_is(update: Update) {
+    let (subject, company_id) = (update.subject.clone(), update.company_id.clone());
+    let properties = update.properties.clone();
+    let mut line = Vec::new();
+    row::write_row(&subject, &Record::new(update, 1, NOW), &mut line);
+    assert!(!line.contains(&b'\n'), "a row of several lines");
+    let json: serde_json::Value = serde_json::from_slice(&line).expect("a row is JSON");
+    assert_eq!(json["user_id"], *subject.id);
+    assert_eq!(json.get("company_id").and_then(|id| id.as_str()), company_id.as_deref());
+    let metadata = json.get("metadata").and_then(|it| it.as_object());
+    assert_eq!(metadata.map_or(0, serde_json::Map::len), properties.len());
+    for (name, value) in properties {
+        let found = &json["metadata"][name];
+        match value {
+            Value::Null => assert!(found.is_null()),
+            Value::Bool(value) => assert_eq!(found.as_bool(), Some(value)),
+            Value::Integer(value) => assert_eq!(found.as_i64(), Some(value)),
+            Value::Float(value) => assert!(found.as_f64().is_some_and(|it| near(it, value))),
+            Value::Text(value) => assert_eq!(found.as_str(), Some(&*value)),
+        }
+    }
+}
+
+/// JSON's reader here may miss the last bits of a number; its writer does not.
+fn near(found: f64, value: f64) -> bool {
+    found.to_bits().abs_diff(value.to_bits()) <= 4
+}
+
+/// A receipt's text.
+pub(crate) fn receipt(input: &[u8]) -> bool {
+    let Ok(text) = std::str::from_utf8(input) else { return false };
+    let Some(receipt) = receipts::decode(text) else { return false };
+    let receipts::Receipt { store, app, sequence, ref subject } = receipt;
+    assert_eq!(receipts::encode(store, app, sequence, subject), text, "two texts of one receipt");
+    true
+}
+
+/// Each call, with every kind of value.
+pub(crate) fn ingest_seeds() -> Vec<Vec<u8>> {
+    let update = |user_id: &str, company_id: Option<&str>, properties: Vec<(&str, Value)>| {
+        let properties = properties.into_iter().map(|(name, value)| (name.to_owned(), value));
+        as_sent(&Update {
+            app: AppId(0),
+            client: ClientId(4),
+            subject: Subject::user(user_id),
+            company_id: company_id.map(str::to_owned),
+            properties: properties.collect(),
+            occurred_at: company_id.map(|_| NOW),
+            lane: Lane::Bulk,
+        })
+    };
+    let full = update(
+        "ada",
+        Some("acme"),
+        vec![
+            ("age", Value::Integer(36)),
+            ("left", Value::Null),
+            ("plan", Value::Text("pro".to_owned())),
+            ("score", Value::Float(0.5)),
+        ],
+    );
+    let bare = update("bob", None, vec![("paying", Value::Bool(true))]);
+    let named = |call: u8, message: Vec<u8>| [&[call][..], &message].concat();
+    let one =
+        |update: &proto::UserUpdate| proto::UpdateUserRequest { update: Some(update.clone()) };
+    let many = proto::UpdateUsersRequest { updates: vec![full.clone(), bare.clone()] };
+    let tagged = proto::StreamUserUpdatesRequest { tag: 7, update: Some(full.clone()) };
+    vec![
+        named(0, one(&full).encode_to_vec()),
+        named(0, one(&bare).encode_to_vec()),
+        named(1, many.encode_to_vec()),
+        named(2, tagged.encode_to_vec()),
+    ]
+}
+
+/// The receipts of a user and of a company.
+pub(crate) fn receipt_seeds() -> Vec<Vec<u8>> {
+    use crate::domain::update::SubjectKind;
+    let company = Subject { kind: SubjectKind::Company, id: "acme".to_owned() };
+    [(Subject::user("ada@example.com"), 0), (company, 9), (Subject::user(""), u16::MAX)]
+        .map(|(subject, app)| receipts::encode(u64::MAX / 3, AppId(app), 42, &subject).into_bytes())
+        .into()
+}

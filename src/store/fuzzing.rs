@@ -1,0 +1,231 @@
+//! Whatever bytes stand in the store: reading them does not panic, and what reads writes the
+//! same again.
+
+use std::time::Duration;
+
+use super::{
+    engine::redo,
+    keys::{self, SUBJECT_AT},
+    records::{
+        AppState, Closing, Dead, Death, Delivery, Head, InFlight, PageEntry, Stored, StoredDepth,
+        sealed_for_fuzzing,
+    },
+};
+use crate::domain::{
+    batch::{Batch, BatchId, BatchLimits, BatchState, DeadReason, Settlement},
+    budget::Occupancy,
+    memory::{Learned, Memory},
+    merge::Record,
+    row,
+    time::{Timestamp, Uptime},
+    update::{AppId, ClientId, Lane, Subject, SubjectKind, Update, Value},
+};
+
+/// The kinds of value, as the first byte of an input numbers them.
+const KINDS: u8 = 10;
+
+/// A value: its kind, and its bytes. Below `KINDS` they are put behind a right header, as no
+/// fuzzer finds a checksum; above they are taken as they are.
+pub(crate) fn stored(input: &[u8]) -> bool {
+    let Some((kind, bytes)) = input.split_first() else { return false };
+    let sealed = sealed_for_fuzzing(bytes);
+    let bytes = if *kind < KINDS { &sealed } else { bytes };
+    match kind % KINDS {
+        0 => reads_and_writes::<Head>(bytes).is_some(),
+        1 => reads_and_writes::<AppState>(bytes).is_some(),
+        2 => reads_and_writes::<Batch>(bytes).is_some(),
+        3 => reads_and_writes::<Vec<PageEntry>>(bytes).is_some(),
+        4 => reads_and_writes::<Delivery>(bytes).is_some(),
+        5 => reads_and_writes::<u16>(bytes).is_some(),
+        6 => reads_and_writes::<Record>(bytes).map(|record| sends(&record)).is_some(),
+        7 => reads_and_writes::<InFlight>(bytes).map(|it| sends(&it.record)).is_some(),
+        8 => reads_and_writes::<Dead>(bytes).map(|dead| sends(&dead.record)).is_some(),
+        // It has no version: its header is one byte shorter.
+        _ => redo(&bytes[usize::from(!bytes.is_empty())..]),
+    }
+}
+
+fn redo(entry: &[u8]) -> bool {
+    let Some(puts) = redo::decode(entry) else { return false };
+    let written = redo::encode(&puts);
+    assert_eq!(redo::decode(&written), Some(puts), "reading and writing changes a commit");
+    true
+}
+
+/// Compares bytes, since a float that is not a number is not even itself.
+fn reads_and_writes<T: Stored>(bytes: &[u8]) -> Option<T> {
+    let value = T::decode(bytes).ok()?;
+    let written = value.encode();
+    let again = T::decode(&written).expect("what was written reads").encode();
+    assert_eq!(written, again, "reading and writing changes a value");
+    Some(value)
+}
+
+fn sends(record: &Record) {
+    let mut line = Vec::new();
+    row::write_row(&Subject::user("u"), record, &mut line);
+    assert!(!line.contains(&b'\n'), "a row of several lines");
+    serde_json::from_slice::<serde_json::Value>(&line).expect("a row is JSON");
+}
+
+/// A key; or, where it names no subject, the id of one.
+pub(crate) fn keys(input: &[u8]) -> bool {
+    if let Some(subject) = keys::subject_of(input) {
+        let again = keys::pending(AppId(0), &subject);
+        assert!(input[SUBJECT_AT..].starts_with(&again[SUBJECT_AT..]), "another subject's key");
+        if let Some((died_at, last)) = keys::dead_at(input) {
+            let of = keys::dead_of(AppId(0), &again[SUBJECT_AT..], died_at, last);
+            assert!(keys::all_dead_of(AppId(0), &again[SUBJECT_AT..]).contains(&of));
+            assert_eq!(keys::dead_at(&of), Some((died_at, last)));
+        }
+        return true;
+    }
+    let Ok(text) = std::str::from_utf8(input) else { return false };
+    let Some((first, second)) = text.split_once('\n') else { return false };
+    if first.len().max(second.len()) > 512 {
+        return false;
+    }
+    let [first, second] = [first, second].map(Subject::user);
+    let (app, last) = (AppId(7), 9);
+    assert_eq!(keys::subject_of(&keys::pending(app, &first)), Some(first.clone()));
+    assert_eq!(keys::subject_of(&keys::delivery(app, &first, last)), Some(first.clone()));
+    assert!(keys::all_pending(app, None).contains(&keys::pending(app, &first)));
+    let among = keys::deliveries(app, &first, 0).contains(&keys::delivery(app, &second, last));
+    assert_eq!(among, first == second, "a delivery among another subject's");
+    true
+}
+
+/// One value of each kind, as the store holds it, without its header.
+pub(crate) fn stored_seeds() -> Vec<Vec<u8>> {
+    let at = Timestamp::from_micros(1_790_000_000_000_000);
+    let [running, settled] = batches(at);
+    let head =
+        Head { format: 1, store: 7, last_sequence: 41, last_accepted_at: at, quarantined: 0 };
+    let uptime = Uptime { boot: 5, length: Duration::from_secs(99) };
+    let length = Duration::from_millis(67);
+    let occupancy = Occupancy { until: at, until_uptime: Some(uptime), length };
+    let state = AppState {
+        depth: StoredDepth { records: 2, bytes: 300 },
+        last_batch: 3,
+        unsettled: Some(3),
+        dead_letters: 1,
+        memory: Memory {
+            occupancy,
+            learned: Some(Learned {
+                limits: BatchLimits { rows_max: 500, bytes_max: 1 << 20 },
+                until: at,
+            }),
+            taken_at: Some(at),
+            unproven: 2,
+        },
+        ..AppState::default()
+    };
+    let page: Vec<_> = [41, 42]
+        .map(|first_sequence| PageEntry { first_sequence, subject_key: b"u\0\x01a".to_vec() })
+        .into();
+    let delivery = Delivery { first_sequence: 40, last_sequence: 42, batch: 3, delivered_at: at };
+    let record = record(at);
+    let in_flight = InFlight { batch: 3, position: 1, record: record.clone() };
+    let dead = dead(record.clone(), at);
+    let redo = redo::encode(&[(&b"h"[..], &head.encode()[..]), (b"a", b"x")]);
+    let values = [
+        (0, head.encode()),
+        (1, state.encode()),
+        (2, running.encode()),
+        (2, settled.encode()),
+        (3, page.encode()),
+        (4, delivery.encode()),
+        (5, 3_u16.encode()),
+        (6, record.encode()),
+        (7, in_flight.encode()),
+        (8, dead.encode()),
+        (9, [&[0], &redo[..]].concat()),
+    ];
+    let bare = |(kind, bytes): &(u8, Vec<u8>)| {
+        let header = sealed_for_fuzzing(&[]).len();
+        [&[*kind], &bytes[header..]].concat()
+    };
+    let whole = |(kind, bytes): &(u8, Vec<u8>)| [&[kind + KINDS], &bytes[..]].concat();
+    values.iter().map(bare).chain(values.iter().map(whole)).collect()
+}
+
+/// One that runs and one that is over.
+fn batches(at: Timestamp) -> [Batch; 2] {
+    let id = BatchId { opening: 0x0123_4567_89ab_cdef, number: 3, app: AppId(0) };
+    let running = Batch {
+        state: BatchState::Running,
+        rows: 2,
+        updates: 5,
+        bytes: 120,
+        submissions: 1,
+        submitted_at: Some(at),
+        job_id: Some("bulk:jobs:NX-1:c6".to_owned()),
+        request_id: Some("GEDdGIKmRewi6ZIAEYcB".to_owned()),
+        upstream_status: "processing".to_owned(),
+        ..Batch::new(id, 41, at)
+    };
+    let settled = Batch {
+        state: BatchState::Settled(Settlement::Delivered),
+        settled_at: Some(at),
+        last_error: "503".to_owned(),
+        ..running.clone()
+    };
+    [running, settled]
+}
+
+/// What upstream will not take, once replayed.
+fn dead(record: Record, at: Timestamp) -> Dead {
+    Dead {
+        subject_key: b"u\0\x01a".to_vec(),
+        death: Death {
+            reason: DeadReason::BadRow,
+            detail: "422: invalid record".to_owned(),
+            batch: 3,
+            job_id: None,
+            request_id: Some("GEDdGIKmRewi6ZIAEYcB".to_owned()),
+        },
+        closed: Some((Closing::Superseded, at)),
+        record: Record { replayed: vec![(3, 5)], ..record },
+    }
+}
+
+/// Two updates' worth of every kind of value.
+fn record(at: Timestamp) -> Record {
+    let properties = |properties: Vec<(&str, Value)>| {
+        properties.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+    };
+    let update = Update {
+        app: AppId(0),
+        client: ClientId(1),
+        subject: Subject::user("ada"),
+        company_id: Some("acme".to_owned()),
+        properties: properties(vec![
+            ("age", Value::Integer(36)),
+            ("plan", Value::Text("pro".to_owned())),
+            ("score", Value::Float(0.5)),
+        ]),
+        occurred_at: None,
+        lane: Lane::Bulk,
+    };
+    let later = Update {
+        properties: properties(vec![("left", Value::Null), ("paying", Value::Bool(true))]),
+        occurred_at: Some(at),
+        lane: Lane::Interactive,
+        ..update.clone()
+    };
+    Record::new(update, 41, at).merge(Record::new(later, 42, at))
+}
+
+/// A key of each kind that ends with a subject, and two ids.
+pub(crate) fn key_seeds() -> Vec<Vec<u8>> {
+    let company = Subject { kind: SubjectKind::Company, id: "acme".to_owned() };
+    let user = Subject::user("ada@example.com");
+    vec![
+        keys::pending(AppId(0), &user),
+        keys::in_flight(AppId(1), &company),
+        keys::delivery(AppId(2), &user, 42),
+        keys::dead_of(AppId(0), b"u\0\x01a", Timestamp::from_micros(-1), 42),
+        b"ada\nbob".to_vec(),
+        b"ada\nadam".to_vec(),
+    ]
+}
