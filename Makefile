@@ -5,7 +5,7 @@ TOOLS := target/tools
 # The end-to-end tests find the Python of the client here.
 export CLIENT_PYTHON := $(CURDIR)/$(TOOLS)/python/bin/python
 
-.PHONY: test prepare fmt proto licences clippy unit advisories demo docs bench
+.PHONY: test prepare fmt proto licences clippy unit advisories demo docs corpus bench fuzz soak
 
 # In this order: the cheap ones first, and the tests last, so that their summary ends the output.
 test: prepare
@@ -20,6 +20,7 @@ prepare:
 
 fmt:
 	cargo fmt --check
+	cargo fmt --check --manifest-path fuzz/Cargo.toml
 
 # The contract follows the style guide of protocol buffers.
 proto:
@@ -47,6 +48,18 @@ demo:
 docs:
 	UPDATE_DOCS=1 cargo test --quiet --locked --lib config
 
+# Renews the fuzzers' real encodings, after a change of what is stored or sent.
+corpus:
+	UPDATE_CORPUS=1 cargo test --quiet --locked --lib the_corpus_holds
+
 # How fast it is, next to what it could be. docs/performance.md says how to read it.
 bench:
 	cargo bench --quiet --locked --bench gateway -- $(ARGS)
+
+# Every fuzzer for FUZZ_SECONDS. `make test` replays their corpus; to build them takes longer.
+fuzz:
+	@tests/tools/fuzz $(TOOLS)
+
+# What takes hours. docs/reliability.md says what it does, and how to make it shorter or longer.
+soak: prepare
+	@tests/tools/soak $(TOOLS)

@@ -12,7 +12,9 @@ use std::{
 };
 
 use anyhow::{Context, bail, ensure};
-use userpilot_gateway::proto::{PauseRequest, admin_service_client::AdminServiceClient};
+use userpilot_gateway::proto::{
+    GetStatusRequest, PauseRequest, admin_service_client::AdminServiceClient,
+};
 
 use crate::child::Owned;
 
@@ -55,23 +57,59 @@ struct Ports {
     admin: u16,
 }
 
+/// Where what is sent goes to, if anywhere.
+#[derive(Clone, Debug)]
+pub struct Delivery {
+    pub base_url: String,
+    pub users_per_minute: u32,
+}
+
+/// The key of the app.
+pub const API_KEY: &str = "bench";
+
 /// Linux counts processor time in these.
 const TICK: Duration = Duration::from_millis(10);
 const READY_WITHIN: Duration = Duration::from_secs(120);
 const STOPPED_WITHIN: Duration = Duration::from_secs(30);
 
 impl Gateway {
-    /// Starts it on the store in `folder`, and waits until it is ready.
-    pub fn start(Subject { binary, engine }: &Subject, folder: &Path) -> anyhow::Result<Self> {
+    /// Starts it on the store in `folder`, paused, and waits until it is ready.
+    pub fn start(subject: &Subject, folder: &Path) -> anyhow::Result<Self> {
+        let nowhere =
+            Delivery { base_url: "http://127.0.0.1:1".to_owned(), users_per_minute: 1_800 };
+        let gateway =
+            Self::launch(subject, folder, |ports| configuration(ports, folder, &nowhere))?;
+        gateway.pause()?;
+        Ok(gateway)
+    }
+
+    /// The same, one that delivers, and forgets at once what it has delivered: the least of
+    /// what it could keep, so that what grows is a leak.
+    pub fn delivering(
+        subject: &Subject,
+        folder: &Path,
+        delivery: &Delivery,
+    ) -> anyhow::Result<Self> {
+        let forgetful = "[history]\ndelivered_hours = 0\n";
+        Self::launch(subject, folder, |ports| {
+            format!("{forgetful}{}", configuration(ports, folder, delivery))
+        })
+    }
+
+    fn launch(
+        Subject { binary, engine }: &Subject,
+        folder: &Path,
+        configuration: impl FnOnce(Ports) -> String,
+    ) -> anyhow::Result<Self> {
         let ports = Ports { grpc: free_port()?, http: free_port()?, admin: free_port()? };
         let config = folder.join("gateway.toml");
-        fs::write(&config, configuration(ports, folder))?;
+        fs::write(&config, configuration(ports))?;
         let log = fs::File::options().create(true).append(true).open(folder.join("log"))?;
         let started = Instant::now();
         let child = Command::new(binary)
             .args(["serve", "--config"])
             .arg(&config)
-            .env("USERPILOT_API_KEY", "bench")
+            .env("USERPILOT_API_KEY", API_KEY)
             .env("USERPILOT_GATEWAY__STORE__ENGINE", engine.name())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -86,9 +124,7 @@ impl Gateway {
             thread::sleep(Duration::from_millis(5));
         }
         let ready_after = started.elapsed();
-        let gateway = Self { child, folder: folder.to_owned(), ports, ready_after };
-        gateway.pause()?;
-        Ok(gateway)
+        Ok(Self { child, folder: folder.to_owned(), ports, ready_after })
     }
 
     /// Nothing is delivered from here on.
@@ -133,6 +169,23 @@ impl Gateway {
         disk_usage(&self.folder.join("data"))
     }
 
+    /// How many descriptors it has open.
+    pub fn descriptors(&self) -> anyhow::Result<u64> {
+        Ok(fs::read_dir(format!("/proc/{}/fd", self.child.0.id()))?.count() as u64)
+    }
+
+    /// How many records wait.
+    pub fn waiting(&self) -> anyhow::Result<u64> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(async {
+            let address = format!("http://127.0.0.1:{}", self.ports.admin);
+            let mut admin = AdminServiceClient::connect(address).await?;
+            let status = admin.get_status(GetStatusRequest {}).await?.into_inner().status;
+            let app = status.context("no status")?.apps.pop().context("no app")?;
+            Ok(app.pending_records)
+        })
+    }
+
     /// SIGTERM, as an orderly stop. Says how long it took.
     pub fn stop(mut self) -> anyhow::Result<Duration> {
         let started = Instant::now();
@@ -155,7 +208,8 @@ impl Gateway {
     }
 }
 
-fn configuration(ports: Ports, folder: &Path) -> String {
+fn configuration(ports: Ports, folder: &Path, delivery: &Delivery) -> String {
+    let Delivery { base_url, users_per_minute } = delivery;
     let Ports { grpc, http, admin } = ports;
     let path = folder.join("data");
     format!(
@@ -167,7 +221,8 @@ fn configuration(ports: Ports, folder: &Path) -> String {
          path = {path:?}\n\
          [[apps]]\n\
          name = \"bench\"\n\
-         base_url = \"http://127.0.0.1:1\"\n\
+         base_url = \"{base_url}\"\n\
+         users_per_minute = {users_per_minute}\n\
          api_key_env = \"USERPILOT_API_KEY\"\n"
     )
 }

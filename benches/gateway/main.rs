@@ -24,6 +24,7 @@ mod load;
 mod machine;
 mod million;
 mod report;
+mod soak;
 mod store_alone;
 mod suite;
 mod workload;
@@ -66,20 +67,26 @@ struct Args {
     #[arg(long)]
     rounds: Option<usize>,
     /// Cargo says so.
-    #[arg(long, hide = true)]
+    #[arg(long, hide = true, global = true)]
     bench: bool,
     #[command(subcommand)]
     role: Option<Role>,
 }
 
-/// What a child does.
+/// What a child does; and the long run, which is a program of its own.
 #[derive(Subcommand)]
-#[command(hide = true)]
 enum Role {
+    /// The long run at half of the rate that the gateway reaches: `make soak`.
+    Soak(soak::Args),
+    #[command(hide = true)]
     Echo,
+    #[command(hide = true)]
     Unary(load::unary::Args),
+    #[command(hide = true)]
     Paced(load::paced::Args),
+    #[command(hide = true)]
     Stream(load::stream::Args),
+    #[command(hide = true)]
     StoreAlone(store_alone::Args),
 }
 
@@ -93,6 +100,9 @@ fn main() -> anyhow::Result<()> {
     };
     let runtime = runtime.enable_all().build()?;
     match args.role {
+        Some(Role::Soak(soak)) => {
+            soak::run(&soak, &Subject { binary: args.gateway, engine: args.engine })
+        }
         Some(Role::Echo) => runtime.block_on(echo::serve()),
         Some(Role::Unary(args)) => child::report(&runtime.block_on(load::unary::run(args))?),
         Some(Role::Paced(args)) => child::report(&runtime.block_on(load::paced::run(args))?),

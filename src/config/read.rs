@@ -120,7 +120,7 @@ fn limits(reader: &mut Reader<'_>) -> LimitsConfig {
 
 fn history(reader: &mut Reader<'_>) -> HistoryConfig {
     HistoryConfig {
-        delivered_hours: reader.number("delivered_hours", 1..=8760),
+        delivered_hours: reader.number("delivered_hours", 0..=8760),
         jobs_max: reader.number("jobs_max", 1..=1_000_000),
     }
 }

@@ -29,6 +29,9 @@ pub struct Args {
     /// Whether the server is the echo.
     #[arg(long)]
     echo: bool,
+    /// Other users in every run.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
 }
 
 /// Not counted: connections and caches are cold.
@@ -55,7 +58,7 @@ async fn load<Answer: Message + Default + Clone + 'static>(
     // A thread sleeps more exactly than the runtime's timer, which counts milliseconds.
     let clock = thread::spawn(move || schedule(args.per_second, total, &due));
     let codec = TemplateCodec::<Answer>::new();
-    let (mut answered, mut users, mut n) = (JoinSet::new(), 1, 0);
+    let (mut answered, mut users, mut n) = (JoinSet::new(), args.seed, 0);
     let counted_from = Instant::now() + WARM;
     while let Some(due) = calls.recv().await {
         let channel = channels[n % channels.len()].clone();
