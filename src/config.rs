@@ -231,6 +231,17 @@ pub enum ApiKeySource {
     Env(String),
 }
 
+impl ApiKeySource {
+    /// Reads the key again; `None` where it cannot have changed, since a process does not see
+    /// its environment changed from outside. No message holds any of the key.
+    pub fn read_again(&self) -> Option<Result<SecretString, String>> {
+        match self {
+            Self::File(_) => Some(api_key::read(self, &BTreeMap::new()).map(|read| read.key)),
+            Self::Env(_) => None,
+        }
+    }
+}
+
 /// What becomes of a batch of which Userpilot took a part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]

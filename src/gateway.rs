@@ -4,6 +4,7 @@
 mod doors;
 mod ending;
 mod housekeeping;
+mod keys;
 mod settings;
 
 use std::{net::SocketAddr, time::Duration};
@@ -18,7 +19,7 @@ use tonic_health::{
     server::{HealthReporter, HealthService},
 };
 
-use self::doors::Listeners;
+use self::{doors::Listeners, keys::KeyWatch};
 use crate::{
     admin::status::{App, Observatory},
     clock,
@@ -98,8 +99,8 @@ impl Gateway {
         for (app_config, (id, recovered)) in config.apps.iter().zip(recovered) {
             let ledger = AppLedger { store: store.clone(), app: id };
             let reporter = metrics.reporter(&app_config.name);
-            let (delivery, app) = deliver(app_config, ledger, reporter, recovered)?;
-            tasks.spawn(drive(app.name.clone(), delivery, stop_drivers.clone()));
+            let (delivery, keys, app) = deliver(app_config, ledger, reporter, recovered)?;
+            tasks.spawn(drive(app.name.clone(), delivery, keys, stop_drivers.clone()));
             apps.push(app);
         }
         let observatory = Observatory {
@@ -226,28 +227,34 @@ fn refuse_to_forget(orphans: &[Orphan]) -> anyhow::Result<()> {
     )
 }
 
-/// An app's driver, and the app as operators see it.
+/// An app's driver, who watches its key, and the app as operators see it.
 fn deliver(
     config: &AppConfig,
     ledger: AppLedger,
     reporter: Reporter,
     recovered: Recovered,
-) -> anyhow::Result<(Delivery<HttpUpstream, Reporter>, App)> {
+) -> anyhow::Result<(Delivery<HttpUpstream, Reporter>, KeyWatch, App)> {
     let AppConfig { name, users_per_minute, .. } = config;
     let upstream = HttpUpstream::new(settings::upstream(config));
     let upstream = upstream.with_context(|| format!("app {name}"))?;
+    let key = upstream.key();
     let id = ledger.app;
     let settings = settings::lifecycle(config);
     let (delivery, operator) =
         Delivery::new(name.clone(), ledger, upstream, reporter, settings, recovered);
+    let keys = KeyWatch::new(config, key, operator.clone());
     let app = App { name: name.clone(), id, users_per_minute: *users_per_minute, operator };
-    Ok((delivery, app))
+    Ok((delivery, keys, app))
 }
 
 async fn drive(
     app: String,
     delivery: Delivery<HttpUpstream, Reporter>,
+    keys: KeyWatch,
     stop: CancellationToken,
 ) -> Ended {
-    Ended::Driver { app, end: delivery.run(stop).await }
+    tokio::select! {
+        end = delivery.run(stop) => Ended::Driver { app, end },
+        never = keys.watch() => match never {},
+    }
 }

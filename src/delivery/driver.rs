@@ -17,13 +17,15 @@ use crate::{
     upstream::Upstream,
 };
 
-/// What an operator asks of a driver.
+/// What an operator, or who acts for one, asks of a driver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Operation {
     /// Pause or resume. Is durable already.
     Pause(bool),
     /// Flush now.
     Flush,
+    /// The next request bears another API key.
+    KeyChanged,
 }
 
 /// How an operator reaches a driver, and sees what it does.
@@ -144,6 +146,7 @@ impl<U: Upstream, R: Report> Delivery<U, R> {
         self.tell(match operation {
             Operation::Pause(paused) => Event::Paused(paused),
             Operation::Flush => Event::Flush,
+            Operation::KeyChanged => Event::KeyChanged,
         });
     }
 

@@ -2,10 +2,12 @@
 
 pub mod answer;
 mod http;
+mod key;
 
 use std::future::Future;
 
 pub use http::{HttpUpstream, HttpUpstreamOptions, Upload};
+pub use key::{ApiKey, UnfitKey};
 
 use crate::domain::{
     batch::Batch,

@@ -6,6 +6,7 @@ mod admin;
 mod commands;
 mod crashes;
 mod delivery;
+mod keys;
 mod lifecycle;
 mod python;
 mod refusals;
