@@ -5,6 +5,7 @@
 mod admin;
 mod commands;
 mod crashes;
+mod dead_letters;
 mod delivery;
 mod keys;
 mod lifecycle;

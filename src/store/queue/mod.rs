@@ -39,7 +39,7 @@ use crate::domain::{
 };
 
 /// The layout of keys that this program writes and reads.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 
 /// What went wrong in the queue. After any of these nothing that was in memory is trusted:
 /// the process ends, and the next one serves what is on disk.
