@@ -237,6 +237,17 @@ pub enum ApiKeySource {
     Env(String),
 }
 
+impl ApiKeySource {
+    /// Reads the key again; `None` where it cannot have changed, since a process does not see
+    /// its environment changed from outside. No message holds any of the key.
+    pub fn read_again(&self) -> Option<Result<SecretString, String>> {
+        match self {
+            Self::File(_) => Some(api_key::read(self, &BTreeMap::new()).map(|read| read.key)),
+            Self::Env(_) => None,
+        }
+    }
+}
+
 /// What becomes of a batch of which Userpilot took a part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -301,8 +312,10 @@ impl Config {
     ) -> Result<(StoreConfig, LimitsConfig), ConfigError> {
         let default = Path::new(DEFAULT_FILE);
         let file = path.or(default.exists().then_some(default));
+        let text = file.map(layers::read).transpose()?;
         let mut problems = Vec::new();
-        let values = layers::merge(file, &env.collect(), &mut problems)?;
+        let written = file.zip(text.as_deref());
+        let values = layers::merge(written, &env.collect(), &mut problems)?;
         match read::store_alone(&values, &mut problems) {
             Some(config) if problems.is_empty() => Ok(config),
             Some(_) | None => Err(ConfigError::invalid(problems)),

@@ -4,6 +4,7 @@
 mod doors;
 mod ending;
 mod housekeeping;
+mod keys;
 mod opening;
 pub(crate) mod settings;
 
@@ -19,7 +20,7 @@ use tonic_health::{
     server::{HealthReporter, HealthService},
 };
 
-use self::{doors::Listeners, housekeeping::House};
+use self::{doors::Listeners, housekeeping::House, keys::KeyWatch};
 use crate::{
     admin::status::{App, Observatory},
     clock,
@@ -95,8 +96,8 @@ impl Gateway {
         let (space, seen) = watch::channel(watermark.look(Space::default()).await);
         let mut apps = Vec::new();
         for (app_config, recovered) in config.apps.iter().zip(recovered) {
-            let (delivery, app) = deliver(app_config, &store, &metrics, recovered)?;
-            tasks.spawn(drive(app.name.clone(), delivery, stop_drivers.clone()));
+            let (delivery, keys, app) = deliver(app_config, &store, &metrics, recovered)?;
+            tasks.spawn(drive(app.name.clone(), delivery, keys, stop_drivers.clone()));
             apps.push(app);
         }
         let observatory = Observatory {
@@ -170,29 +171,35 @@ fn announce(config: &Config, addresses: &Addresses) {
     );
 }
 
-/// An app's driver, and the app as operators see it.
+/// An app's driver, who watches its key, and the app as operators see it.
 fn deliver(
     config: &AppConfig,
     store: &Store,
     metrics: &Metrics,
     (id, recovered): (AppId, Recovered),
-) -> anyhow::Result<(Delivery<HttpUpstream, Reporter>, App)> {
+) -> anyhow::Result<(Delivery<HttpUpstream, Reporter>, KeyWatch, App)> {
     let AppConfig { name, users_per_minute, .. } = config;
     let upstream = HttpUpstream::new(settings::upstream(config));
     let upstream = upstream.with_context(|| format!("app {name}"))?;
+    let key = upstream.key();
     let ledger = AppLedger { store: store.clone(), app: id };
     let reporter = metrics.reporter(name);
     let settings = settings::lifecycle(config);
     let (delivery, operator) =
         Delivery::new(name.clone(), ledger, upstream, reporter, settings, recovered);
+    let keys = KeyWatch::new(config, key, operator.clone());
     let app = App { name: name.clone(), id, users_per_minute: *users_per_minute, operator };
-    Ok((delivery, app))
+    Ok((delivery, keys, app))
 }
 
 async fn drive(
     app: String,
     delivery: Delivery<HttpUpstream, Reporter>,
+    keys: KeyWatch,
     stop: CancellationToken,
 ) -> Ended {
-    Ended::Driver { app, end: delivery.run(stop).await }
+    tokio::select! {
+        end = delivery.run(stop) => Ended::Driver { app, end },
+        never = keys.watch() => match never {},
+    }
 }

@@ -5,8 +5,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use userpilot_gateway::cli::{
-    check_config, demo, jobs, print_default_config, send, serve, shutdown, simulate_userpilot,
-    status, store,
+    check_config, dead_letters, demo, jobs, print_default_config, send, serve, shutdown,
+    simulate_userpilot, status, store,
 };
 
 /// Fewer and cheaper system calls than the default allocator's, for many small messages.
@@ -29,6 +29,7 @@ enum Command {
     Status(status::Args),
     Jobs(jobs::Args),
     Store(store::Args),
+    DeadLetters(dead_letters::Args),
     CheckConfig(check_config::Args),
     PrintDefaultConfig(print_default_config::Args),
     SimulateUserpilot(simulate_userpilot::Args),
@@ -54,6 +55,7 @@ fn run() -> anyhow::Result<()> {
             Command::Status(args) => status::run(args, shutdown::requested()).await,
             Command::Jobs(args) => jobs::run(args).await,
             Command::Store(args) => store::run(args).await,
+            Command::DeadLetters(args) => dead_letters::run(args).await,
             Command::CheckConfig(args) => check_config::run(args),
             Command::PrintDefaultConfig(args) => print_default_config::run(args),
             Command::SimulateUserpilot(args) => {

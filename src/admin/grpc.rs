@@ -1,18 +1,20 @@
 //! The admin service.
 
-use std::{pin::Pin, time::Duration};
+use std::{pin::Pin, str::FromStr, time::Duration};
 
 use futures_util::{Stream, StreamExt, stream};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
-use super::status::{App, AppStatus, Observatory};
+use super::{
+    dead_letters::DeadLetters,
+    status::{App, AppStatus, Observatory},
+};
 use crate::{
     clock,
     delivery::Operation,
     domain::{
         batch::{Batch, BatchId, BatchState, Settlement},
-        lifecycle::Activity,
         time::Timestamp,
     },
     proto::{self, admin_service_server::AdminService},
@@ -21,14 +23,14 @@ use crate::{
 /// The admin service.
 #[derive(Clone)]
 pub struct Admin {
-    observatory: Observatory,
-    stop: CancellationToken,
+    pub(super) observatory: Observatory,
+    pub(super) stop: CancellationToken,
 }
 
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 const WATCH_INTERVAL_MIN: Duration = Duration::from_millis(100);
 const PAGE_SIZE: usize = 50;
-const PAGE_SIZE_MAX: usize = 1_000;
+pub(super) const PAGE_SIZE_MAX: usize = 1_000;
 
 impl Admin {
     /// The service. When `stop` is cancelled, watches end.
@@ -66,7 +68,7 @@ impl Admin {
     }
 
     /// The app called `name`; the only one where the name is empty.
-    fn app(&self, name: &str) -> Result<&App, Status> {
+    pub(super) fn app(&self, name: &str) -> Result<&App, Status> {
         match &*self.observatory.apps {
             [only] if name.is_empty() => Ok(only),
             apps => apps
@@ -160,17 +162,8 @@ impl AdminService for Admin {
     ) -> Result<Response<proto::ListJobsResponse>, Status> {
         let proto::ListJobsRequest { app, page_size, page_token } = request.into_inner();
         let app = self.app(&app)?;
-        let page_size = match usize::try_from(page_size) {
-            Ok(0) => PAGE_SIZE,
-            Ok(size) => size.min(PAGE_SIZE_MAX),
-            Err(_) => return Err(Status::invalid_argument("page_size: is negative")),
-        };
-        let newest = match &*page_token {
-            "" => u64::MAX,
-            token => token
-                .parse()
-                .map_err(|_| Status::invalid_argument("page_token: is not of a page before"))?,
-        };
+        let page_size = read_page_size(page_size)?;
+        let newest = read_page_token(&page_token)?.unwrap_or(u64::MAX);
         // What is damaged is left out, so that a page that is not full need not be the last.
         let mut batches = Vec::new();
         let mut next = newest;
@@ -225,10 +218,65 @@ impl AdminService for Admin {
         }
         Ok(Response::new(proto::FlushNowResponse {}))
     }
+
+    async fn list_dead_letters(
+        &self,
+        request: Request<proto::ListDeadLettersRequest>,
+    ) -> Result<Response<proto::ListDeadLettersResponse>, Status> {
+        Ok(Response::new(self.list_dead(request.into_inner()).await?))
+    }
+
+    async fn get_dead_letter(
+        &self,
+        request: Request<proto::GetDeadLetterRequest>,
+    ) -> Result<Response<proto::GetDeadLetterResponse>, Status> {
+        Ok(Response::new(self.get_dead(request.into_inner()).await?))
+    }
+
+    async fn replay_dead_letters(
+        &self,
+        request: Request<proto::ReplayDeadLettersRequest>,
+    ) -> Result<Response<proto::ReplayDeadLettersResponse>, Status> {
+        Ok(Response::new(self.replay_dead(request.into_inner()).await?))
+    }
+
+    async fn discard_dead_letters(
+        &self,
+        request: Request<proto::DiscardDeadLettersRequest>,
+    ) -> Result<Response<proto::DiscardDeadLettersResponse>, Status> {
+        Ok(Response::new(self.discard_dead(request.into_inner()).await?))
+    }
+
+    type ExportDeadLettersStream = DeadLetters;
+
+    async fn export_dead_letters(
+        &self,
+        request: Request<proto::ExportDeadLettersRequest>,
+    ) -> Result<Response<Self::ExportDeadLettersStream>, Status> {
+        Ok(Response::new(self.export_dead(request.into_inner())?))
+    }
+}
+
+/// How many are asked for; 0 stands for the default.
+pub(super) fn read_page_size(size: i32) -> Result<usize, Status> {
+    match usize::try_from(size) {
+        Ok(0) => Ok(PAGE_SIZE),
+        Ok(size) => Ok(size.min(PAGE_SIZE_MAX)),
+        Err(_) => Err(Status::invalid_argument("page_size: is negative")),
+    }
+}
+
+/// Where a page goes on; `None` at the beginning.
+pub(super) fn read_page_token<T: FromStr>(token: &str) -> Result<Option<T>, Status> {
+    if token.is_empty() {
+        return Ok(None);
+    }
+    let read = token.parse().map(Some);
+    read.map_err(|_| Status::invalid_argument("page_token: is not of a page before"))
 }
 
 fn app_status(status: AppStatus, oldest: Option<Timestamp>) -> proto::AppStatus {
-    let summary = status.summary();
+    let (state, summary) = (status.state(), status.summary());
     let AppStatus { name, queue, view, updates, .. } = status;
     let now = clock::now();
     let duration = |d: Duration| prost_types::Duration::try_from(d).ok();
@@ -243,7 +291,7 @@ fn app_status(status: AppStatus, oldest: Option<Timestamp>) -> proto::AppStatus 
         dead_rows: view.dead_rows,
     };
     proto::AppStatus {
-        state: app_state(view.activity).into(),
+        state: state.into(),
         summary,
         paused: view.paused,
         pending_records: queue.depth.records,
@@ -265,23 +313,6 @@ fn app_status(status: AppStatus, oldest: Option<Timestamp>) -> proto::AppStatus 
         totals: Some(totals),
         current_job: view.batch.map(|batch| job(&name, batch)),
         app: name,
-    }
-}
-
-fn app_state(activity: Activity) -> proto::AppState {
-    match activity {
-        Activity::Idle => proto::AppState::Idle,
-        Activity::Lingering => proto::AppState::Lingering,
-        Activity::Submitting => proto::AppState::Submitting,
-        Activity::LookingForJob => proto::AppState::LookingForJob,
-        Activity::Running => proto::AppState::Running,
-        Activity::Occupied => proto::AppState::Occupied,
-        Activity::BackingOff => proto::AppState::BackingOff,
-        Activity::SlotTaken => proto::AppState::SlotTaken,
-        Activity::KeyRejected => proto::AppState::KeyRejected,
-        Activity::Isolating => proto::AppState::Isolating,
-        Activity::Halted => proto::AppState::Halted,
-        Activity::Paused => proto::AppState::Paused,
     }
 }
 
@@ -314,6 +345,6 @@ fn job(app: &str, batch: Batch) -> proto::Job {
     }
 }
 
-fn timestamp(at: Timestamp) -> prost_types::Timestamp {
+pub(super) fn timestamp(at: Timestamp) -> prost_types::Timestamp {
     proto::timestamp(at.as_micros())
 }

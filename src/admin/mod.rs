@@ -1,4 +1,5 @@
 //! For who runs the gateway: the state of everything, and a few levers.
 
+mod dead_letters;
 pub mod grpc;
 pub mod status;

@@ -18,6 +18,7 @@ use crate::{
         time::Timestamp,
         update::AppId,
     },
+    proto::AppState,
     store::{QueueView, Store},
 };
 
@@ -111,6 +112,24 @@ impl Observatory {
 }
 
 impl AppStatus {
+    /// What the app is doing, as the contract calls it.
+    pub fn state(&self) -> AppState {
+        match self.view.activity {
+            Activity::Idle => AppState::Idle,
+            Activity::Lingering => AppState::Lingering,
+            Activity::Submitting => AppState::Submitting,
+            Activity::LookingForJob => AppState::LookingForJob,
+            Activity::Running => AppState::Running,
+            Activity::Occupied => AppState::Occupied,
+            Activity::BackingOff => AppState::BackingOff,
+            Activity::SlotTaken => AppState::SlotTaken,
+            Activity::KeyRejected => AppState::KeyRejected,
+            Activity::Isolating => AppState::Isolating,
+            Activity::Halted => AppState::Halted,
+            Activity::Paused => AppState::Paused,
+        }
+    }
+
     /// What the app is doing, in one sentence.
     pub fn summary(&self) -> String {
         let view = &self.view;

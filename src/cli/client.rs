@@ -15,3 +15,11 @@ pub async fn connect(address: &str) -> anyhow::Result<Channel> {
     let connected = endpoint.tcp_nodelay(true).connect().await;
     connected.with_context(|| format!("no gateway answers at {address}"))
 }
+
+/// Why the gateway did not do as asked, in its words.
+pub fn refused(status: tonic::Status) -> anyhow::Error {
+    if status.code() == tonic::Code::Unimplemented {
+        return anyhow::anyhow!("the gateway does not know this command: it is of another version");
+    }
+    anyhow::anyhow!("{}", status.message())
+}

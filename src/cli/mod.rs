@@ -2,6 +2,7 @@
 
 pub mod check_config;
 pub mod client;
+pub mod dead_letters;
 pub mod demo;
 pub mod jobs;
 pub mod print_default_config;

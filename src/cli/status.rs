@@ -99,6 +99,14 @@ fn app_table(app: &proto::AppStatus) -> Table {
         let job_id = if job.job_id.is_empty() { "not taken yet" } else { &job.job_id };
         row("job", format!("{} of {} users done ({job_id})", job.completed_rows, job.rows));
     }
+    if let Some(holder) = &app.slot_holder {
+        let proto::SlotHolder { job_id, filename, is_gateway } = holder;
+        let whose = if *is_gateway { "another gateway's" } else { "somebody else's" };
+        row("slot", format!("held by {whose} job {job_id} (file {filename:?})"));
+    }
+    if app.state() == proto::AppState::Halted {
+        row("halted", "what waits is kept; one row is tried now and then".to_owned());
+    }
     row("budget", format!("{} users a minute", app.users_per_minute));
     row(
         "accepted",
@@ -108,6 +116,10 @@ fn app_table(app: &proto::AppStatus) -> Table {
         ),
     );
     row("delivered", format!("{} users in {} jobs", totals.delivered_rows, totals.completed_jobs));
+    if app.dead_letters > 0 {
+        let see = format!("userpilot-gateway dead-letters list --app {}", app.app);
+        row("dead letters", format!("{} users; see them with: {see}", app.dead_letters));
+    }
     if totals.failed_attempts + totals.conflicts > 0 {
         row(
             "trouble",

@@ -9,21 +9,25 @@ use super::{AppLedger, LedgerError, carry_out};
 use crate::{
     clock,
     domain::{
-        batch::{Batch, Settlement},
-        lifecycle::{Command, Event, Lifecycle, Recovered, Settings, Step, View, Waiting},
+        batch::{Batch, DeadReason, Settlement},
+        lifecycle::{
+            Activity, Command, Event, Lifecycle, Recovered, Settings, Step, View, Waiting,
+        },
         time::{Instant, Now, Timestamp},
     },
     store::{QueueView, queue::Settling},
     upstream::Upstream,
 };
 
-/// What an operator asks of a driver.
+/// What an operator, or who acts for one, asks of a driver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Operation {
     /// Pause or resume. Is durable already.
     Pause(bool),
     /// Flush now.
     Flush,
+    /// The next request bears another API key.
+    KeyChanged,
 }
 
 /// How an operator reaches a driver, and sees what it does.
@@ -62,6 +66,8 @@ pub struct Delivery<U, R> {
     machine: Lifecycle,
     operations: mpsc::Receiver<Operation>,
     view: watch::Sender<View>,
+    /// While the app is halted, the jobs that were completed before.
+    halted_after_jobs: Option<u64>,
 }
 
 /// Why a driver ended.
@@ -93,7 +99,16 @@ impl<U: Upstream, R: Report> Delivery<U, R> {
         let machine = Lifecycle::new(settings, recovered, now);
         let (view, viewer) = watch::channel(machine.view(now));
         let (operator, operations) = mpsc::channel(OPERATIONS_MAX);
-        let delivery = Self { ledger, upstream, report, name, machine, operations, view };
+        let delivery = Self {
+            ledger,
+            upstream,
+            report,
+            name,
+            machine,
+            operations,
+            view,
+            halted_after_jobs: None,
+        };
         (delivery, Operator { operations: operator, view: viewer })
     }
 
@@ -144,13 +159,38 @@ impl<U: Upstream, R: Report> Delivery<U, R> {
         self.tell(match operation {
             Operation::Pause(paused) => Event::Paused(paused),
             Operation::Flush => Event::Flush,
+            Operation::KeyChanged => Event::KeyChanged,
         });
     }
 
     fn tell(&mut self, event: Event) {
         let now = clock::now();
         self.machine.on(event, now, rand::random());
-        self.view.send_replace(self.machine.view(now));
+        let view = self.machine.view(now);
+        self.log_halt(&view, now);
+        self.view.send_replace(view);
+    }
+
+    /// A line when the app halts, and one when upstream has completed a job again: in between it
+    /// is tried now and then, and halts anew.
+    fn log_halt(&mut self, view: &View, now: Now) {
+        match self.halted_after_jobs {
+            None if view.activity == Activity::Halted => {
+                self.halted_after_jobs = Some(view.completed_jobs);
+                let retry_in = view.retry_at.unwrap_or_default().since(now.instant);
+                tracing::error!(
+                    app = self.name,
+                    dead_rows = view.dead_rows,
+                    retry_in_ms = u64::try_from(retry_in.as_millis()).unwrap_or(u64::MAX),
+                    "upstream refuses everything: the app is halted, updates are kept"
+                );
+            }
+            Some(jobs) if view.completed_jobs > jobs => {
+                self.halted_after_jobs = None;
+                tracing::info!(app = self.name, "upstream takes rows again: the halt is over");
+            }
+            None | Some(_) => {}
+        }
     }
 
     async fn carry_out(&mut self, command: Command) -> Result<(), LedgerError> {
@@ -184,6 +224,9 @@ impl<U: Upstream, R: Report> Delivery<U, R> {
         let since = batch.submitted_at.unwrap_or(batch.claimed_at);
         let took = clock::now().wall.since(since);
         self.report.job_ended(settlement, batch.rows, took);
+        if let Settlement::Dead(reason) = settlement {
+            return self.log_death(batch, reason);
+        }
         tracing::info!(
             app = self.name,
             batch = %batch.id,
@@ -196,6 +239,18 @@ impl<U: Upstream, R: Report> Delivery<U, R> {
             submissions = batch.submissions,
             took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
             "a job is settled"
+        );
+    }
+
+    /// Without the subject and upstream's words, which may quote it: these are in the letter.
+    fn log_death(&self, batch: &Batch, reason: DeadReason) {
+        tracing::warn!(
+            app = self.name,
+            %reason,
+            batch = %batch.id,
+            job = batch.job_id.as_deref().unwrap_or(""),
+            request_id = batch.request_id.as_deref().unwrap_or(""),
+            "upstream does not take a row: it is a dead letter"
         );
     }
 }

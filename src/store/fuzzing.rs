@@ -180,7 +180,7 @@ fn dead(record: Record, at: Timestamp) -> Dead {
         death: Death {
             reason: DeadReason::BadRow,
             detail: "422: invalid record".to_owned(),
-            batch: 3,
+            batch: BatchId { opening: 0x0123_4567_89ab_cdef, number: 3, app: AppId(0) },
             job_id: None,
             request_id: Some("GEDdGIKmRewi6ZIAEYcB".to_owned()),
         },

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::domain::{
     admission::Depth,
-    batch::{Batch, DeadReason},
+    batch::{Batch, BatchId, DeadReason},
     memory::Memory,
     merge::{Property, Record, Span, Stamp},
     time::Timestamp,
@@ -133,8 +133,8 @@ pub struct Death {
     pub reason: DeadReason,
     /// In upstream's words, shortened.
     pub detail: String,
-    /// The number of its last batch.
-    pub batch: u64,
+    /// Its last batch.
+    pub batch: BatchId,
     /// Upstream's name for that batch's job, where it had one.
     pub job_id: Option<String>,
     /// Upstream's request id of the refusal, where it gave one.

@@ -13,6 +13,7 @@ use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric, text},
     metrics::{
+        MetricType,
         counter::{ConstCounter, Counter},
         family::Family,
         gauge::{ConstGauge, Gauge},
@@ -25,7 +26,8 @@ use crate::{
     admin::status::{AppStatus, Observatory},
     clock,
     delivery::Report,
-    domain::{batch::Settlement, time::Timestamp},
+    domain::{batch::Settlement, lifecycle::Conflicts, time::Timestamp},
+    proto::AppState,
 };
 
 /// From 50 ms to an hour and a half: an idle gateway's freshness to that of a backlog.
@@ -45,6 +47,12 @@ struct OfJob {
     outcome: &'static str,
 }
 
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct OfDeath {
+    app: String,
+    reason: String,
+}
+
 type Seconds = Gauge<f64, AtomicU64>;
 
 /// All metrics of the process.
@@ -54,6 +62,7 @@ pub struct Metrics {
     freshness: Family<OfApp, Histogram>,
     jobs: Family<OfJob, Counter>,
     job_rows: Family<OfJob, Counter>,
+    dead_rows: Family<OfDeath, Counter>,
     job_duration: Family<OfApp, Histogram>,
     oldest_pending: Family<OfApp, Seconds>,
     last_delivery: Family<OfApp, Seconds>,
@@ -79,7 +88,7 @@ impl Default for Metrics {
         let histogram = || Histogram::new(SECONDS);
         let freshness = Family::new_with_constructor(histogram as fn() -> Histogram);
         let job_duration = Family::new_with_constructor(histogram as fn() -> Histogram);
-        let (jobs, job_rows) = (Family::default(), Family::default());
+        let (jobs, job_rows, dead_rows) = Default::default();
         let mut registry = Registry::with_prefix("userpilot_gateway");
         registry.register_with_unit(
             "freshness",
@@ -93,8 +102,11 @@ impl Default for Metrics {
             Unit::Seconds,
             job_duration.clone(),
         );
-        registry.register("jobs", "Batches that were settled, by outcome", jobs.clone());
-        registry.register("job_rows", "Rows of settled batches, by outcome", job_rows.clone());
+        registry.register("jobs", "Batches that were settled, by outcome", Family::clone(&jobs));
+        let help = "Rows of settled batches, by outcome";
+        registry.register("job_rows", help, Family::clone(&job_rows));
+        let help = "Rows that became dead letters, by reason";
+        registry.register("dead_rows", help, Family::clone(&dead_rows));
         let [oldest_pending, last_delivery]: [Family<OfApp, Seconds>; 2] = Default::default();
         registry.register_with_unit(
             "oldest_pending_age",
@@ -115,6 +127,7 @@ impl Default for Metrics {
             freshness,
             jobs,
             job_rows,
+            dead_rows,
             job_duration,
             oldest_pending,
             last_delivery,
@@ -192,6 +205,10 @@ impl Report for Reporter {
         self.metrics.jobs.get_or_create(&of_job).inc();
         self.metrics.job_rows.get_or_create(&of_job).inc_by(rows);
         let of_app = OfApp { app: self.app.clone() };
+        if let Settlement::Dead(reason) = settlement {
+            let of_death = OfDeath { app: self.app.clone(), reason: reason.to_string() };
+            self.metrics.dead_rows.get_or_create(&of_death).inc_by(rows);
+        }
         if settlement == Settlement::Delivered {
             let now = clock::now().wall.since(Timestamp::default());
             self.metrics.last_delivery.get_or_create(&of_app).set(now.as_secs_f64());
@@ -211,20 +228,20 @@ impl fmt::Debug for Observed {
 /// A number of each app's: its name, its help, and where it is to be found.
 type Number = (&'static str, &'static str, fn(&AppStatus) -> u64);
 
-const COUNTERS: [Number; 5] = [
+const COUNTERS: [Number; 4] = [
     ("accepted_updates", "Updates that were accepted", |app| app.updates.0),
     ("coalesced_updates", "Updates that were merged into a waiting record", |app| app.updates.1),
     ("refused_updates", "Updates that the queue refused", |app| app.updates.2),
     ("failed_attempts", "Requests to upstream that failed", |app| app.view.failed_attempts),
-    ("conflicts", "Submissions that found the slot taken", |app| app.view.conflicts),
 ];
 
-const GAUGES: [Number; 5] = [
+const GAUGES: [Number; 6] = [
     ("pending_records", "Records (users) that wait", |app| app.queue.depth.records),
     ("pending_bytes", "Bytes of the records that wait, as stored", |app| app.queue.depth.bytes),
     ("in_flight_records", "Records in the batch that is in flight", |app| {
         app.view.batch.as_ref().map_or(0, |batch| batch.rows)
     }),
+    ("dead_letters", "Dead letters that nobody has closed", |app| app.queue.depth.dead_letters),
     ("paused", "Whether an operator has paused the app", |app| u64::from(app.view.paused)),
     ("users_per_minute", "The app's budget", |app| u64::from(app.users_per_minute)),
 ];
@@ -240,6 +257,8 @@ impl Collector for Observed {
                 ConstGauge::new(i64::try_from(number(app)).unwrap_or(i64::MAX))
             })?;
         }
+        encode_conflicts(&mut encoder, &apps)?;
+        encode_states(&mut encoder, &apps)?;
         of_apps(
             &mut encoder,
             &apps,
@@ -251,6 +270,9 @@ impl Collector for Observed {
         let help = "Commits of groups of updates";
         let counter = ConstCounter::new(store.group_commits.load(Relaxed));
         one(&mut encoder, "group_commits", help, &counter)?;
+        let help = "Dead letters that were dropped, for their age or their number";
+        let counter = ConstCounter::new(store.dead_lost.load(Relaxed));
+        one(&mut encoder, "dead_letters_dropped", help, &counter)?;
         let ready = ConstGauge::new(i64::from(self.0.not_ready.borrow().is_none()));
         one(&mut encoder, "ready", "Whether the gateway takes updates", &ready)?;
         let disk = ConstGauge::new(i64::try_from(self.0.store.disk_bytes()).unwrap_or(i64::MAX));
@@ -278,6 +300,36 @@ fn of_apps<M: EncodeMetric + prometheus_client::metrics::TypedMetric>(
     for app in apps {
         let label = [("app", &*app.name)];
         metric(app).encode(encoder.encode_family(&label)?)?;
+    }
+    Ok(())
+}
+
+fn encode_conflicts(encoder: &mut DescriptorEncoder<'_>, apps: &[AppStatus]) -> fmt::Result {
+    let help = "Submissions that found the slot taken, by whose job held it";
+    let kind = MetricType::Counter;
+    let mut encoder = encoder.encode_descriptor("conflicts", help, None, kind)?;
+    for app in apps {
+        let Conflicts { gateway, other, unknown } = app.view.conflicts_with;
+        for (whose, count) in [("gateway", gateway), ("other", other), ("unknown", unknown)] {
+            let labels = [("app", &*app.name), ("whose", whose)];
+            ConstCounter::new(count).encode(encoder.encode_family(&labels)?)?;
+        }
+    }
+    Ok(())
+}
+
+/// A sample a state, of which one is 1.
+fn encode_states(encoder: &mut DescriptorEncoder<'_>, apps: &[AppStatus]) -> fmt::Result {
+    let help = "What the app is doing: 1 for that state, 0 for the others";
+    let kind = MetricType::Gauge;
+    let mut encoder = encoder.encode_descriptor("app_state", help, None, kind)?;
+    for app in apps {
+        let current = app.state();
+        for state in (1..).map_while(|number| AppState::try_from(number).ok()) {
+            let name = state.as_str_name().trim_start_matches("APP_STATE_").to_lowercase();
+            let labels = [("app", &*app.name), ("state", &*name)];
+            ConstGauge::new(i64::from(state == current)).encode(encoder.encode_family(&labels)?)?;
+        }
     }
     Ok(())
 }

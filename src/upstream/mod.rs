@@ -4,10 +4,12 @@ pub mod answer;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
 mod http;
+mod key;
 
 use std::future::Future;
 
 pub use http::{HttpUpstream, HttpUpstreamOptions, Upload};
+pub use key::{ApiKey, UnfitKey};
 
 use crate::domain::{
     batch::Batch,

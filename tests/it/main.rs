@@ -5,8 +5,10 @@
 mod admin;
 mod commands;
 mod crashes;
+mod dead_letters;
 mod delivery;
 mod disk;
+mod keys;
 mod lifecycle;
 mod python;
 mod refusals;

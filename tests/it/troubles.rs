@@ -88,6 +88,10 @@ async fn a_slot_that_somebody_else_holds_is_waited_for_and_is_no_failure() {
     let totals = stage.gateway.app().await.totals.unwrap();
     assert_eq!((totals.failed_attempts, totals.completed_jobs), (0, 1));
     assert!(totals.conflicts >= 1);
+    let (_, _, page) = stage.gateway.page("/metrics").await;
+    let theirs = "userpilot_gateway_conflicts_total{app=\"production\",whose=\"other\"} ";
+    let theirs = page.lines().find_map(|line| line.strip_prefix(theirs));
+    assert_eq!(theirs, Some(&*totals.conflicts.to_string()), "{page}");
     let [theirs, ours] = stage.simulator.snapshot().jobs.try_into().unwrap();
     assert!(theirs.foreign && !ours.foreign);
     assert!(ours.submitted_at_ms >= theirs.finished_at_ms.unwrap());

@@ -164,6 +164,10 @@ impl Lifecycle {
                 && job.total_rows.is_none_or(|rows| rows == batch.rows)
         };
         let found = jobs.iter().filter(ours).max_by_key(|job| job.phase == JobPhase::Unfinished);
+        let holder = jobs.iter().find(|job| unfinished(job));
+        if conflict {
+            self.conflicts_with.count(found.or(holder));
+        }
         if let Some(job) = found {
             batch.state = BatchState::Running;
             batch.job_id = Some(job.job_id.clone());
@@ -171,7 +175,7 @@ impl Lifecycle {
             self.phase = Phase::Accepted { batch, adopted: true };
             return;
         }
-        if let Some(holder) = jobs.iter().find(|job| unfinished(job)) {
+        if let Some(holder) = holder {
             if conflict && holder.filename.is_some() {
                 self.release();
             }

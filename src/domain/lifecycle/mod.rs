@@ -19,7 +19,7 @@ mod view;
 
 use std::time::Duration;
 
-pub use view::{Activity, SlotHolder, View};
+pub use view::{Activity, Conflicts, SlotHolder, View};
 
 use super::{
     backoff::{Backoff, BackoffLimits},
@@ -168,6 +168,7 @@ pub struct Lifecycle {
     last_error: String,
     failed_attempts: u64,
     conflicts: u64,
+    conflicts_with: Conflicts,
     completed_jobs: u64,
     delivered_rows: u64,
     dead_rows: u64,
@@ -256,6 +257,7 @@ impl Lifecycle {
             last_error: String::new(),
             failed_attempts: 0,
             conflicts: 0,
+            conflicts_with: Conflicts::default(),
             completed_jobs: 0,
             delivered_rows: 0,
             dead_rows: 0,

@@ -258,6 +258,7 @@ fn a_taken_slot_is_waited_for_and_is_not_a_failure() {
     bench.resubmit();
     let view = bench.machine.view(bench.now);
     assert_eq!((view.conflicts, view.failed_attempts, view.failures_in_a_row), (1, 0, 0));
+    assert_eq!(view.conflicts_with, Conflicts { other: 1, ..Conflicts::default() });
 }
 
 #[test]
@@ -272,6 +273,8 @@ fn a_conflict_that_the_list_does_not_explain_is_not_retried_in_a_hot_loop() {
         bench.on(Event::Looked(Ok(vec![])));
         bench.resubmit();
     }
+    let conflicts = bench.machine.view(bench.now).conflicts_with;
+    assert_eq!(conflicts, Conflicts { unknown: 3, ..Conflicts::default() });
 }
 
 #[test]
@@ -282,6 +285,8 @@ fn a_job_that_was_taken_and_answered_with_a_conflict_is_adopted_with_its_occupan
     bench.on(Event::Looked(Ok(vec![job(Some(id.filename()), JobPhase::Unfinished, None)])));
     let Command::Advance(_, memory) = bench.command() else { panic!("not durable") };
     assert_eq!(memory.occupancy.end(bench.now).since(bench.now.instant).as_secs(), 60);
+    let conflicts = bench.machine.view(bench.now).conflicts_with;
+    assert_eq!(conflicts, Conflicts { gateway: 1, ..Conflicts::default() });
     bench.on(Event::Advanced);
     bench.on(Event::Polled(Ok(job(None, JobPhase::Completed, None))));
     bench.settle(Settlement::Delivered);

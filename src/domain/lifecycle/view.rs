@@ -45,6 +45,28 @@ pub struct SlotHolder {
     pub is_gateway: bool,
 }
 
+/// Whose jobs held the slot when a submission found it taken, as far as upstream told since.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Conflicts {
+    /// A gateway's: this one's or another's.
+    pub gateway: u64,
+    /// Somebody else's.
+    pub other: u64,
+    /// It was gone already, or has no name.
+    pub unknown: u64,
+}
+
+impl Conflicts {
+    /// Counts one in: with the holder, if there still was one.
+    pub(super) fn count(&mut self, holder: Option<&JobReport>) {
+        match holder.and_then(|job| job.filename.as_deref()) {
+            Some(filename) if is_gateway_filename(filename) => self.gateway += 1,
+            Some(_) => self.other += 1,
+            None => self.unknown += 1,
+        }
+    }
+}
+
 impl SlotHolder {
     pub(super) fn of(job: &JobReport) -> Self {
         let filename = job.filename.clone().unwrap_or_default();
@@ -76,6 +98,8 @@ pub struct View {
     pub failed_attempts: u64,
     /// Times that the slot was taken, since the start.
     pub conflicts: u64,
+    /// Whose jobs held it.
+    pub conflicts_with: Conflicts,
     /// Jobs that were delivered, since the start.
     pub completed_jobs: u64,
     /// Their rows.
@@ -102,6 +126,7 @@ impl Lifecycle {
             last_error: self.last_error.clone(),
             failed_attempts: self.failed_attempts,
             conflicts: self.conflicts,
+            conflicts_with: self.conflicts_with,
             completed_jobs: self.completed_jobs,
             delivered_rows: self.delivered_rows,
             dead_rows: self.dead_rows,

@@ -273,7 +273,7 @@ impl<T: Transaction> Chunk<T> {
         let death = Death {
             reason,
             detail: self.batch.last_error.clone(),
-            batch: self.batch.id.number,
+            batch: self.batch.id,
             job_id: self.batch.job_id.clone(),
             request_id: self.batch.request_id.clone(),
         };

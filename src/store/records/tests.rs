@@ -62,7 +62,7 @@ proptest! {
         let death = Death {
             reason: DeadReason::BadRow,
             detail: "422: no".into(),
-            batch,
+            batch: BatchId { opening: position, number: batch, app: AppId(7) },
             job_id: None,
             request_id: Some("r".into()),
         };

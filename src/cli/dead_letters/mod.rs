@@ -1,0 +1,236 @@
+//! `dead-letters`: what Userpilot would not take: to look at, to replay, to discard, to export.
+
+mod selection;
+mod shown;
+
+use std::{
+    fs::OpenOptions,
+    io::{self, Write},
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, bail};
+use tonic::transport::Channel;
+
+use self::selection::{Filter, Which};
+use super::client::{self, ADMIN_DEFAULT, refused};
+use crate::proto::{
+    DiscardDeadLettersRequest, DiscardDeadLettersResponse, ExportDeadLettersRequest,
+    GetDeadLetterRequest, ListDeadLettersRequest, ReplayDeadLettersRequest,
+    ReplayDeadLettersResponse, admin_service_client::AdminServiceClient,
+};
+
+/// List, show, replay, discard or export what Userpilot would not take.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    gateway: GatewayArgs,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Clone, Debug, clap::Args)]
+struct GatewayArgs {
+    /// Where the gateway takes operators.
+    #[arg(long, value_name = "URL", global = true, default_value = ADMIN_DEFAULT)]
+    address: String,
+    /// The app; may be left out where one is configured.
+    #[arg(long, global = true, default_value = "")]
+    app: String,
+}
+
+#[derive(Clone, Debug, clap::Subcommand)]
+enum Command {
+    /// List them, oldest first, without their values.
+    List {
+        #[command(flatten)]
+        filter: Filter,
+        /// Superseded and discarded ones, too.
+        #[arg(long)]
+        include_closed: bool,
+        /// How many.
+        #[arg(long, value_name = "COUNT", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+        limit: u32,
+        /// As a table, or as JSON with all there is.
+        #[arg(long, value_enum, default_value_t)]
+        output: Output,
+    },
+    /// Show one, with its values.
+    Show {
+        /// Its id.
+        id: String,
+        /// As a table, or as JSON.
+        #[arg(long, value_enum, default_value_t)]
+        output: Output,
+    },
+    /// Send them back into the queue. Values that were delivered since are not overwritten.
+    Replay {
+        #[command(flatten)]
+        which: Which,
+    },
+    /// Give them up for good; their values are forgotten.
+    Discard {
+        #[command(flatten)]
+        which: Which,
+    },
+    /// Write them as NDJSON, one a line, oldest first.
+    Export {
+        #[command(flatten)]
+        filter: Filter,
+        /// Superseded and discarded ones, too.
+        #[arg(long)]
+        include_closed: bool,
+        /// A new file, which only its owner can read; without it, standard output.
+        #[arg(long, value_name = "FILE")]
+        file: Option<PathBuf>,
+    },
+}
+
+/// How letters are printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+enum Output {
+    /// For people.
+    #[default]
+    Table,
+    /// For programs.
+    Json,
+}
+
+type Client = AdminServiceClient<Channel>;
+
+/// Carries the command out.
+pub async fn run(args: Args) -> anyhow::Result<()> {
+    let GatewayArgs { address, app } = args.gateway;
+    let connect = async || anyhow::Ok(Client::new(client::connect(&address).await?));
+    match args.command {
+        Command::List { filter, include_closed, limit, output } => {
+            let filter = Some(filter.message());
+            let page_token = String::new();
+            let page_size = i32::try_from(limit).unwrap_or(i32::MAX);
+            let request =
+                ListDeadLettersRequest { app, filter, include_closed, page_size, page_token };
+            list(connect().await?, request, output).await
+        }
+        Command::Show { id, output } => {
+            let request = GetDeadLetterRequest { app, id };
+            let answer = connect().await?.get_dead_letter(request).await;
+            let letter = answer.map_err(refused)?.into_inner().dead_letter.unwrap_or_default();
+            match output {
+                Output::Table => writeln!(io::stdout(), "{}", shown::details(&letter))?,
+                Output::Json => writeln!(io::stdout(), "{:#}", shown::json(&letter))?,
+            }
+            Ok(())
+        }
+        Command::Replay { which } => {
+            which.confirm("replay", &app)?;
+            replay(connect().await?, app, which).await
+        }
+        Command::Discard { which } => {
+            which.confirm("discard", &app)?;
+            discard(connect().await?, app, which).await
+        }
+        Command::Export { filter, include_closed, file } => {
+            let filter = Some(filter.message());
+            let request = ExportDeadLettersRequest { app, filter, include_closed };
+            export(connect().await?, request, file.as_deref()).await
+        }
+    }
+}
+
+async fn list(
+    mut client: Client,
+    mut request: ListDeadLettersRequest,
+    output: Output,
+) -> anyhow::Result<()> {
+    let limit = usize::try_from(request.page_size)?;
+    let mut letters = Vec::new();
+    let more = loop {
+        request.page_size = i32::try_from((limit - letters.len()).min(1_000))?;
+        let page = client.list_dead_letters(request.clone()).await.map_err(refused)?.into_inner();
+        letters.extend(page.dead_letters);
+        request.page_token = page.next_page_token;
+        if request.page_token.is_empty() || letters.len() >= limit {
+            break !request.page_token.is_empty();
+        }
+    };
+    match output {
+        Output::Table if letters.is_empty() => writeln!(io::stdout(), "no dead letters")?,
+        Output::Table => writeln!(io::stdout(), "{}", shown::table(&letters))?,
+        Output::Json => {
+            let letters: serde_json::Value = letters.iter().map(shown::json).collect();
+            writeln!(io::stdout(), "{letters:#}")?;
+        }
+    }
+    if more {
+        writeln!(io::stderr(), "there are more: see them with a larger --limit, or export them")?;
+    }
+    Ok(())
+}
+
+async fn replay(mut client: Client, app: String, which: Which) -> anyhow::Result<()> {
+    let mut sum = ReplayDeadLettersResponse::default();
+    for selection in which.selections()? {
+        let request = ReplayDeadLettersRequest { app: app.clone(), selection: Some(selection) };
+        let answer = client.replay_dead_letters(request).await.map_err(refused)?.into_inner();
+        sum.replayed += answer.replayed;
+        sum.no_room += answer.no_room;
+        sum.not_there += answer.not_there;
+    }
+    let ReplayDeadLettersResponse { replayed, no_room, not_there } = sum;
+    writeln!(io::stdout(), "{replayed} replayed, {no_room} without room, {not_there} not there")?;
+    if no_room > 0 {
+        bail!(
+            "for {no_room} there is no room: the queue is full, or what waits for their user \
+             would become too large. Replay them once `userpilot-gateway status` shows less waiting"
+        );
+    }
+    which.all_there(not_there)
+}
+
+async fn discard(mut client: Client, app: String, which: Which) -> anyhow::Result<()> {
+    let mut sum = DiscardDeadLettersResponse::default();
+    for selection in which.selections()? {
+        let request = DiscardDeadLettersRequest { app: app.clone(), selection: Some(selection) };
+        let answer = client.discard_dead_letters(request).await.map_err(refused)?.into_inner();
+        sum.discarded += answer.discarded;
+        sum.not_there += answer.not_there;
+    }
+    let DiscardDeadLettersResponse { discarded, not_there } = sum;
+    writeln!(io::stdout(), "{discarded} discarded, {not_there} not there")?;
+    which.all_there(not_there)
+}
+
+async fn export(
+    mut client: Client,
+    request: ExportDeadLettersRequest,
+    file: Option<&Path>,
+) -> anyhow::Result<()> {
+    let letters = client.export_dead_letters(request).await.map_err(refused)?.into_inner();
+    let Some(path) = file else {
+        write_lines(letters, &mut io::BufWriter::new(io::stdout().lock())).await?;
+        return Ok(());
+    };
+    // They hold what is known of users.
+    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+    let file = file.with_context(|| format!("cannot make a new file {}", path.display()))?;
+    let mut out = io::BufWriter::new(file);
+    let written = write_lines(letters, &mut out).await;
+    let lines = written.with_context(|| format!("{} is not complete", path.display()))?;
+    out.get_ref().sync_all()?;
+    writeln!(io::stdout(), "{lines} dead letters written to {}", path.display())?;
+    Ok(())
+}
+
+async fn write_lines(
+    mut letters: tonic::Streaming<crate::proto::ExportDeadLettersResponse>,
+    out: &mut impl Write,
+) -> anyhow::Result<u64> {
+    let mut lines = 0;
+    while let Some(answer) = letters.message().await.map_err(refused)? {
+        writeln!(out, "{}", shown::json(&answer.dead_letter.unwrap_or_default()))?;
+        lines += 1;
+    }
+    out.flush()?;
+    Ok(lines)
+}

@@ -1,0 +1,164 @@
+//! API keys that change while the gateway runs: a file that holds another key is noticed, and
+//! the next request bears it.
+
+use std::{convert::Infallible, time::Duration};
+
+use secrecy::{ExposeSecret, SecretString};
+
+use crate::{
+    clock,
+    config::{ApiKeySource, AppConfig},
+    delivery::{Operation, Operator},
+    upstream::ApiKey,
+};
+
+const LOOK_INTERVAL: Duration = Duration::from_millis(500);
+
+/// Watches where an app's key comes from.
+pub(super) struct KeyWatch {
+    app: String,
+    source: ApiKeySource,
+    key: ApiKey,
+    operator: Operator,
+    readings: Readings,
+}
+
+impl KeyWatch {
+    /// Of an app whose requests bear `key`.
+    pub(super) fn new(config: &AppConfig, key: ApiKey, operator: Operator) -> Self {
+        Self {
+            app: config.name.clone(),
+            source: config.api_key_source.clone(),
+            key,
+            operator,
+            readings: Readings::new(config.api_key.clone()),
+        }
+    }
+
+    /// Looks now and then, for ever.
+    pub(super) async fn watch(mut self) -> Infallible {
+        loop {
+            let next = clock::now().instant.plus(LOOK_INTERVAL);
+            clock::sleep_until(Some(next)).await;
+            let source = self.source.clone();
+            // A panic of the reading ends nothing: it is read again.
+            let read = tokio::task::spawn_blocking(move || source.read_again()).await;
+            match read {
+                Ok(Some(reading)) => self.read(reading).await,
+                Ok(None) => std::future::pending().await,
+                Err(_) => {}
+            }
+        }
+    }
+
+    async fn read(&mut self, reading: Result<SecretString, String>) {
+        let app = &*self.app;
+        match self.readings.read(reading) {
+            None => {}
+            Some(Ok(key)) => match self.key.replace(key) {
+                Ok(()) => {
+                    tracing::info!(app, "there is another API key: it is used from now on");
+                    self.operator.ask(Operation::KeyChanged).await;
+                }
+                Err(error) => tracing::warn!(app, %error, "the API key stays as it was"),
+            },
+            Some(Err(error)) => tracing::warn!(app, error, "the API key stays as it was"),
+        }
+    }
+}
+
+/// What was read so far.
+struct Readings {
+    in_force: SecretString,
+    /// The last one. A file may be read while it is being written: what counts is read twice.
+    last: Result<SecretString, String>,
+    /// What was complained about last.
+    complaint: Option<String>,
+}
+
+impl Readings {
+    fn new(in_force: SecretString) -> Self {
+        Self { last: Ok(in_force.clone()), in_force, complaint: None }
+    }
+
+    /// What is new: another key, or why there is none.
+    fn read(
+        &mut self,
+        reading: Result<SecretString, String>,
+    ) -> Option<Result<SecretString, String>> {
+        let settled = match (&reading, &self.last) {
+            (Ok(key), Ok(last)) => key.expose_secret() == last.expose_secret(),
+            (Err(error), Err(last)) => error == last,
+            (Ok(_), Err(_)) | (Err(_), Ok(_)) => false,
+        };
+        self.last.clone_from(&reading);
+        match reading {
+            Ok(_) | Err(_) if !settled => None,
+            Ok(key) => {
+                self.complaint = None;
+                let changed = key.expose_secret() != self.in_force.expose_secret();
+                changed.then(|| {
+                    self.in_force = key.clone();
+                    Ok(key)
+                })
+            }
+            Err(error) if self.complaint.as_ref() == Some(&error) => None,
+            Err(error) => {
+                self.complaint = Some(error.clone());
+                Some(Err(error))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A key, or a complaint.
+    type Read = Result<&'static str, &'static str>;
+
+    /// What is new after each reading.
+    fn check(steps: &[(Read, Option<Read>)]) {
+        let mut readings = Readings::new("first".into());
+        for (nth, (reading, expected)) in steps.iter().enumerate() {
+            let reading = reading.map(SecretString::from).map_err(str::to_owned);
+            let new = readings.read(reading);
+            let new = new.as_ref().map(|new| match new {
+                Ok(key) => Ok(key.expose_secret()),
+                Err(error) => Err(&**error),
+            });
+            assert_eq!(new, *expected, "reading {nth}");
+        }
+    }
+
+    #[test]
+    fn a_key_counts_once_it_is_read_twice() {
+        check(&[
+            (Ok("first"), None),
+            (Ok("sec"), None),
+            (Ok("second"), None),
+            (Ok("second"), Some(Ok("second"))),
+            (Ok("second"), None),
+            (Ok("first"), None),
+            (Ok("first"), Some(Ok("first"))),
+        ]);
+    }
+
+    #[test]
+    fn a_trouble_is_told_once_until_it_has_passed() {
+        check(&[
+            (Err("empty"), None),
+            (Err("empty"), Some(Err("empty"))),
+            (Err("empty"), None),
+            (Ok("first"), None),
+            (Ok("first"), None),
+            (Err("empty"), None),
+            (Err("empty"), Some(Err("empty"))),
+            (Err("gone"), None),
+            (Err("gone"), Some(Err("gone"))),
+            (Ok("second"), None),
+            (Ok("second"), Some(Ok("second"))),
+        ]);
+    }
+}

@@ -1,0 +1,109 @@
+//! The API key that requests bear, and which may change while they are under way.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use reqwest::header::HeaderValue;
+use secrecy::{ExposeSecret, SecretString};
+
+/// The key in force and those before it that answers may still quote.
+const KEYS_MAX: usize = 4;
+const REDACTED: &str = "<redacted>";
+
+/// An app's API key. Clones hold the same one.
+#[derive(Clone, Debug)]
+pub struct ApiKey(Arc<Mutex<Keys>>);
+
+#[derive(Debug)]
+struct Keys {
+    authorization: HeaderValue,
+    /// The one in force first.
+    known: Vec<SecretString>,
+}
+
+/// The API key has bytes that a header cannot hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the API key cannot be sent: it holds a character that HTTP headers cannot")]
+pub struct UnfitKey;
+
+impl ApiKey {
+    /// With this key in force.
+    pub fn new(key: SecretString) -> Result<Self, UnfitKey> {
+        let authorization = authorization(&key)?;
+        Ok(Self(Arc::new(Mutex::new(Keys { authorization, known: vec![key] }))))
+    }
+
+    /// Puts another key in force: the next request bears it.
+    pub fn replace(&self, key: SecretString) -> Result<(), UnfitKey> {
+        let authorization = authorization(&key)?;
+        let mut keys = self.keys();
+        keys.authorization = authorization;
+        keys.known.insert(0, key);
+        keys.known.truncate(KEYS_MAX);
+        Ok(())
+    }
+
+    pub(super) fn authorization(&self) -> HeaderValue {
+        self.keys().authorization.clone()
+    }
+
+    /// The text without any of the keys. What is not UTF-8 was not made of a key.
+    pub(super) fn redact(&self, text: Vec<u8>) -> Vec<u8> {
+        let text = String::from_utf8(text)
+            .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned());
+        self.redact_text(text).into_bytes()
+    }
+
+    pub(super) fn redact_text(&self, mut text: String) -> String {
+        for secret in &self.keys().known {
+            if text.contains(secret.expose_secret()) {
+                text = text.replace(secret.expose_secret(), REDACTED);
+            }
+        }
+        text
+    }
+
+    fn keys(&self) -> MutexGuard<'_, Keys> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn authorization(key: &SecretString) -> Result<HeaderValue, UnfitKey> {
+    let token = SecretString::from(format!("Token {}", key.expose_secret()));
+    let mut authorization = HeaderValue::from_str(token.expose_secret()).map_err(|_| UnfitKey)?;
+    authorization.set_sensitive(true);
+    Ok(authorization)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_that_quotes_the_key_is_redacted() {
+        let key = ApiKey::new("secret".into()).unwrap();
+        for (text, expected) in [
+            (&b"no: Token secret!"[..], &b"no: Token <redacted>!"[..]),
+            (b"\xffsecret", "\u{fffd}<redacted>".as_bytes()),
+            (b"nothing", b"nothing"),
+        ] {
+            assert_eq!(key.redact(text.to_vec()), expected);
+        }
+    }
+
+    #[test]
+    fn a_new_key_is_sent_and_neither_is_shown() {
+        let key = ApiKey::new("first-secret".into()).unwrap();
+        key.replace("second-secret".into()).unwrap();
+        assert_eq!(key.authorization(), "Token second-secret");
+        let quoted = key.redact_text("first-secret, then second-secret".into());
+        assert_eq!(quoted, "<redacted>, then <redacted>");
+        assert!(!format!("{key:?}").contains("secret"), "{key:?}");
+    }
+
+    #[test]
+    fn a_key_that_cannot_be_sent_leaves_the_one_before_in_force() {
+        let key = ApiKey::new("secret".into()).unwrap();
+        assert_eq!(key.replace("two\nlines".into()), Err(UnfitKey));
+        assert_eq!(key.authorization(), "Token secret");
+    }
+}
