@@ -28,6 +28,9 @@ impl BatchId {
     }
 }
 
+/// Of more jobs than this, upstream's list will not show the oldest.
+const FORMER_JOBS_MAX: usize = 20;
+
 const FILENAME_PREFIX: &str = "userpilot-gateway-";
 const FILENAME_SUFFIX: &str = ".ndjson";
 
@@ -201,6 +204,8 @@ pub struct Batch {
     pub submissions: u32,
     /// How many of its jobs have failed.
     pub failures: u32,
+    /// Upstream's names for the jobs that it had and has no more: failed, or forgotten.
+    pub former_jobs: Vec<String>,
     /// When upstream first refused it, or the batch that it is a part of.
     pub refused_at: Option<Timestamp>,
     /// When it was submitted last.
@@ -234,6 +239,7 @@ impl Batch {
             claimed_at,
             submissions: 0,
             failures: 0,
+            former_jobs: Vec::new(),
             refused_at: None,
             submitted_at: None,
             job_id: None,
@@ -243,6 +249,15 @@ impl Batch {
             settled_at: None,
             last_error: String::new(),
         }
+    }
+
+    /// Its job has failed, or is forgotten. It is not adopted again: the next one has its name.
+    pub fn give_up_job(&mut self) {
+        if let Some(job_id) = self.job_id.take() {
+            self.former_jobs.push(job_id);
+        }
+        let surplus = self.former_jobs.len().saturating_sub(FORMER_JOBS_MAX);
+        self.former_jobs.drain(..surplus);
     }
 
     /// Whether it is what became of a batch that was split.

@@ -59,7 +59,8 @@ impl Memory {
     pub fn is_proven(&self, refused_at: Timestamp, now: Timestamp) -> bool {
         self.taken_at.is_some_and(|at| {
             let holds_for = if at >= refused_at { PROOF_HOLDS_FOR } else { PROOF_LASTS_FOR };
-            now.since(at) <= holds_for
+            // One of a clock that was ahead would hold for as long as that.
+            at <= now && now.since(at) <= holds_for
         })
     }
 

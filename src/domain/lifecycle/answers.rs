@@ -161,9 +161,15 @@ impl Lifecycle {
         let ours = |job: &&JobReport| {
             job.filename.as_deref() == Some(&*filename)
                 && !job.job_id.is_empty()
+                && !batch.former_jobs.contains(&job.job_id)
                 && job.total_rows.is_none_or(|rows| rows == batch.rows)
         };
-        let found = jobs.iter().filter(ours).max_by_key(|job| job.phase == JobPhase::Unfinished);
+        let rank = |job: &&JobReport| match job.phase {
+            JobPhase::Unfinished => 2,
+            JobPhase::Completed => 1,
+            JobPhase::Failed => 0,
+        };
+        let found = jobs.iter().filter(ours).max_by_key(rank);
         let holder = jobs.iter().find(|job| unfinished(job));
         if conflict {
             self.conflicts_with.count(found.or(holder));
@@ -215,6 +221,7 @@ impl Lifecycle {
             Ok(report) => report,
             Err(failure) if failure.kind == FailureKind::NotFound => {
                 self.fail_to_ask(&failure, now, random);
+                batch.give_up_job();
                 self.lost_by_conflict = false;
                 // It was taken once: its occupancy stands, whatever the list says.
                 self.occupied_before = (self.memory.occupancy, self.occupied_until);

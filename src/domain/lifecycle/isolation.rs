@@ -32,13 +32,17 @@ impl Lifecycle {
         let proven = self.memory.is_proven(refused_at, now.wall);
         // Refusals cost no budget, and many in a row must not become a flood.
         self.hold_back(self.settings.poll_interval.0 / 2, HoldReason::Isolating, now);
-        let settlement = if batch.rows > 1 {
-            let probe = Cut::Probe(random % batch.rows);
-            Settlement::Split(if proven { Cut::Halves } else { probe })
-        } else if proven || !self.memory.is_in_doubt() {
-            self.memory.unproven += u32::from(!proven);
-            Settlement::Dead(reason)
+        let settlement = if proven || !self.memory.is_in_doubt() {
+            if batch.rows > 1 {
+                let probe = Cut::Probe(random % batch.rows);
+                Settlement::Split(if proven { Cut::Halves } else { probe })
+            } else {
+                self.memory.unproven += u32::from(!proven);
+                Settlement::Dead(reason)
+            }
         } else {
+            // To try its rows one by one would hold up all others for as long: they go back, and
+            // single ones are claimed, old and new.
             self.reach = reach(random);
             self.hold_back(self.settings.held_retry, HoldReason::Halted, now);
             Settlement::Requeued
@@ -86,8 +90,7 @@ impl Lifecycle {
             false => self.settings.failed_jobs_max,
         };
         if batch.failures < failures_max {
-            // It has a job no more.
-            batch.job_id = None;
+            batch.give_up_job();
             batch.state = BatchState::Claimed;
             self.put_back(batch, &failure, chance);
         } else {

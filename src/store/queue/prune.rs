@@ -93,8 +93,8 @@ async fn prune_batches(
             let due = match decode::<Batch>(bytes.as_ref())? {
                 Some(batch) => settled_at(&batch)
                     .is_some_and(|at| at < retention.before || kept > retention.batches_max),
-                // It tells nobody anything; but what goes on from it must find it.
-                None => state.unsettled != Some(state.forgotten_batches + 1),
+                // It tells nobody anything; but what goes on from it must find it, by way of others.
+                None => state.unsettled.is_none(),
             };
             if !due {
                 break;

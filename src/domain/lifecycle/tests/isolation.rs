@@ -94,6 +94,41 @@ fn where_upstream_refuses_everything_a_few_rows_die_and_the_app_halts() {
 }
 
 #[test]
+fn while_everything_is_refused_a_batch_goes_back_whole() {
+    let memory = Memory { unproven: UNPROVEN_MAX, ..Memory::default() };
+    let mut bench = Bench::new(Recovered { memory, ..Recovered::default() });
+    bench.wait_for_records(9);
+    bench.sleep();
+    bench.command();
+    bench.on(Event::Claimed(Some(Box::new(part(2, 5_000)))));
+    bench.resubmit();
+    bench.refuse(FailureKind::BadRows);
+    bench.settle(Settlement::Requeued);
+    assert_eq!(bench.activity(), Activity::Halted);
+}
+
+#[test]
+fn the_failed_job_of_a_batch_is_not_adopted_for_the_next_one() {
+    let mut bench = Bench::new(Recovered::default());
+    let id = bench.submit(100);
+    bench.accept();
+    bench.sleep();
+    bench.on(Event::Polled(Ok(job(None, JobPhase::Failed, None))));
+    bench.sleep();
+    bench.resubmit();
+    bench.refuse(FailureKind::Unknown);
+    let failed = job(Some(id.filename()), JobPhase::Failed, None);
+    bench.on(Event::Looked(Ok(vec![failed.clone()])));
+    bench.sleep();
+    bench.resubmit();
+    bench.refuse(FailureKind::Unknown);
+    let next = job(Some(id.filename()), JobPhase::Completed, None);
+    bench.on(Event::Looked(Ok(vec![JobReport { job_id: "k".into(), ..next }, failed])));
+    let Command::Advance(running, _) = bench.command() else { panic!("not adopted") };
+    assert_eq!(running.job_id.as_deref(), Some("k"));
+}
+
+#[test]
 fn a_batch_that_is_too_large_is_halved_and_its_size_remembered() {
     let mut bench = Bench::new(Recovered::default());
     bench.submit(1_000);
