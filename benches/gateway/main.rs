@@ -95,7 +95,9 @@ fn main() -> anyhow::Result<()> {
     let mut runtime = match args.role {
         // One thread, which the schedule wakes and nobody else: what the load itself adds to a
         // latency stays small.
-        Some(Role::Paced(_)) => tokio::runtime::Builder::new_current_thread(),
+        Some(Role::Paced(ref args)) if !args.many_threads => {
+            tokio::runtime::Builder::new_current_thread()
+        }
         _ => tokio::runtime::Builder::new_multi_thread(),
     };
     let runtime = runtime.enable_all().build()?;

@@ -105,7 +105,7 @@ fn load(args: &Args, gateway: &Gateway, rate: u32) -> anyhow::Result<Vec<Sample>
     while began.elapsed().as_secs_f64() < args.minutes * 60.0 {
         let seen = child::role(&arguments(&format!(
             "paced --port {} --connections {CONNECTIONS} --users {USERS} --per-second {rate} \
-             --seconds {SLICE_SECONDS} --seed {}",
+             --seconds {SLICE_SECONDS} --many-threads --seed {}",
             gateway.port(),
             samples.len()
         )))?;

@@ -29,6 +29,9 @@ pub struct Args {
     /// Whether the server is the echo.
     #[arg(long)]
     echo: bool,
+    /// Work with as many threads as there are cores, for a rate that one does not reach.
+    #[arg(long)]
+    pub many_threads: bool,
     /// Other users in every run.
     #[arg(long, default_value_t = 1)]
     seed: u64,
