@@ -16,6 +16,8 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
+    thread,
+    time::Duration,
 };
 
 use sled::IVec;
@@ -61,7 +63,7 @@ impl SledEngine {
             // Drives its garbage collection. Commits flush by themselves.
             .flush_every_ms(Some(500));
         // A damaged store can make sled panic rather than return an error.
-        let db = catch_unwind(AssertUnwindSafe(|| config.open()))
+        let db = catch_unwind(AssertUnwindSafe(|| open_once_released(&config)))
             .map_err(|_| damaged(path, "sled panicked while it read the log"))?
             .map_err(|error| damaged(path, &error.to_string()))?;
         let engine = Self { db, redo: Arc::default(), path: path.clone(), _lock: Arc::new(lock) };
@@ -124,6 +126,24 @@ const LEAF_ENTRIES_MAX: usize = 20;
 
 // A full leaf of the largest entries stays in the log.
 const _: () = assert!((ENTRY_BYTES_MAX + 1_024) * LEAF_ENTRIES_MAX <= SEGMENT_BYTES / 4);
+
+/// Opens sled's files. The directory's lock is ours by now, so whoever still holds sled's own is
+/// a store of this process that was closed: sled's threads let go of it a moment later.
+fn open_once_released(config: &sled::Config) -> sled::Result<sled::Db> {
+    for _ in 0..RELEASE_TRIES {
+        match config.open() {
+            Err(sled::Error::Io(error)) if error.to_string().contains("could not acquire lock") => {
+                thread::sleep(RELEASE_PAUSE);
+            }
+            opened => return opened,
+        }
+    }
+    config.open()
+}
+
+/// Together five seconds.
+const RELEASE_TRIES: u32 = 500;
+const RELEASE_PAUSE: Duration = Duration::from_millis(10);
 
 /// These sort after every key of the queue.
 const PROOF_KEY: &[u8] = &[0xff];
@@ -276,18 +296,8 @@ mod tests {
 
     use super::*;
 
-    /// Opens it once it is closed: sled's own threads may hold it a moment longer.
     fn open(path: &Path) -> SledEngine {
-        let options = SledOptions { path: path.to_owned(), cache_bytes_max: 16 << 20 };
-        let mut opened = SledEngine::open(&options);
-        for _ in 0..1_000 {
-            if opened.is_ok() {
-                break;
-            }
-            std::thread::yield_now();
-            opened = SledEngine::open(&options);
-        }
-        opened.unwrap()
+        SledEngine::open(&SledOptions { path: path.to_owned(), cache_bytes_max: 16 << 20 }).unwrap()
     }
 
     fn put(engine: &SledEngine, key: &[u8], value: Vec<u8>) -> Result<(), EngineError> {
