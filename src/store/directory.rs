@@ -52,6 +52,7 @@ impl Opening {
             }
             Err(TryLockError::Error(error)) => return Err(cannot(error)),
         }
+        refuse_another_engines(path, engine)?;
         let opening = Self { path: path.to_owned(), engine, _lock: lock };
         opening.finish().map_err(|error| cannot_use(path, &error))?;
         Ok(opening)
@@ -142,6 +143,23 @@ pub fn holds_store(path: &Path, engine: &str) -> bool {
     [path.join(engine), path.join(REBUILT).join(engine)].iter().any(|folder| folder.exists())
 }
 
+/// A crash may have come while another engine's store was taking its new place: what is there of
+/// it is not ours to clear away.
+fn refuse_another_engines(path: &Path, engine: &str) -> Result<(), EngineError> {
+    for other in [SLED_FOLDER, REDB_FILE] {
+        let moving = path.join(REBUILT).join(other);
+        if other != engine && moving.exists() {
+            let reason = format!(
+                "a store of another engine was being written anew, and {} holds it: start once \
+                 with that engine, which finishes it",
+                moving.display()
+            );
+            return Err(EngineError::Open { path: path.display().to_string(), reason });
+        }
+    }
+    Ok(())
+}
+
 /// Makes the directory, and opens for writing what the engine will.
 fn check(path: &Path, engine: &str) -> Result<(), EngineError> {
     fs::create_dir_all(path).map_err(|error| cannot_use(path, &error))?;
@@ -229,6 +247,15 @@ mod tests {
         make(&folder.path().join(ENGINE), "old");
         make(&folder.path().join(REBUILD).join(ENGINE), "new");
         folder
+    }
+
+    #[test]
+    fn another_engine_does_not_clear_away_a_store_that_is_being_moved() {
+        let folder = tempfile::tempdir().unwrap();
+        make(&folder.path().join(REBUILT).join(ENGINE), "new");
+        let error = Opening::begin(folder.path(), REDB_FILE).unwrap_err().to_string();
+        assert!(error.contains("start once with that engine"), "{error}");
+        assert_eq!(opened(folder.path()), "new");
     }
 
     /// What is in the directory after an opening: the live store's content, and nothing else.

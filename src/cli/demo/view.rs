@@ -53,7 +53,11 @@ impl View {
         }
         let options = TerminalOptions { viewport: Viewport::Inline(HEIGHT) };
         let backend = CrosstermBackend::new(io::stdout());
-        Ok(Self::Terminal(Box::new(Terminal::with_options(backend, options)?)))
+        // One that does not tell where its cursor is cannot be drawn in.
+        Ok(match Terminal::with_options(backend, options) {
+            Ok(terminal) => Self::Terminal(Box::new(terminal)),
+            Err(_) => Self::Lines { last: None },
+        })
     }
 
     pub(super) fn draw(&mut self, picture: &Picture) -> anyhow::Result<()> {
