@@ -14,9 +14,12 @@ use tonic_prost::ProstCodec;
 use userpilot_gateway::{
     domain::{
         time::Timestamp,
-        update::{AppId, ClientId, Update},
+        update::{AppId, Update},
     },
-    door::wire::{UpdateLimits, Wire},
+    door::{
+        caller::Caller,
+        wire::{UpdateLimits, Wire},
+    },
     proto::{UpdateUserRequest, UserUpdate},
 };
 
@@ -95,7 +98,6 @@ impl Template {
         self.write(Outgoing { tag: None, user }, &mut bytes);
         let request = UpdateUserRequest::decode(&*bytes).expect("a valid message");
         let wire = Wire {
-            apps: BTreeMap::from([("app".to_owned(), app)]),
             limits: UpdateLimits {
                 user_id_bytes_max: 512,
                 company_id_bytes_max: 512,
@@ -106,7 +108,8 @@ impl Template {
             },
         };
         let now = Timestamp::default();
-        wire.update(request.update, ClientId::default(), now, String::new).expect("a good update")
+        let caller = Caller::anyone(BTreeMap::from([("app".to_owned(), app)]));
+        wire.update(request.update, &caller, now, String::new).expect("a good update")
     }
 }
 

@@ -9,18 +9,21 @@ use hyper::{body::Incoming, service::Service};
 use tonic::{body::Body, server::NamedService};
 use tower::ServiceExt as _;
 
+use super::caller::Caller;
+
 /// Calls of `S` go straight to it, all others through a router, which would cost every call a
 /// boxed body, a boxed future and a copy of the route.
 #[derive(Clone)]
 pub struct Front<S> {
     service: S,
     router: Router,
+    caller: Caller,
 }
 
 impl<S: NamedService> Front<S> {
-    /// `service` before `router`. `service` is ready always, as generated services are.
-    pub fn new(service: S, router: Router) -> Self {
-        Self { service, router }
+    /// `service`, which `caller` calls, before `router`. `service` is ready always, as generated services are.
+    pub fn new(service: S, router: Router, caller: Caller) -> Self {
+        Self { service, router, caller }
     }
 
     /// Whether the path is `/<name of the service>/<method>`.
@@ -42,8 +45,9 @@ where
     type Error = Infallible;
     type Future = Either<S::Future, BoxFuture<'static, Answer>>;
 
-    fn call(&self, request: Request<Incoming>) -> Self::Future {
+    fn call(&self, mut request: Request<Incoming>) -> Self::Future {
         if Self::is_called(request.uri().path()) {
+            request.extensions_mut().insert(self.caller.clone());
             return Either::Left(self.service.clone().call(request));
         }
         let answer = self.router.clone().oneshot(request);

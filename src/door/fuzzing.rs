@@ -8,6 +8,7 @@ use prost_types::{Struct, value::Kind};
 use tonic::Status;
 
 use super::{
+    caller::Caller,
     receipt as receipts,
     refusal::Refusal,
     wire::{UpdateLimits, Wire},
@@ -47,13 +48,14 @@ pub(crate) fn ingest(input: &[u8]) -> bool {
     accepted > 0
 }
 
-fn wire() -> Wire {
+fn caller() -> Caller {
     let apps = [("a", 0), ("b", 1)].map(|(name, id)| (name.to_owned(), AppId(id)));
-    Wire { apps: BTreeMap::from(apps), limits: LIMITS }
+    Caller::anyone(BTreeMap::from(apps))
 }
 
 fn reads(sent: Option<proto::UserUpdate>) -> bool {
-    let read = |update| wire().update(update, ClientId(4), NOW, || "update".to_owned());
+    let wire = Wire { limits: LIMITS };
+    let read = |update| wire.update(update, &caller(), NOW, || "update".to_owned());
     match read(sent) {
         Ok(update) => {
             keeps_to_the_limits(&update);
@@ -76,7 +78,7 @@ fn reads(sent: Option<proto::UserUpdate>) -> bool {
 
 fn keeps_to_the_limits(update: &Update) {
     let Update { app, client, subject, company_id, properties, occurred_at, lane: _ } = update;
-    assert!([AppId(0), AppId(1)].contains(app) && *client == ClientId(4));
+    assert!([AppId(0), AppId(1)].contains(app) && *client == ClientId::default());
     assert!((1..=LIMITS.user_id_bytes_max).contains(&subject.id.len()));
     assert!(
         company_id.as_ref().is_none_or(|id| (1..=LIMITS.company_id_bytes_max).contains(&id.len()))

@@ -7,6 +7,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{
+    caller::Caller,
     receipt::{self, Receipt},
     refusal::Refusal,
     wire::Wire,
@@ -16,7 +17,7 @@ use crate::{
     delivery::Operator,
     domain::{
         batch::Batch,
-        update::{AppId, ClientId, Subject, Update},
+        update::{AppId, Subject, Update},
     },
     intake::{HandedOver, Intake, NotAccepted},
     proto::{self, ingest_service_server::IngestService},
@@ -122,9 +123,9 @@ impl IngestService for Ingest {
         request: Request<proto::UpdateUserRequest>,
     ) -> Result<Response<proto::UpdateUserResponse>, Status> {
         let Parts { wire, intake, store, .. } = &*self.0;
+        let caller = Caller::of(request.extensions())?;
         let update = request.into_inner().update;
-        let update =
-            wire.update(update, ClientId::default(), clock::now().wall, || "update".into())?;
+        let update = wire.update(update, &caller, clock::now().wall, || "update".into())?;
         let (app, subject) = (update.app, update.subject.clone());
         let handed_over = intake.hand_over(vec![update]).map_err(Refusal::from)?;
         let outcome = handed_over.answer().await.map_err(Refusal::from)?.pop();
@@ -142,6 +143,7 @@ impl IngestService for Ingest {
         request: Request<proto::UpdateUsersRequest>,
     ) -> Result<Response<proto::UpdateUsersResponse>, Status> {
         let parts = &*self.0;
+        let caller = Caller::of(request.extensions())?;
         let updates = request.into_inner().updates;
         let (count, max) = (updates.len(), parts.updates_per_request_max);
         if count > max {
@@ -152,7 +154,7 @@ impl IngestService for Ingest {
         let now = clock::now().wall;
         let read = |(index, update)| {
             let path = || format!("updates[{index}]");
-            parts.wire.update(Some(update), ClientId::default(), now, path)
+            parts.wire.update(Some(update), &caller, now, path)
         };
         let mut updates = updates.into_iter().enumerate().map(read);
         let mut chunks = Vec::new();
@@ -186,6 +188,7 @@ impl IngestService for Ingest {
         request: Request<Streaming<proto::StreamUserUpdatesRequest>>,
     ) -> Result<Response<Self::StreamUserUpdatesStream>, Status> {
         let parts = self.0.clone();
+        let caller = Caller::of(request.extensions())?;
         let stop = parts.stop.clone();
         let answers = request
             .into_inner()
@@ -193,7 +196,7 @@ impl IngestService for Ingest {
             .ready_chunks(CHUNK_UPDATES_MAX)
             // One chunk after the other, so that they are accepted in this order. Only the
             // answers are waited for side by side.
-            .then(move |chunk| hand_over_chunk(parts.clone(), chunk))
+            .then(move |chunk| hand_over_chunk(parts.clone(), caller.clone(), chunk))
             .map(Chunk::answer)
             .buffered(STREAM_CHUNKS_MAX)
             .flat_map(stream::iter);
@@ -239,6 +242,7 @@ struct Chunk {
 
 async fn hand_over_chunk(
     parts: Arc<Parts>,
+    caller: Caller,
     messages: Vec<Result<proto::StreamUserUpdatesRequest, Status>>,
 ) -> Chunk {
     let now = clock::now().wall;
@@ -249,8 +253,7 @@ async fn hand_over_chunk(
         match message {
             Ok(message) => {
                 tags.push(message.tag);
-                let client = ClientId::default();
-                updates.push(parts.wire.update(message.update, client, now, || "update".into()));
+                updates.push(parts.wire.update(message.update, &caller, now, || "update".into()));
             }
             Err(status) => broken = Some(status),
         }

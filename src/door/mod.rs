@@ -1,5 +1,6 @@
 //! Where services come in: parse once, refuse clearly, answer when it is durable.
 
+pub mod caller;
 pub mod front;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;

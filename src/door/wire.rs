@@ -1,14 +1,17 @@
 //! The only parser of what clients send. Past it there is nothing left to check.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
 use prost_types::{Struct, value::Kind};
 
-use super::refusal::{Refusal, Violation};
+use super::{
+    caller::{Caller, Client},
+    refusal::{Refusal, Violation},
+};
 use crate::{
     domain::{
         time::Timestamp,
-        update::{AppId, ClientId, Lane, Subject, Update, Value},
+        update::{AppId, Lane, Subject, Update, Value},
     },
     proto,
 };
@@ -33,8 +36,6 @@ pub struct UpdateLimits {
 /// What an update is read against.
 #[derive(Clone, Debug)]
 pub struct Wire {
-    /// The apps, by name.
-    pub apps: BTreeMap<String, AppId>,
     /// The limits.
     pub limits: UpdateLimits,
 }
@@ -43,17 +44,18 @@ pub struct Wire {
 const VIOLATIONS_MAX: usize = 16;
 
 impl Wire {
-    /// Reads an update that `client` sent `now`. `path` is where it stands in the request.
+    /// Reads an update that `caller` sent `now`. `path` is where it stands in the request.
     pub fn update(
         &self,
         update: Option<proto::UserUpdate>,
-        client: ClientId,
+        caller: &Caller,
         now: Timestamp,
         path: impl Fn() -> String,
     ) -> Result<Update, Refusal> {
         let Some(update) = update else { return Err(Refusal::field(path(), "is required")) };
-        let mut reading = Reading { limits: &self.limits, path, violations: Vec::new() };
-        let app = reading.app(&update.app, &self.apps);
+        let client = caller.client();
+        let mut reading = Reading { limits: &self.limits, client, path, violations: Vec::new() };
+        let app = reading.app(&update.app);
         reading.user_id(&update.user_id);
         reading.company_id(update.company_id.as_deref());
         let properties = reading.properties(update.metadata);
@@ -64,7 +66,7 @@ impl Wire {
         };
         let update = Update {
             app,
-            client,
+            client: client.id,
             subject: Subject::user(update.user_id),
             company_id: update.company_id,
             properties,
@@ -83,6 +85,7 @@ impl Wire {
 
 struct Reading<'a, P> {
     limits: &'a UpdateLimits,
+    client: &'a Client,
     path: P,
     violations: Vec<Violation>,
 }
@@ -95,7 +98,8 @@ impl<P: Fn() -> String> Reading<'_, P> {
         }
     }
 
-    fn app(&mut self, name: &str, apps: &BTreeMap<String, AppId>) -> Option<AppId> {
+    fn app(&mut self, name: &str) -> Option<AppId> {
+        let apps = &self.client.apps;
         if name.is_empty() && apps.len() == 1 {
             return apps.values().next().copied();
         }
@@ -189,7 +193,8 @@ impl<P: Fn() -> String> Reading<'_, P> {
 
     fn lane(&mut self, lane: i32) -> Lane {
         match proto::Lane::try_from(lane) {
-            Ok(proto::Lane::Unspecified | proto::Lane::Interactive) => Lane::Interactive,
+            Ok(proto::Lane::Unspecified) => self.client.lane,
+            Ok(proto::Lane::Interactive) => Lane::Interactive,
             Ok(proto::Lane::Bulk) => Lane::Bulk,
             Err(_) => {
                 self.refuse("lane", "is not a known lane");
@@ -245,10 +250,13 @@ mod tests {
 
     use super::*;
 
-    fn wire(apps: &[&str]) -> Wire {
+    fn caller(apps: &[&str]) -> Caller {
         let apps = apps.iter().zip(0..).map(|(name, id)| ((*name).to_owned(), AppId(id)));
+        Caller::anyone(apps.collect())
+    }
+
+    fn wire() -> Wire {
         Wire {
-            apps: apps.collect(),
             limits: UpdateLimits {
                 user_id_bytes_max: 512,
                 company_id_bytes_max: 512,
@@ -273,13 +281,13 @@ mod tests {
         }
     }
 
-    fn read(wire: &Wire, update: proto::UserUpdate) -> Result<Update, Refusal> {
+    fn read(apps: &[&str], update: proto::UserUpdate) -> Result<Update, Refusal> {
         let now = Timestamp::from_micros(1_000_000_000);
-        wire.update(Some(update), ClientId(4), now, || "update".into())
+        wire().update(Some(update), &caller(apps), now, || "update".into())
     }
 
     fn check_refused(update: proto::UserUpdate, expected: &[(&str, &str)]) {
-        let Err(Refusal::Invalid(violations)) = read(&wire(&["p"]), update) else {
+        let Err(Refusal::Invalid(violations)) = read(&["p"], update) else {
             panic!("was not refused")
         };
         let found: Vec<_> = violations.iter().map(|v| (&*v.field, &*v.description)).collect();
@@ -302,9 +310,9 @@ mod tests {
                 ("half", value(Kind::NumberValue(0.5))),
             ])
         };
-        let read = read(&wire(&["p"]), sent).unwrap();
+        let read = read(&["p"], sent).unwrap();
         assert_eq!(read.subject, Subject::user("u"));
-        assert_eq!((read.app, read.client, read.lane), (AppId(0), ClientId(4), Lane::Bulk));
+        assert_eq!((read.app, read.lane), (AppId(0), Lane::Bulk));
         assert_eq!(read.occurred_at, Some(Timestamp::from_micros(900_000_001)));
         let expected = [
             ("half".to_owned(), Value::Float(0.5)),
@@ -362,23 +370,23 @@ mod tests {
     #[test]
     fn no_violation_quotes_a_value() {
         let sent = update(&[("a", value(Kind::StringValue("secret".repeat(200))))]);
-        let refusal = read(&wire(&["p"]), sent).unwrap_err();
+        let refusal = read(&["p"], sent).unwrap_err();
         assert!(!format!("{refusal:?}").contains("secret"));
     }
 
     #[test]
     fn the_app_may_be_left_out_where_there_is_one() {
         let named = |app: &str| proto::UserUpdate { app: app.into(), ..update(&[]) };
-        assert!(read(&wire(&["p"]), named("p")).is_ok());
-        assert!(read(&wire(&["p"]), named("q")).is_err());
-        assert!(read(&wire(&["p", "q"]), named("")).is_err());
-        assert_eq!(read(&wire(&["p", "q"]), named("q")).unwrap().app, AppId(1));
+        assert!(read(&["p"], named("p")).is_ok());
+        assert!(read(&["p"], named("q")).is_err());
+        assert!(read(&["p", "q"], named("")).is_err());
+        assert_eq!(read(&["p", "q"], named("q")).unwrap().app, AppId(1));
     }
 
     #[test]
     fn an_update_is_required() {
-        let refusal = wire(&["p"])
-            .update(None, ClientId(0), Timestamp::default(), || "update".into())
+        let refusal = wire()
+            .update(None, &caller(&["p"]), Timestamp::default(), || "update".into())
             .unwrap_err();
         assert_eq!(refusal, Refusal::field("update", "is required"));
     }

@@ -14,7 +14,9 @@ use super::{Addresses, settings};
 use crate::{
     admin::{grpc::Admin, status::Observatory},
     config::Config,
-    door::{front::Front, grpc::Ingest, health::UntilStopped, http, http::HttpDoor},
+    door::{
+        caller::Caller, front::Front, grpc::Ingest, health::UntilStopped, http, http::HttpDoor,
+    },
     intake::Intake,
     proto::{
         self, admin_service_server::AdminServiceServer, ingest_service_server::IngestServiceServer,
@@ -76,7 +78,8 @@ pub(super) fn routers(
         grpc = reflect(grpc)?;
         admin = reflect(admin)?;
     }
-    let grpc = Front::new(ingest, grpc.into_axum_router());
+    let apps = observatory.apps.iter().map(|app| (app.name.clone(), app.id)).collect();
+    let grpc = Front::new(ingest, grpc.into_axum_router(), Caller::anyone(apps));
     Ok(Routers { grpc, admin: admin.into_axum_router() })
 }
 
@@ -85,13 +88,12 @@ fn ingest(
     observatory: &Observatory,
     stop: CancellationToken,
 ) -> IngestServiceServer<Ingest> {
-    let apps = observatory.apps.iter().map(|app| (app.name.clone(), app.id)).collect();
     let operators = observatory.apps.iter().map(|app| (app.id, app.operator.clone())).collect();
     let store = &observatory.store;
     let space = observatory.space.clone();
     let intake = Intake::new(store.clone(), space, settings::intake(config));
     let ingest = Ingest::new(
-        settings::wire(config, apps),
+        settings::wire(config),
         intake,
         store.clone(),
         operators,

@@ -1,6 +1,6 @@
 //! What each part is told of the configuration.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
 use super::housekeeping::{Keeping, Watermark};
 use crate::{
@@ -10,7 +10,6 @@ use crate::{
         backoff::BackoffLimits,
         batch::BatchLimits,
         lifecycle::{PartialPolicy, Settings},
-        update::AppId,
     },
     door::{
         listener::ListenerLimits,
@@ -70,10 +69,9 @@ pub(super) fn intake(config: &Config) -> IntakeLimits {
     }
 }
 
-pub(super) fn wire(config: &Config, apps: BTreeMap<String, AppId>) -> Wire {
+pub(super) fn wire(config: &Config) -> Wire {
     let limits = &config.limits;
     Wire {
-        apps,
         limits: UpdateLimits {
             user_id_bytes_max: limits.user_id_bytes_max,
             company_id_bytes_max: limits.company_id_bytes_max,
