@@ -17,7 +17,7 @@ use userpilot_gateway::proto::{
     UpdateState, WatchStatusRequest,
 };
 
-use crate::rig::{Change, Site, Stage, at_speed, channel, settled, until};
+use crate::rig::{Change, Stage, at_speed, channel, settled, until};
 
 #[tokio::test]
 async fn a_pause_holds_delivery_survives_a_restart_and_ends_when_told() {
@@ -223,31 +223,4 @@ fn open_metrics(page: &str) -> Vec<(String, f64)> {
         }
     }
     samples
-}
-
-#[tokio::test]
-async fn every_app_of_several_is_named_and_kept_apart() {
-    let stage = Stage::start(100).await;
-    let upstream = userpilot_gateway::simulator::Simulator::start(at_speed(100)).await.unwrap();
-    let site = Site::new(&stage.simulator.url(), 100.0).and_app("staging", &upstream.url());
-    let gateway = site.serve().await;
-    let mut client = gateway.ingest().await;
-    for app in ["production", "staging"] {
-        let mut update = Change::new("ada", json!({ "app": app })).update();
-        update.app = app.to_owned();
-        let request = userpilot_gateway::proto::UpdateUserRequest { update: Some(update) };
-        client.update_user(request).await.unwrap();
-    }
-    let found = until("both deliveries", async || {
-        let found = [&stage.simulator, &upstream].map(|upstream| upstream.profile("ada"));
-        let [Some(production), Some(staging)] = found else { return None };
-        Some([production, staging].map(|mut profile| profile.metadata.remove("app").unwrap()))
-    })
-    .await;
-    assert_eq!(found, ["production", "staging"]);
-    let unnamed = Change::new("ada", json!({})).update();
-    let request = userpilot_gateway::proto::UpdateUserRequest { update: Some(unnamed) };
-    assert_eq!(client.update_user(request).await.unwrap_err().code(), Code::InvalidArgument);
-    let names: Vec<_> = gateway.status().await.apps.into_iter().map(|app| app.app).collect();
-    assert_eq!(names, ["production", "staging"]);
 }

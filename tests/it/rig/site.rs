@@ -73,6 +73,16 @@ impl Site {
         self
     }
 
+    /// With a key of its own for one of the apps.
+    pub(crate) fn with_key_of(mut self, app: usize, key: &str) -> Self {
+        let name = format!("userpilot-{app}.key");
+        let path = self.path(&name);
+        fs::write(&path, key).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        self.config["apps"].as_array_mut().unwrap()[app]["api_key_file"] = name.into();
+        self
+    }
+
     /// A file in the folder.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)

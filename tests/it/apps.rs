@@ -1,0 +1,155 @@
+//! Several apps side by side: each has its own key, queue, budget, job slot and pause.
+
+use std::time::Duration;
+
+use serde_json::json;
+use tonic::{Code, transport::Channel};
+use userpilot_gateway::{
+    clock,
+    proto::{
+        AppState, AppStatus, PauseRequest, ResumeRequest, UpdateUserRequest,
+        ingest_service_client::IngestServiceClient,
+    },
+    simulator::{
+        Fault, FaultPoint, FaultRule, Profile, Rule, RunningSimulator, Simulator, SimulatorConfig,
+    },
+};
+
+use crate::rig::{Change, Gateway, Site, at_speed, until};
+
+const SPEED: f64 = 100.0;
+const STAGING_KEY: &str = "another-key";
+
+/// A gateway with two apps, each with a Userpilot and a key of its own.
+struct Sides {
+    production: RunningSimulator,
+    staging: RunningSimulator,
+    gateway: Gateway,
+    _site: Site,
+}
+
+impl Sides {
+    async fn start() -> Self {
+        let production = Simulator::start(at_speed(100)).await.unwrap();
+        let config = SimulatorConfig { api_key: STAGING_KEY.to_owned(), ..at_speed(100) };
+        let staging = Simulator::start(config).await.unwrap();
+        let site = Site::new(&production.url(), SPEED)
+            .with("app.request_timeout_ms", 2_000)
+            .with("app.connect_timeout_ms", 2_000)
+            .with("app.held_retry_ms", 200)
+            .and_app("staging", &staging.url())
+            .with_key_of(1, STAGING_KEY);
+        let gateway = site.serve().await;
+        Self { production, staging, gateway, _site: site }
+    }
+
+    async fn app(&self, name: &str) -> AppStatus {
+        let apps = self.gateway.status().await.apps;
+        apps.into_iter().find(|app| app.app == name).unwrap()
+    }
+
+    async fn is_in(&self, name: &str, state: AppState) {
+        until(state.as_str_name(), async || (self.app(name).await.state() == state).then_some(()))
+            .await;
+    }
+
+    /// How long it takes until production's profile holds a new value: the median of some.
+    async fn freshness(&self, client: &mut Client, round: &str) -> Duration {
+        let mut times = Vec::new();
+        for nth in 0..15 {
+            let user = format!("{round}-{nth}");
+            let sent = clock::now().instant;
+            send(client, "production", &user, json!({ "nth": nth })).await.unwrap();
+            profile(&self.production, &user).await;
+            times.push(clock::now().instant.since(sent));
+        }
+        times.sort_unstable();
+        times[times.len() / 2]
+    }
+}
+
+type Client = IngestServiceClient<Channel>;
+
+async fn send(
+    client: &mut Client,
+    app: &str,
+    user: &str,
+    metadata: serde_json::Value,
+) -> Result<(), tonic::Status> {
+    let mut update = Change::new(user, metadata).update();
+    app.clone_into(&mut update.app);
+    client.update_user(UpdateUserRequest { update: Some(update) }).await.map(drop)
+}
+
+async fn profile(upstream: &RunningSimulator, user: &str) -> Profile {
+    until("a profile", async || upstream.profile(user)).await
+}
+
+#[tokio::test]
+async fn every_app_has_its_own_key_and_profiles() {
+    let sides = Sides::start().await;
+    let mut client = sides.gateway.ingest().await;
+    for app in ["production", "staging"] {
+        send(&mut client, app, "ada", json!({ "app": app })).await.unwrap();
+    }
+    // Each Userpilot refuses the other's key, so a delivery means that it got its own.
+    for (upstream, app) in [(&sides.production, "production"), (&sides.staging, "staging")] {
+        assert_eq!(profile(upstream, "ada").await.metadata["app"], app);
+    }
+    let refusal = send(&mut client, "", "ada", json!({})).await.unwrap_err();
+    assert_eq!(refusal.code(), Code::InvalidArgument);
+    let names: Vec<_> = sides.gateway.status().await.apps.into_iter().map(|it| it.app).collect();
+    assert_eq!(names, ["production", "staging"]);
+}
+
+#[tokio::test]
+async fn an_outage_of_one_app_does_not_touch_the_other() {
+    let sides = Sides::start().await;
+    let mut client = sides.gateway.ingest().await;
+    let before = sides.freshness(&mut client, "before").await;
+
+    // Staging answers nothing at all while thousands of its updates wait.
+    let hang = FaultRule::always(FaultPoint::Any, Fault::Hang { carried_out: false });
+    sides.staging.arm_faults(vec![hang]).unwrap();
+    for nth in 0..2_000 {
+        send(&mut client, "staging", &format!("user-{nth}"), json!({ "nth": nth })).await.unwrap();
+    }
+    sides.is_in("staging", AppState::LookingForJob).await;
+    let during = sides.freshness(&mut client, "during").await;
+    println!("freshness of production: p50 {before:?} before, {during:?} during the outage");
+    // The machine may be busier than before by other tests, but nothing waits for staging: that
+    // would last until the end of the outage.
+    assert!(during < before * 5 + Duration::from_millis(500), "{before:?} became {during:?}");
+    assert_eq!(sides.app("production").await.totals.unwrap().failed_attempts, 0);
+
+    // Its key is refused, next: its own state says so, and the other's does not.
+    sides.staging.change_api_key("rotated".to_owned());
+    sides.staging.clear_faults();
+    sides.is_in("staging", AppState::KeyRejected).await;
+    send(&mut client, "production", "late", json!({})).await.unwrap();
+    profile(&sides.production, "late").await;
+
+    sides.staging.change_api_key(STAGING_KEY.to_owned());
+    until("all of staging", async || (sides.staging.profiles().len() == 2_000).then_some(())).await;
+    assert_eq!(sides.production.snapshot().violations, []);
+    // But for the key that was refused on purpose, no rule was broken.
+    let violations = sides.staging.snapshot().violations;
+    assert!(violations.iter().all(|it| it.kind == Rule::BadAuth), "{violations:?}");
+}
+
+#[tokio::test]
+async fn a_pause_stops_one_app_alone() {
+    let sides = Sides::start().await;
+    let mut client = sides.gateway.ingest().await;
+    let mut admin = sides.gateway.admin().await;
+    let app = "staging".to_owned();
+    admin.pause(PauseRequest { app: app.clone() }).await.unwrap();
+    for app in ["staging", "production"] {
+        send(&mut client, app, "ada", json!({ "app": app })).await.unwrap();
+    }
+    profile(&sides.production, "ada").await;
+    sides.is_in("staging", AppState::Paused).await;
+    assert_eq!(sides.staging.snapshot().submissions, 0);
+    admin.resume(ResumeRequest { app }).await.unwrap();
+    profile(&sides.staging, "ada").await;
+}
