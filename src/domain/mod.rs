@@ -2,6 +2,7 @@
 //! a clock or draws a random number: time and randomness are passed in.
 
 pub mod admission;
+pub mod ageing;
 pub mod backoff;
 pub mod batch;
 pub mod budget;

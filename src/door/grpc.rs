@@ -334,6 +334,7 @@ fn update_state(found: Found, sequence: u64) -> Option<State> {
             (UpdateState::Dead, Some(Detail::Dead(proto::DeadDetail { reason })))
         }
         Found::DeliveredLongAgo => (UpdateState::Delivered, None),
+        Found::Forgotten => (UpdateState::Forgotten, None),
         Found::Damaged => {
             let reason = "the stored record was damaged and set aside".to_owned();
             (UpdateState::Dead, Some(Detail::Dead(proto::DeadDetail { reason })))

@@ -73,7 +73,8 @@ async fn keep(store: Store, keeping: Keeping, stop: CancellationToken) -> Ended 
         let retention = Retention {
             before: now.wall.minus(keeping.history),
             batches_max: keeping.batches_max,
-            dead_before: now.wall.minus(keeping.dead),
+            now,
+            dead_kept: keeping.dead,
             dead_max: keeping.dead_max,
         };
         match store.prune(from, retention).await {

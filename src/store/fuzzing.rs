@@ -12,12 +12,13 @@ use super::{
     },
 };
 use crate::domain::{
+    ageing::Ageing,
     batch::{Batch, BatchId, BatchLimits, BatchState, DeadReason, Settlement},
     budget::Occupancy,
     memory::{Learned, Memory},
     merge::Record,
     row,
-    time::{Timestamp, Uptime},
+    time::{Now, Timestamp, Uptime},
     update::{AppId, ClientId, Lane, Subject, SubjectKind, Update, Value},
 };
 
@@ -118,6 +119,9 @@ pub(crate) fn stored_seeds() -> Vec<Vec<u8>> {
             taken_at: Some(at),
             unproven: 2,
         },
+        dropped: Some((5, 9)),
+        ageing: Ageing::default()
+            .look(Now { wall: at, uptime: Some(uptime), ..Now::default() }, Duration::from_secs(1)),
         ..AppState::default()
     };
     let page: Vec<_> = [41, 42]

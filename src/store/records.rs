@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::domain::{
     admission::Depth,
+    ageing::Ageing,
     batch::{Batch, BatchId, DeadReason},
     memory::Memory,
     merge::{Property, Record, Span, Stamp},
@@ -72,6 +73,11 @@ pub(crate) struct AppState {
     pub(crate) memory: Memory,
     /// Whether an operator has paused the app.
     pub(crate) paused: bool,
+    /// From the first to the last sequence of the dead letters that were dropped, and whose
+    /// updates nobody has delivered: of what is between, no more may be known.
+    pub(crate) dropped: Option<Span>,
+    /// When dead letters are too old.
+    pub(crate) ageing: Ageing,
 }
 
 /// [`Depth`], as it is stored.

@@ -335,6 +335,7 @@ impl World {
         let retention = Retention {
             before: self.now().wall.minus(keep),
             batches_max: self.whim.below(20),
+            now: self.now(),
             ..Retention::default()
         };
         self.say(|| format!("prune: {retention:?}"));
@@ -374,6 +375,7 @@ impl World {
                 false
             }
             Found::Delivered { .. } | Found::DeliveredLongAgo => true,
+            Found::Forgotten => return Err(format!("update {number} is said to be forgotten")),
             Found::Damaged => return Err(format!("update {number} is said to be damaged")),
             Found::Unknown => return Err(format!("update {number} is not known")),
         };

@@ -7,8 +7,8 @@
 use std::{fmt, str::FromStr};
 
 use super::{
-    AppState, Engine, Queue, Reads, StoreError, Stored, Transaction, decode, decode_or_set_aside,
-    keys, pages::PageBuilder, prune::Retention,
+    Engine, Queue, Reads, StoreError, Stored, Transaction, decode, decode_or_set_aside, keys,
+    pages::PageBuilder,
 };
 use crate::{
     domain::{
@@ -255,6 +255,27 @@ pub(super) async fn find_dead(
     Ok(None)
 }
 
+/// Whether a dead letter of the subject that may hold the update is damaged.
+pub(super) async fn is_dead_damaged(
+    transaction: &mut impl Transaction,
+    app: AppId,
+    subject_key: &[u8],
+    sequence: Sequence,
+) -> Result<bool, StoreError> {
+    for id in ids_of(transaction, app, subject_key).await? {
+        if id.last_sequence < sequence {
+            continue;
+        }
+        let bytes = transaction.get(&keys::dead(app, id.died_at, id.last_sequence)).await?;
+        if let Some(bytes) = bytes
+            && decode::<Dead>(bytes.as_ref())?.is_none()
+        {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 fn letter(key: &[u8], bytes: &[u8]) -> Result<Option<DeadLetter>, StoreError> {
     let Some(dead) = decode::<Dead>(bytes)? else { return Ok(None) };
     let subject_at = [&[0; keys::SUBJECT_AT], &*dead.subject_key].concat();
@@ -319,44 +340,4 @@ impl<E: Engine> Reads<E> {
             None => Ok(None),
         }
     }
-}
-
-/// Forgets the dead letters that are too old, and the oldest of those that are too many.
-/// Returns how many nobody had closed: these are lost.
-pub(super) async fn prune_dead(
-    transaction: &mut impl Transaction,
-    app: AppId,
-    state: &mut AppState,
-    retention: Retention,
-) -> Result<(usize, u64), StoreError> {
-    let (mut forgotten, mut lost, mut from) = (0, 0, None);
-    'all: while forgotten < CHUNK {
-        let entries = transaction.scan(keys::all_dead(app, from), CHUNK).await?;
-        let Some((last, _)) = entries.last() else { break };
-        from = Some(keys::after(last.clone()));
-        for (key, bytes) in &entries {
-            let Some((died_at, last)) = keys::dead_at(key) else { continue };
-            let letter: Option<Dead> = decode(bytes.as_ref())?;
-            // Whether a damaged one was counted is not known: better too many than too few.
-            let open = letter.as_ref().is_some_and(|letter| letter.closed.is_none());
-            let too_old = died_at < retention.dead_before;
-            let too_many = open && state.dead_letters > retention.dead_max;
-            if !too_old && state.dead_letters <= retention.dead_max {
-                break 'all;
-            }
-            if too_old || too_many {
-                transaction.delete(key);
-                if let Some(letter) = &letter {
-                    transaction.delete(&keys::dead_of(app, &letter.subject_key, died_at, last));
-                }
-                forgotten += 1;
-                lost += u64::from(open);
-                state.dead_letters = state.dead_letters.saturating_sub(u64::from(open));
-            }
-        }
-    }
-    if forgotten > 0 {
-        transaction.put(&keys::app(app), state.encode());
-    }
-    Ok((forgotten, lost))
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use super::{
     AppState, Batch, Engine, EngineError, StoreError, Stored, Transaction,
-    dead::{DeadLetter, find_dead},
+    dead::{DeadLetter, find_dead, is_dead_damaged},
     decode, keys,
 };
 use crate::{
@@ -54,6 +54,8 @@ pub enum Found {
     Dead(Box<DeadLetter>),
     /// It was delivered, and more is not remembered.
     DeliveredLongAgo,
+    /// It was delivered, or was in a dead letter that was dropped; which is not remembered.
+    Forgotten,
     /// A record of its subject was damaged and set aside, and no delivery of it is remembered.
     Damaged,
     /// No update has this sequence.
@@ -104,6 +106,8 @@ impl<E: Engine> Reads<E> {
             Found::Unknown
         } else if is_damaged(&mut transaction, app, subject, sequence).await? {
             Found::Damaged
+        } else if may_be_dropped(&mut transaction, app, sequence).await? {
+            Found::Forgotten
         } else {
             Found::DeliveredLongAgo
         })
@@ -309,6 +313,9 @@ async fn is_damaged(
             return Ok(true);
         }
     }
+    if is_dead_damaged(transaction, app, &pending[keys::SUBJECT_AT..], sequence).await? {
+        return Ok(true);
+    }
     let waiting = transaction.get(&pending).await?;
     let row = transaction.get(&in_flight).await?;
     Ok(match (waiting, row) {
@@ -316,6 +323,18 @@ async fn is_damaged(
         (_, Some(bytes)) if decode::<InFlight>(bytes.as_ref())?.is_none() => true,
         (_, _) => false,
     })
+}
+
+/// Whether the update may have been in a dead letter that was dropped.
+async fn may_be_dropped(
+    transaction: &mut impl Transaction,
+    app: AppId,
+    sequence: Sequence,
+) -> Result<bool, StoreError> {
+    let Some(bytes) = transaction.get(&keys::app(app)).await? else { return Ok(false) };
+    // Where the state is damaged, that it was not dropped is not known.
+    let Some(state) = decode::<AppState>(bytes.as_ref())? else { return Ok(true) };
+    Ok(state.dropped.is_some_and(|(first, last)| (first..=last).contains(&sequence)))
 }
 
 async fn find_batch(

@@ -41,7 +41,7 @@ use crate::domain::{
 };
 
 /// The layout of keys that this program writes and reads.
-pub(super) const FORMAT: u32 = 3;
+pub(super) const FORMAT: u32 = 4;
 
 /// What went wrong in the queue. After any of these nothing that was in memory is trusted:
 /// the process ends, and the next one serves what is on disk.

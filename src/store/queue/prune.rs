@@ -1,18 +1,20 @@
-//! Forgetting deliveries and batches that are old enough.
+//! Forgetting deliveries, batches and dead letters that are old enough.
 
-use super::{
-    AppState, Engine, Queue, StoreError, Stored, Transaction, dead::prune_dead, decode, keys,
-};
+use std::time::Duration;
+
+use super::{AppState, Engine, Queue, StoreError, Stored, Transaction, decode, keys};
 use crate::{
     domain::{
         batch::{Batch, BatchState},
-        time::Timestamp,
-        update::AppId,
+        merge::Span,
+        time::{Now, Timestamp},
+        update::{AppId, Sequence},
     },
-    store::records::Delivery,
+    store::records::{Closing, Dead, Delivery},
 };
 
 const CHUNK: usize = 1_000;
+const DEAD_CHUNK: usize = 256;
 
 /// How long history is kept.
 #[derive(Clone, Copy, Debug)]
@@ -21,8 +23,10 @@ pub struct Retention {
     pub before: Timestamp,
     /// Of each app, settled batches beyond this many are forgotten.
     pub batches_max: u64,
-    /// Dead letters from before this are dropped.
-    pub dead_before: Timestamp,
+    /// The time.
+    pub now: Now,
+    /// Dead letters that are older are dropped.
+    pub dead_kept: Duration,
     /// Of each app, the oldest dead letters beyond this many are dropped.
     pub dead_max: u64,
 }
@@ -33,7 +37,8 @@ impl Default for Retention {
         Self {
             before: Timestamp::from_micros(i64::MIN),
             batches_max: u64::MAX,
-            dead_before: Timestamp::from_micros(i64::MIN),
+            now: Now::default(),
+            dead_kept: Duration::MAX,
             dead_max: u64::MAX,
         }
     }
@@ -65,11 +70,15 @@ impl<E: Engine> Queue<E> {
             let (forgotten, open) = prune_dead(&mut transaction, *app, state, retention).await?;
             due += forgotten;
             lost += open;
+            if state.ageing.is_news_to(self.state(*app).ageing) {
+                transaction.put(&keys::app(*app), state.encode());
+                due += 1;
+            }
         }
         if due > 0 {
             transaction.commit().await?;
-            self.apps = apps;
         }
+        self.apps = apps;
         if lost > 0 {
             self.dead_lost += lost;
             tracing::warn!(dead_letters = lost, "dead letters are too old or too many: dropped");
@@ -113,4 +122,62 @@ async fn prune_batches(
 /// When the batch was settled, if it is.
 fn settled_at(batch: &Batch) -> Option<Timestamp> {
     matches!(batch.state, BatchState::Settled(_)).then_some(batch.settled_at).flatten()
+}
+
+/// The span of what was dropped, with one more letter.
+fn dropped(span: Option<Span>, letter: Option<&Dead>, last: Sequence) -> Option<Span> {
+    let first = match letter {
+        // Upstream holds later values of all that was in it.
+        Some(Dead { closed: Some((Closing::Superseded, _)), .. }) => return span,
+        Some(Dead { closed: Some((Closing::Discarded, _)) | None, record, .. }) => {
+            record.first_sequence
+        }
+        // What was in a damaged one is not known.
+        None => 0,
+    };
+    Some(span.map_or((first, last), |(from, to)| (from.min(first), to.max(last))))
+}
+
+/// Forgets the dead letters that are too old, and the oldest of those that are too many.
+/// Returns how many nobody had closed: these are lost.
+async fn prune_dead(
+    transaction: &mut impl Transaction,
+    app: AppId,
+    state: &mut AppState,
+    retention: Retention,
+) -> Result<(usize, u64), StoreError> {
+    let Retention { now, dead_kept, dead_max, .. } = retention;
+    state.ageing = state.ageing.look(now, dead_kept);
+    let dead_before = state.ageing.too_old_before(dead_kept);
+    let (mut forgotten, mut lost, mut from) = (0, 0, None);
+    'all: while forgotten < DEAD_CHUNK {
+        let entries = transaction.scan(keys::all_dead(app, from), DEAD_CHUNK).await?;
+        let Some((last, _)) = entries.last() else { break };
+        from = Some(keys::after(last.clone()));
+        for (key, bytes) in &entries {
+            let Some((died_at, last)) = keys::dead_at(key) else { continue };
+            let letter: Option<Dead> = decode(bytes.as_ref())?;
+            // Whether a damaged one was counted is not known: better too many than too few.
+            let open = letter.as_ref().is_some_and(|letter| letter.closed.is_none());
+            let too_old = died_at < dead_before;
+            let too_many = open && state.dead_letters > dead_max;
+            if !too_old && state.dead_letters <= dead_max {
+                break 'all;
+            }
+            if too_old || too_many {
+                transaction.delete(key);
+                if let Some(letter) = &letter {
+                    transaction.delete(&keys::dead_of(app, &letter.subject_key, died_at, last));
+                }
+                state.dropped = dropped(state.dropped, letter.as_ref(), last);
+                forgotten += 1;
+                lost += u64::from(open);
+                state.dead_letters = state.dead_letters.saturating_sub(u64::from(open));
+            }
+        }
+    }
+    if forgotten > 0 {
+        transaction.put(&keys::app(app), state.encode());
+    }
+    Ok((forgotten, lost))
 }

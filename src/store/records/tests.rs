@@ -1,14 +1,17 @@
 //! Everything that is stored reads back, and nothing else does.
 
+use std::time::Duration;
+
 use proptest::prelude::*;
 
 use super::*;
 use crate::domain::{
+    ageing::Ageing,
     batch::{BatchId, BatchLimits, BatchState, Cut, Settlement},
     budget::Occupancy,
     memory::Learned,
     testing,
-    time::Uptime,
+    time::{Now, Uptime},
     update::AppId,
 };
 
@@ -100,8 +103,8 @@ proptest! {
             memory: Memory {
                 occupancy: Occupancy {
                     until: at,
-                    until_uptime: Some(Uptime { boot: a, length: std::time::Duration::from_nanos(c) }),
-                    length: std::time::Duration::from_nanos(b),
+                    until_uptime: Some(Uptime { boot: a, length: Duration::from_nanos(c) }),
+                    length: Duration::from_nanos(b),
                 },
                 learned: Some(Learned {
                     limits: BatchLimits { rows_max: a, bytes_max: b },
@@ -111,6 +114,8 @@ proptest! {
                 unproven: 3,
             },
             paused,
+            dropped: Some((a, d)),
+            ageing: Ageing::default().look(Now { wall: at, ..Now::default() }, Duration::ZERO),
         });
     }
 

@@ -1,8 +1,13 @@
 //! Dead letters.
 
+use std::time::Duration;
+
 use super::*;
 use crate::{
-    domain::batch::{Cut, DeadReason},
+    domain::{
+        batch::{Cut, DeadReason},
+        time::Uptime,
+    },
     store::{
         queue::{DeadFilter, DeadLetter, Replay},
         records::Closing,
@@ -14,6 +19,8 @@ over_every_engine! {
     what_is_delivered_is_struck_from_a_dead_letter => strikes;
     a_discarded_letter_is_known_and_not_listed => discards;
     old_and_surplus_letters_are_dropped_and_counted => drops;
+    what_may_have_been_dropped_is_not_called_delivered => forgets;
+    a_clock_that_jumps_ahead_drops_no_letter => keeps;
     a_split_batch_goes_on_in_parts => splits;
     a_row_that_dies_leaves_what_came_after_it_as_it_is => leaves_the_older;
 }
@@ -105,7 +112,10 @@ fn drops(engine: impl Engine + Clone) {
         bench.set(user, "a", 1);
         bench.kill("422");
     }
-    let keep = |dead_max, dead_before| Retention { dead_max, dead_before, ..Retention::default() };
+    let keep = |dead_max, wall| {
+        let now = Now { wall, ..Now::default() };
+        Retention { dead_max, dead_kept: Duration::ZERO, now, ..Retention::default() }
+    };
     now(bench.queue.prune(None, keep(3, at(0)))).unwrap();
     let users = |bench: &Bench<_>| -> Vec<String> {
         bench.letters().into_iter().map(|letter| letter.subject.id).collect()
@@ -121,6 +131,63 @@ fn drops(engine: impl Engine + Clone) {
     now(bench.queue.prune(None, keep(3, at(4)))).unwrap();
     assert_eq!((users(&bench), bench.queue.dead_lost()), (vec![], 3));
     assert_eq!(bench.queue.depth(bench.app), QueueDepth::default());
+}
+
+fn forgets(engine: impl Engine + Clone) {
+    let mut bench = Bench::new(engine);
+    let deliver = |bench: &mut Bench<_>, user| {
+        let sequence = bench.set(user, "a", 1).sequence;
+        let batch = bench.claim().unwrap();
+        bench.settle(&batch, Settlement::Delivered);
+        sequence
+    };
+    let before = deliver(&mut bench, "before");
+    let open = bench.set("open", "a", 1).sequence;
+    bench.kill("422");
+    let between = deliver(&mut bench, "between");
+    let discarded = bench.set("discarded", "a", 1).sequence;
+    bench.kill("422");
+    let id = bench.letters()[1].id;
+    assert!(now(bench.queue.discard(bench.app, id, at(3))).unwrap());
+    let superseded = bench.set("superseded", "a", 1).sequence;
+    bench.kill("422");
+    let after = deliver(&mut bench, "superseded");
+
+    let wall = at(1_000);
+    let clocks = Now { wall, ..Now::default() };
+    let all =
+        Retention { before: wall, now: clocks, dead_kept: Duration::ZERO, ..Retention::default() };
+    assert_eq!(now(bench.queue.prune(None, all)).unwrap(), None);
+    let bench = Bench::new(bench.queue.engine().clone());
+    for (user, sequence, found) in [
+        ("before", before, Found::DeliveredLongAgo),
+        ("open", open, Found::Forgotten),
+        ("between", between, Found::Forgotten),
+        ("discarded", discarded, Found::Forgotten),
+        ("superseded", superseded, Found::DeliveredLongAgo),
+        ("superseded", after, Found::DeliveredLongAgo),
+    ] {
+        assert_eq!(bench.find(user, sequence), found, "{user}");
+    }
+}
+
+fn keeps(engine: impl Engine + Clone) {
+    const HOUR: Duration = Duration::from_secs(3_600);
+    let mut bench = Bench::new(engine);
+    bench.set("u", "a", 1);
+    bench.kill("422");
+    // How long the machine has run, and what the wall clock says in hours, at each look; and
+    // whether the letter is still there.
+    for (up, wall, left) in [(1, 1, 1), (2, 500, 1), (51, 549, 1), (103, 601, 0)] {
+        let uptime = Some(Uptime { boot: 1, length: HOUR * up });
+        let wall = Timestamp::default().plus(HOUR * wall);
+        let clocks = Now { wall, uptime, ..Now::default() };
+        let keep = Retention { now: clocks, dead_kept: 100 * HOUR, ..Retention::default() };
+        now(bench.queue.prune(None, keep)).unwrap();
+        assert_eq!(bench.letters().len(), left, "after {up} hours");
+        // A restart knows as much.
+        bench = Bench::new(bench.queue.engine().clone());
+    }
 }
 
 fn splits(engine: impl Engine + Clone) {
