@@ -304,6 +304,7 @@ fn app_status(status: AppStatus, oldest: Option<Timestamp>) -> proto::AppStatus 
         failed_attempts: view.failures_in_a_row,
         retry_at: status.retry_in.map(|left| timestamp(now.wall.plus(left))),
         last_error: view.last_error,
+        failing_since: view.failing_since.map(timestamp),
         dead_letters: queue.depth.dead_letters,
         slot_holder: view.slot_holder.map(|holder| proto::SlotHolder {
             job_id: holder.job_id,

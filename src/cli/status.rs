@@ -129,6 +129,11 @@ fn app_table(app: &proto::AppStatus) -> Table {
     if !app.last_error.is_empty() {
         row("last error", app.last_error.clone());
     }
+    if let Some(since) = &app.failing_since
+        && let Ok(since) = jiff::Timestamp::new(since.seconds, 0)
+    {
+        row("failing since", since.to_string());
+    }
     table
 }
 

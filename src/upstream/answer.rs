@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use serde::Deserialize;
 use serde_json::Value;
+use url::Url;
 
 use crate::domain::{
     time::Timestamp,
@@ -22,6 +23,8 @@ pub struct Answer {
     pub request_id: Option<String>,
     /// `retry-after`.
     pub retry_after: Option<String>,
+    /// `location`: where a redirect leads, which is not followed.
+    pub location: Option<String>,
     /// The body.
     pub body: Vec<u8>,
 }
@@ -138,16 +141,32 @@ fn failure(answer: &Answer, now: Timestamp) -> Failure {
         408 | 500.. => FailureKind::Unknown,
         _ => FailureKind::Refused,
     };
-    Failure {
-        kind,
-        cause: answer.status.to_string(),
-        detail: detail(answer),
-        request_id: answer.request_id.clone(),
-    }
+    let (cause, detail) = match answer.status {
+        300..400 => redirect(answer),
+        _ => (answer.status.to_string(), detail(answer)),
+    };
+    Failure { kind, cause, detail, request_id: answer.request_id.clone() }
+}
+
+/// Who follows a redirect takes the API key along. Of where it leads the host says enough.
+fn redirect(answer: &Answer) -> (String, String) {
+    let cause = format!("{}: a redirect, which is not followed", answer.status);
+    let location = answer.location.as_deref().and_then(|location| Url::parse(location).ok());
+    let host = location.as_ref().and_then(|location| Some((location.scheme(), location.host()?)));
+    let detail = match host {
+        Some((scheme, host)) => shorten(&format!("{cause}, to {scheme}://{host}"), 200),
+        None => cause.clone(),
+    };
+    (cause, detail)
 }
 
 fn unreadable(answer: &Answer) -> Failure {
-    let cause = format!("{}: the answer cannot be read", answer.status);
+    let what = match answer.body.trim_ascii_start().first() {
+        None => "the answer is empty",
+        Some(b'<') => "the answer is a page, and not JSON: of a proxy or of another server",
+        Some(_) => "the answer cannot be read",
+    };
+    let cause = format!("{}: {what}", answer.status);
     let detail = cause.clone();
     Failure { kind: FailureKind::Unknown, cause, detail, request_id: answer.request_id.clone() }
 }
@@ -234,7 +253,22 @@ mod tests {
             (418, FailureKind::Refused),
         ] {
             let failure = submission(&answer(status, ""), Timestamp::default()).unwrap_err();
-            assert_eq!((failure.kind, failure.detail), (kind, status.to_string()));
+            assert_eq!(failure.kind, kind, "{status}");
+            assert!(failure.detail.starts_with(&status.to_string()), "{failure:?}");
+        }
+    }
+
+    #[test]
+    fn a_redirect_is_told_as_one_and_where_it_leads() {
+        for (location, detail) in [
+            (Some("https://other.example/v1?token=x"), ", to https://other.example"),
+            (Some("/elsewhere"), ""),
+            (None, ""),
+        ] {
+            let redirect = Answer { location: location.map(str::to_owned), ..answer(307, "moved") };
+            let failure = submission(&redirect, Timestamp::default()).unwrap_err();
+            assert_eq!(failure.cause, "307: a redirect, which is not followed");
+            assert_eq!(failure.detail, format!("{}{detail}", failure.cause));
         }
     }
 
@@ -244,6 +278,7 @@ mod tests {
         for body in ["", "<html>", "{}", r#"{"job_id":""}"#, "[1]", &endless] {
             let failure = submission(&answer(202, body), Timestamp::default()).unwrap_err();
             assert_eq!(failure.kind, FailureKind::Unknown, "{body}");
+            assert_eq!(failure.detail.contains("a page"), body.starts_with('<'), "{failure:?}");
         }
     }
 

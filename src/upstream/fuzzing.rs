@@ -56,7 +56,8 @@ fn read(input: &[u8]) -> Option<(Answer, u8)> {
     };
     let (request_id, retry_after) = (header(), header());
     let body = parts.next().unwrap_or_default().to_vec();
-    Some((Answer { status: u16::from_be_bytes(status), request_id, retry_after, body }, asked))
+    let (status, location) = (u16::from_be_bytes(status), retry_after.clone());
+    Some((Answer { status, request_id, retry_after, location, body }, asked))
 }
 
 fn check_failure(failure: &Failure, answer: &Answer) -> bool {

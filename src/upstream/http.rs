@@ -1,6 +1,6 @@
 //! Upstream over HTTP.
 
-use std::time::Duration;
+use std::{io, time::Duration};
 
 use reqwest::{Client, RequestBuilder, Response, header, multipart, redirect};
 use secrecy::SecretString;
@@ -117,6 +117,7 @@ impl HttpUpstream {
         // Whoever answers may quote the request, and what they say is stored and shown.
         answer.body = self.key.redact(answer.body);
         answer.request_id = answer.request_id.map(|id| self.key.redact_text(id));
+        answer.location = answer.location.map(|location| self.key.redact_text(location));
         Ok(answer)
     }
 }
@@ -171,12 +172,12 @@ fn outage(error: &reqwest::Error) -> Failure {
     } else {
         FailureKind::Unknown
     };
-    let what = if error.is_timeout() {
-        "timed out"
-    } else if error.is_connect() {
-        "cannot connect"
-    } else {
-        "the connection broke"
+    let what = match (error.is_connect(), error.is_timeout()) {
+        (true, true) => "connecting timed out",
+        (true, false) if is_of_tls(error) => "cannot connect by TLS",
+        (true, false) => "cannot connect",
+        (false, true) => "timed out",
+        (false, false) => "the connection broke",
     };
     let cause = format!("{what}: {}", root_cause(error));
     Failure { kind, detail: cause.clone(), cause, request_id: None }
@@ -191,6 +192,20 @@ fn root_cause(error: &dyn std::error::Error) -> String {
     cause.to_string()
 }
 
+/// Whether the other side was reached and no TLS was agreed on: a certificate that is not to be
+/// trusted, or no TLS at all.
+fn is_of_tls(error: &(dyn std::error::Error + 'static)) -> bool {
+    if error.is::<rustls::Error>() {
+        return true;
+    }
+    // What is inside an I/O error is not its source.
+    let inside = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+    match inside {
+        Some(inside) => is_of_tls(inside),
+        None => error.source().is_some_and(is_of_tls),
+    }
+}
+
 async fn read(mut response: Response, bytes_max: usize) -> Result<Answer, Failure> {
     let text = |name: &str| {
         let value = response.headers().get(name)?;
@@ -200,6 +215,7 @@ async fn read(mut response: Response, bytes_max: usize) -> Result<Answer, Failur
         status: response.status().as_u16(),
         request_id: text("x-request-id"),
         retry_after: text("retry-after"),
+        location: text("location"),
         body: Vec::new(),
     };
     loop {

@@ -89,7 +89,7 @@ impl Lifecycle {
                     // Upstream may have taken it as late as now.
                     self.occupy(&batch, now);
                     self.lost_by_conflict = false;
-                    self.note(&failure);
+                    self.note(&failure, now);
                     self.phase = Phase::Lost(batch);
                 }
                 // Ours or another's? The list tells. Ours may be this very submission, where a
@@ -99,7 +99,7 @@ impl Lifecycle {
                     self.unexplained_conflict = true;
                     self.lost_by_conflict = true;
                     self.occupy(&batch, now);
-                    self.last_error = failure.detail;
+                    self.blame(&failure, now);
                     self.phase = Phase::Lost(batch);
                 }
                 FailureKind::BadRows => {
@@ -256,6 +256,7 @@ impl Lifecycle {
     /// All rows are upstream's now.
     pub(super) fn deliver(&mut self, batch: Batch, now: Now) {
         self.last_error.clear();
+        self.failing_since = None;
         self.memory.take(now.wall);
         self.phase = Phase::Settling(batch, Settlement::Delivered);
     }
@@ -263,7 +264,7 @@ impl Lifecycle {
     /// Upstream did not take the batch, and may take it later. Its rows go back into the queue,
     /// where they meet newer values; a part stays as it is, since it would be found out anew.
     pub(super) fn put_back(&mut self, mut batch: Batch, failure: &Failure, (now, random): Chance) {
-        self.note(failure);
+        self.note(failure, now);
         batch.last_error.clone_from(&failure.detail);
         batch.request_id = failure.request_id.clone().or(batch.request_id);
         let wait = self.delivering.fail(&self.settings.backoff, random);
@@ -296,14 +297,20 @@ impl Lifecycle {
 
     /// A question came to nothing: ask again later.
     fn fail_to_ask(&mut self, failure: &Failure, now: Now, random: u64) {
-        self.note(failure);
+        self.note(failure, now);
         let wait = self.asking.fail(&self.settings.backoff, random);
         self.hold_after(wait, failure.kind, now);
     }
 
-    pub(super) fn note(&mut self, failure: &Failure) {
+    pub(super) fn note(&mut self, failure: &Failure, now: Now) {
         self.failed_attempts += 1;
+        self.blame(failure, now);
+    }
+
+    /// What is wrong now, and since when something is.
+    fn blame(&mut self, failure: &Failure, now: Now) {
         self.last_error.clone_from(&failure.detail);
+        self.failing_since.get_or_insert(now.wall);
     }
 
     /// Waits after a failure of this kind: for `wait`, or for as long as it demands.

@@ -25,7 +25,7 @@ impl Lifecycle {
         failure: &Failure,
         (now, random): Chance,
     ) {
-        self.note(failure);
+        self.note(failure, now);
         batch.last_error.clone_from(&failure.detail);
         batch.request_id = failure.request_id.clone().or(batch.request_id);
         let refused_at = *batch.refused_at.get_or_insert(now.wall);
@@ -60,7 +60,7 @@ impl Lifecycle {
         if batch.rows <= 1 {
             return self.refuse(batch, DeadReason::TooLarge, failure, chance);
         }
-        self.note(failure);
+        self.note(failure, chance.0);
         batch.last_error.clone_from(&failure.detail);
         self.memory.learn(batch.rows, batch.bytes, chance.0.wall);
         self.phase = Phase::Settling(batch, Settlement::Split(Cut::Halves));

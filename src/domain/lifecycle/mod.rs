@@ -26,7 +26,7 @@ use super::{
     batch::{Batch, BatchId, BatchLimits, BatchState, ClaimLimits, Settlement},
     budget::Occupancy,
     memory::Memory,
-    time::{Instant, Now},
+    time::{Instant, Now, Timestamp},
     verdict::{FailureKind, JobReport, Jobs, Poll, Submission},
 };
 
@@ -166,6 +166,8 @@ pub struct Lifecycle {
     /// Whose job was seen in the slot last, while it is waited for.
     slot_holder: Option<SlotHolder>,
     last_error: String,
+    /// Since when there has been an error, without a delivery since.
+    failing_since: Option<Timestamp>,
     failed_attempts: u64,
     conflicts: u64,
     conflicts_with: Conflicts,
@@ -255,6 +257,7 @@ impl Lifecycle {
             reach: u64::MAX,
             slot_holder: None,
             last_error: String::new(),
+            failing_since: None,
             failed_attempts: 0,
             conflicts: 0,
             conflicts_with: Conflicts::default(),
@@ -270,6 +273,8 @@ impl Lifecycle {
 
     fn resume(&mut self, batch: Batch, now: Now) {
         self.last_error.clone_from(&batch.last_error);
+        // What is known of it is that it had begun by now.
+        self.failing_since = (!self.last_error.is_empty()).then_some(now.wall);
         self.phase = match batch.state {
             BatchState::Claiming | BatchState::Claimed => Phase::Claimed(batch),
             // The crash may have come before the request left, or after upstream took it.

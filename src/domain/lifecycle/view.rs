@@ -1,7 +1,8 @@
 //! The machine's state, for who looks at it.
 
 use super::{
-    super::batch::is_gateway_filename, Batch, HoldReason, Instant, JobReport, Lifecycle, Now, Phase,
+    super::batch::is_gateway_filename, Batch, HoldReason, Instant, JobReport, Lifecycle, Now,
+    Phase, Timestamp,
 };
 
 /// What an app is doing.
@@ -94,6 +95,8 @@ pub struct View {
     pub failures_in_a_row: u32,
     /// What went wrong last; empty where nothing did since the last delivery.
     pub last_error: String,
+    /// Since when something has gone wrong, without a delivery since.
+    pub failing_since: Option<Timestamp>,
     /// Failures since the start.
     pub failed_attempts: u64,
     /// Times that the slot was taken, since the start.
@@ -124,6 +127,7 @@ impl Lifecycle {
             slot_holder: self.slot_holder.clone(),
             failures_in_a_row: self.delivering.failures().max(self.asking.failures()),
             last_error: self.last_error.clone(),
+            failing_since: self.failing_since,
             failed_attempts: self.failed_attempts,
             conflicts: self.conflicts,
             conflicts_with: self.conflicts_with,

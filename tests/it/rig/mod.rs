@@ -4,6 +4,7 @@
 mod change;
 mod gateway;
 mod process;
+mod rogue;
 mod sending;
 mod site;
 mod small_disk;
@@ -14,6 +15,7 @@ use std::{collections::BTreeMap, future::Future, time::Duration};
 pub(crate) use change::{Change, applied, same_profiles};
 pub(crate) use gateway::{Gateway, channel, get, http, settled};
 pub(crate) use process::{Output, Process, run};
+pub(crate) use rogue::{Manner, Rogue};
 pub(crate) use sending::{Way, accepted, send, send_all};
 pub(crate) use site::Site;
 pub(crate) use small_disk::SmallDisk;
@@ -73,6 +75,21 @@ impl Stage {
     /// A fast one whose simulator has these faults.
     pub(crate) async fn faulty(faults: Vec<FaultRule>) -> Self {
         Self::of(SimulatorConfig { faults, ..at_speed(100) }, |site| site).await
+    }
+
+    /// A fast one whose gateway reaches Userpilot by way of a server that misbehaves.
+    pub(crate) async fn ambushed(
+        scheme: &str,
+        manner: Manner,
+        settings: impl FnOnce(Site) -> Site,
+    ) -> (Self, Rogue) {
+        const SPEED: u32 = 100;
+        let simulator = Simulator::start(at_speed(SPEED)).await.unwrap();
+        let rogue = Rogue::before(simulator.address(), manner).await;
+        let url = format!("{scheme}://{}", rogue.address());
+        let site = settings(Site::new(&url, f64::from(SPEED)));
+        let gateway = site.serve().await;
+        (Self { simulator, site, gateway }, rogue)
     }
 
     /// Ends the gateway without a word, and starts another in its place.

@@ -15,6 +15,7 @@ pub(crate) const API_KEY: &str = "simulated-key";
 pub(crate) struct Site {
     folder: TempDir,
     config: Table,
+    environment: Vec<(&'static str, PathBuf)>,
 }
 
 impl Site {
@@ -49,7 +50,7 @@ impl Site {
             "#,
             1_800.0 * speed
         );
-        Self { folder, config: config.parse().unwrap() }
+        Self { folder, config: config.parse().unwrap(), environment: Vec::new() }
     }
 
     /// With another value of a key, such as `store.path`; the app's keys begin with `app`.
@@ -60,6 +61,14 @@ impl Site {
             table => self.config.entry(table).or_insert_with(|| Table::new().into()),
         };
         table.as_table_mut().unwrap().insert(key.to_owned(), value.into());
+        self
+    }
+
+    /// With a file of its folder that a variable of the environment names.
+    pub(crate) fn with_file(mut self, variable: &'static str, name: &str, content: &str) -> Self {
+        let path = self.path(name);
+        fs::write(&path, content).unwrap();
+        self.environment.push((variable, path));
         self
     }
 
@@ -99,7 +108,10 @@ impl Site {
     pub(crate) fn launch(&self) -> Process {
         let mut command = Command::new(env!("CARGO_BIN_EXE_userpilot-gateway"));
         command.args(["serve", "--config"]).arg(self.config());
-        Process::start(command.env_clear().current_dir(&self.folder), "")
+        Process::start(
+            command.env_clear().envs(self.environment.clone()).current_dir(&self.folder),
+            "",
+        )
     }
 
     /// Starts a gateway that serves.
