@@ -17,13 +17,11 @@ use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
 };
 use userpilot_gateway::proto::{
-    AppState, PauseRequest, ResumeRequest, StreamUserUpdatesRequest, UpdateUserRequest,
-    WatchStatusRequest,
+    PauseRequest, ResumeRequest, StreamUserUpdatesRequest, UpdateUserRequest, WatchStatusRequest,
 };
-use userpilot_gateway::simulator::{Fault, FaultPoint, FaultRule};
 
 use crate::rig::{
-    Change, Output, Process, Site, Stage, Way, at_speed, channel, get, send, until, within,
+    Change, Manner, Output, Process, Site, Stage, Way, at_speed, channel, get, send, until, within,
 };
 
 /// A site that never gets as far as its upstream.
@@ -149,13 +147,11 @@ async fn a_stop_ends_the_watches_of_the_health_service() {
 
 #[tokio::test]
 async fn the_http_door_tells_of_a_stop_as_long_as_it_lasts() {
-    let slow = FaultRule::once(FaultPoint::Submit, Fault::Delay { ms: 1_500 });
-    let mut stage = Stage::faulty(vec![slow]).await;
+    let settings = |site: Site| site.with("server.shutdown_grace_ms", 60_000);
+    let (mut stage, rogue) = Stage::ambushed("http", Manner::silent(), settings).await;
     stage.sent(&[Change::new("ada", json!({"plan": "pro"}))]).await;
-    until("a submission", async || {
-        (stage.gateway.app().await.state() == AppState::Submitting).then_some(())
-    })
-    .await;
+    // Before its request has left, a submission is no reason to wait.
+    until("a submission", async || (rogue.connections() > 0).then_some(())).await;
     stage.gateway.terminate();
     let page = until("a gateway that stops", async || {
         let (status, _, page) = stage.gateway.page("/readyz").await;
@@ -164,6 +160,7 @@ async fn the_http_door_tells_of_a_stop_as_long_as_it_lasts() {
     .await;
     assert_eq!(page, "the gateway is stopping\n");
     assert_eq!(stage.gateway.page("/healthz").await.0, 200);
+    rogue.turn(Manner::Honest);
     assert_eq!(stage.gateway.end().await.status.code(), Some(0));
 }
 

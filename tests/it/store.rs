@@ -3,13 +3,16 @@
 use std::{fs, path::Path};
 
 use futures_util::FutureExt;
-use serde_json::json;
+use serde_json::{Value, json};
 use userpilot_gateway::{
-    proto::{PauseRequest, UpdateState},
+    proto::{AppState, PauseRequest, UpdateState},
+    simulator::PoisonMode,
     store::engine::{Engine, SledEngine, SledOptions, Transaction},
 };
 
-use crate::rig::{Change, Output, Site, Stage, at_speed, run, settled};
+use crate::rig::{
+    Change, Manner, Output, Site, Stage, applied, at_speed, run, same_profiles, settled, until,
+};
 
 /// Runs `store` with these.
 async fn store(arguments: &[&str]) -> Output {
@@ -74,6 +77,81 @@ async fn what_is_exported_from_one_store_is_delivered_from_another() {
     stage.site = stage.site.with("store.path", to);
     stage.gateway = stage.site.serve().await;
     stage.delivers(&changes).await;
+}
+
+/// The lines of an export, less what names the store that it is of.
+fn lines(exported: &Output) -> Vec<Value> {
+    assert!(exported.status.success(), "{exported:?}");
+    let read = |line: &str| -> Value {
+        let mut line: Value = serde_json::from_str(line).unwrap();
+        line.as_object_mut().unwrap().remove("stamped_until").unwrap();
+        line
+    };
+    exported.stdout.lines().map(read).collect()
+}
+
+/// A stage whose gateway was killed with these delivered, in flight and waiting, and with
+/// dead letters.
+async fn torn(changes: &[Change], dead: &[String]) -> Stage {
+    let settings = |site: Site| site.with("app.request_timeout_ms", 60_000);
+    let (mut stage, rogue) = Stage::ambushed("http", Manner::Honest, settings).await;
+    stage.simulator.poison(dead.to_vec(), PoisonMode::RejectBatch);
+    let bad: Vec<_> = dead.iter().map(|id| Change::new(id, json!({"plan": "bad"}))).collect();
+    let (delivered, rest) = changes.split_at(4);
+    let (in_flight, pending) = rest.split_at(4);
+    stage.sent(&bad).await;
+    stage.sent(delivered).await;
+    assert_eq!(settled(&stage.gateway).await.dead_letters, dead.len() as u64);
+    rogue.turn(Manner::silent());
+    let before = rogue.connections();
+    stage.sent(in_flight).await;
+    until("a submission", async || (rogue.connections() > before).then_some(())).await;
+    stage.sent(pending).await;
+    assert_eq!(stage.gateway.app().await.state(), AppState::Submitting);
+    stage.gateway.kill();
+    stage
+}
+
+#[tokio::test]
+async fn a_queue_moves_from_one_engine_to_the_other_and_back() {
+    let changes = changes();
+    let dead = ["eve", "mallory"].map(str::to_owned);
+    let mut stage = torn(&changes, &dead).await;
+    let path = |name: &str| text(&stage.site.path(name));
+    let (first, between, last) = (path("data"), path("between"), path("last"));
+    let export =
+        async |engine, path: &str| store(&["export", "--engine", engine, "--path", path]).await;
+    let out_of_sled = export("sled", &first).await;
+    for part in ["of which 4 were in flight", "production: 2 dead letters stay behind"] {
+        assert!(out_of_sled.stderr.contains(part), "{part}: {out_of_sled:?}");
+    }
+    let expected = lines(&out_of_sled);
+    assert_eq!(expected.len(), 4, "one for each user");
+    let mut output = out_of_sled;
+    for (engine, path) in [("redb", &between), ("sled", &last)] {
+        let arguments = ["store", "import", "--engine", engine, "--path", path, "-"];
+        let imported = run(&arguments, &output.stdout).await;
+        assert_eq!(
+            imported.stdout,
+            "4 records imported, of which 0 were merged into one that waited\n"
+        );
+        let checked = store(&["check", "--engine", engine, "--path", path]).await;
+        assert!(checked.status.success(), "{checked:?}");
+        output = export(engine, path).await;
+        assert!(output.stderr.contains("of which 0 were in flight"), "{output:?}");
+        assert_eq!(lines(&output), expected, "{engine}");
+    }
+    // Dead letters go by a file of their own, from the store that they stay in.
+    let url = stage.simulator.url();
+    stage.site = stage.site.with("app.base_url", url).with("store.path", last);
+    stage.gateway = stage.site.serve().await;
+    settled(&stage.gateway).await;
+    same_profiles(&stage.simulator.profiles(), &applied(&changes));
+    assert_eq!(stage.gateway.app().await.dead_letters, 0);
+    stage.gateway.kill();
+    stage.site = stage.site.with("store.path", first);
+    stage.gateway = stage.site.serve().await;
+    assert_eq!(stage.gateway.app().await.dead_letters, 2);
 }
 
 #[tokio::test]

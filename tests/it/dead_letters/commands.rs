@@ -1,12 +1,12 @@
 //! The `dead-letters` command, as its users run it.
 
-use std::{fs, os::unix::fs::PermissionsExt};
+use std::{fs, os::unix::fs::PermissionsExt, process::Command};
 
 use serde_json::{Value, json};
 use userpilot_gateway::simulator::PoisonMode;
 
-use super::{changes, poisoned, stage};
-use crate::rig::{Output, Stage, run, settled};
+use super::{POISONED, changes, poisoned, stage};
+use crate::rig::{Output, Process, Stage, run, settled};
 
 /// A stage with the five dead letters.
 async fn with_dead_letters() -> Stage {
@@ -115,4 +115,46 @@ async fn what_is_exported_is_one_line_each_and_what_is_discarded_stays_listed_as
     assert_eq!(printed(&stage, &["list"]).await, "no dead letters\n");
     let closed = printed(&stage, &["list", "--include-closed"]).await;
     assert_eq!(closed.matches("discarded").count(), 5, "{closed}");
+}
+
+/// The same at a terminal, where this is typed. `None` where there is no `script` (util-linux)
+/// that gives one, which it says.
+#[expect(clippy::print_stderr, reason = "whoever reads the results needs to know")]
+async fn at_a_terminal(stage: &Stage, arguments: &str, typed: &str) -> Option<Output> {
+    let binary = env!("CARGO_BIN_EXE_userpilot-gateway");
+    let address = &stage.gateway.addresses.admin;
+    let command = format!("'{binary}' dead-letters {arguments} --address http://{address}");
+    let mut script = Command::new("script");
+    script.args(["--quiet", "--return", "--command", &command, "/dev/null"]);
+    if Command::new("script").arg("--version").output().is_err() {
+        eprintln!("skipped, since there is no `script` on this machine");
+        return None;
+    }
+    Some(Process::start(&mut script, typed).end().await)
+}
+
+#[tokio::test]
+async fn at_a_terminal_it_is_asked_before_many_are_discarded() {
+    let stage = with_dead_letters().await;
+    let left =
+        async || json_of(&stage, &["list", "--output", "json"]).await.as_array().unwrap().len();
+    let question = "discard all dead letters? [y/N] ";
+    for typed in ["n\n", "\n", "what?\n"] {
+        let Some(output) = at_a_terminal(&stage, "discard --all", typed).await else { return };
+        assert!(!output.status.success(), "{output:?}");
+        for part in [question, "nothing was done"] {
+            assert!(output.stdout.contains(part), "{part}: {output:?}");
+        }
+        assert_eq!(left().await, POISONED.len());
+    }
+    let output = at_a_terminal(&stage, "discard --user user-0", "yes\n").await.unwrap();
+    assert!(output.status.success(), "{output:?}");
+    assert!(
+        output.stdout.contains("discard all dead letters of user \"user-0\"? [y/N] "),
+        "{output:?}"
+    );
+    assert_eq!(left().await, POISONED.len() - 1);
+    let output = at_a_terminal(&stage, "discard --all", "y\n").await.unwrap();
+    assert!(output.status.success() && output.stdout.contains("4 discarded"), "{output:?}");
+    assert_eq!(left().await, 0);
 }
