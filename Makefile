@@ -5,7 +5,7 @@ TOOLS := target/tools
 # The end-to-end tests find the Python of the client here.
 export CLIENT_PYTHON := $(CURDIR)/$(TOOLS)/python/bin/python
 
-.PHONY: test prepare fmt proto licences clippy unit advisories demo docs corpus bench fuzz mutants soak
+.PHONY: test prepare fmt proto licences clippy unit advisories demo docs corpus bench fuzz mutants core-mutants soak
 
 # In this order: the cheap ones first, and the tests last, so that their summary ends the output.
 test: prepare
@@ -59,6 +59,10 @@ bench:
 # Plants bugs, one by one, and demands that each is found.
 mutants: prepare
 	tests/tools/mutants
+
+# Mutates the decisions one by one (cargo-mutants), and demands the same of their own tests.
+core-mutants:
+	tests/tools/core-mutants $(TOOLS) $(ARGS)
 
 # Every fuzzer for FUZZ_SECONDS. `make test` replays their corpus; to build them takes longer.
 fuzz:

@@ -68,6 +68,14 @@ mod tests {
     }
 
     #[test]
+    fn a_wait_is_anything_from_nothing_to_its_bound() {
+        for (random, millis) in [(0, 0), (1 << 62, 125), (1 << 63, 250), (u64::MAX, 500)] {
+            let wait = Backoff::default().fail(&LIMITS, random);
+            assert_eq!(wait.as_millis(), millis);
+        }
+    }
+
+    #[test]
     fn a_success_starts_it_anew() {
         let mut backoff = Backoff::default();
         for _ in 0..9 {

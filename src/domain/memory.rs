@@ -114,7 +114,8 @@ mod tests {
         assert_eq!(memory.limits(CONFIGURED, at(100 + 86_400)), CONFIGURED);
         assert_eq!(memory.limits(CONFIGURED, at(-900)), CONFIGURED, "the clock was set back");
         memory.learn(1, 70, at(100));
-        assert_eq!(memory.limits(CONFIGURED, at(100)).rows_max, 100);
+        let least = BatchLimits { rows_max: 100, bytes_max: 262_144 };
+        assert_eq!(memory.limits(CONFIGURED, at(100)), least);
     }
 
     #[test]

@@ -216,12 +216,22 @@ mod tests {
         }
 
         #[test]
+        fn merging_is_commutative(
+            records in testing::records(2),
+        ) {
+            let [a, b]: [Record; 2] = records.try_into().expect("two records");
+            prop_assert_eq!(a.clone().merge(b.clone()), b.merge(a));
+        }
+
+        #[test]
         fn merging_a_list_equals_applying_its_updates_one_by_one(
             records in (1..12_usize).prop_flat_map(testing::records),
         ) {
             let expected = apply_in_order(&records);
+            let updates = records.len();
             let merged = records.into_iter().reduce(Record::merge).expect("at least one");
             prop_assert_eq!(values(&merged), expected);
+            prop_assert_eq!(merged.updates, updates as u64);
             prop_assert!(merged.properties.is_sorted_by(|a, b| a.name < b.name));
         }
 
@@ -318,5 +328,46 @@ mod tests {
             (merged.lane, merged.client, merged.first_accepted_at),
             (Lane::Interactive, ClientId(0), at)
         );
+    }
+
+    fn record(sequence: Sequence) -> Record {
+        let update = update(&[("plan", Value::Text("free".into()))]);
+        Record::new(update, sequence, Timestamp::from_micros(1))
+    }
+
+    #[test]
+    fn a_record_holds_its_updates_and_none_from_while_it_was_apart() {
+        let mut letter = record(3).merge(record(5));
+        letter.set_apart();
+        let replayed = letter.merge(record(9));
+        let held: Vec<Sequence> = (0..12).filter(|number| replayed.holds(*number)).collect();
+        assert_eq!(held, [3, 4, 5, 9]);
+    }
+
+    #[test]
+    fn of_many_replayed_letters_the_oldest_become_one_span() {
+        let letters = (1..=18).map(|number| Record {
+            own: None,
+            replayed: vec![(number * 10, number * 10 + 1)],
+            ..record(number * 10)
+        });
+        let merged = letters.reduce(Record::merge).expect("some letters");
+        assert_eq!(merged.replayed.len(), REPLAYED_SPANS_MAX);
+        assert_eq!(merged.replayed[..2], [(10, 31), (40, 41)]);
+    }
+
+    #[test]
+    fn a_record_loses_what_another_holds_later_and_says_so() {
+        let mut struck = record(1);
+        assert!(!struck.strike_older_than(&record(1)), "it is the same update");
+        assert_eq!(struck, record(1));
+        assert!(struck.strike_older_than(&record(2)));
+        assert_eq!(struck.properties, []);
+    }
+
+    #[test]
+    fn a_records_size_is_that_of_its_company_and_properties() {
+        let company_id = Some(("acme".to_owned(), Stamp::default()));
+        assert_eq!((record(1).size(), Record { company_id, ..record(1) }.size()), (13, 19));
     }
 }

@@ -173,4 +173,41 @@ mod tests {
         assert_eq!((Concern::of(0xef53), Concern::of(0x5846_5342)), (None, None));
         assert_eq!(Concern::of(0x0102_1994), Some(("tmpfs", Concern::Memory)));
     }
+
+    #[test]
+    fn a_file_system_that_may_lose_the_store_is_told() {
+        for (concern, magics) in [
+            (Concern::Memory, &[0x0102_1994, 0x8584_58f6][..]),
+            (
+                Concern::Network,
+                &[
+                    0x6969,
+                    0x517b,
+                    0xff53_4d42,
+                    0xfe53_4d42,
+                    0x00c3_6400,
+                    0x0102_1997,
+                    0x5346_414f,
+                    0x6573_5546,
+                ],
+            ),
+            (Concern::CopyOnWrite, &[0x9123_683e]),
+        ] {
+            for magic in magics {
+                let (name, of) = Concern::of(*magic).expect("it is known");
+                assert_eq!(of, concern, "{name}");
+            }
+        }
+        let advice = |concern: Concern| concern.explanation().contains("ext4");
+        assert!(advice(Concern::Network) && advice(Concern::CopyOnWrite));
+        assert!(Concern::Memory.explanation().contains("lost"));
+    }
+
+    #[test]
+    fn while_nothing_is_known_of_the_disk_its_room_stays_what_it_was() {
+        let low = Space::default().seen(Some(5), 10);
+        assert_eq!(low, Space { room: Room::Low, free_bytes: Some(5) });
+        assert_eq!(low.seen(None, 10), Space { room: Room::Low, free_bytes: None });
+        assert_eq!(low.seen(Some(11), 10).room, Room::Enough);
+    }
 }

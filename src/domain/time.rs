@@ -91,3 +91,36 @@ impl Now {
         self.wall.plus(instant.since(self.instant)).minus(self.instant.since(instant))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn now(instant_s: u64, wall_s: i64) -> Now {
+        Now {
+            instant: Instant::from_origin(Duration::from_secs(instant_s)),
+            wall: Timestamp::from_micros(wall_s * 1_000_000),
+            uptime: None,
+        }
+    }
+
+    #[test]
+    fn a_moment_has_a_time_on_the_wall_before_now_and_after() {
+        let at = |seconds| Instant::from_origin(Duration::from_secs(seconds));
+        let now = now(100, 5_000);
+        for (seconds, wall) in [(40, 4_940), (100, 5_000), (130, 5_030)] {
+            assert_eq!(now.wall_at(at(seconds)).as_micros(), wall * 1_000_000);
+        }
+    }
+
+    #[test]
+    fn time_stops_at_its_ends_and_does_not_run_backwards() {
+        let (first, last) = (Timestamp::from_micros(i64::MIN), Timestamp::from_micros(i64::MAX));
+        assert_eq!(last.plus(Duration::from_secs(1)), last);
+        assert_eq!(first.minus(Duration::MAX), first);
+        assert_eq!(Timestamp::from_micros(7).since(Timestamp::from_micros(9)), Duration::ZERO);
+        let (earlier, later) = (now(1, 0).instant, now(3, 0).instant);
+        assert_eq!(later.since(earlier).as_secs(), 2);
+        assert_eq!(earlier.since(later), Duration::ZERO);
+    }
+}

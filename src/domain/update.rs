@@ -130,3 +130,39 @@ pub(super) fn property_size(name: &str, value: &Value) -> usize {
     };
     name.len() + value + 3
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_updates_size_is_that_of_its_strings_and_values_and_what_goes_with_them() {
+        let mut update = Update {
+            app: AppId(0),
+            client: ClientId(0),
+            subject: Subject::user("u1"),
+            company_id: None,
+            properties: Vec::new(),
+            occurred_at: None,
+            lane: Lane::Bulk,
+        };
+        assert_eq!(update.size(), RECORD_OVERHEAD_BYTES + 2);
+        update.company_id = Some("acme".to_owned());
+        assert_eq!(update.size(), RECORD_OVERHEAD_BYTES + 6);
+        for (value, bytes) in [
+            (Value::Null, 1),
+            (Value::Bool(true), 1),
+            (Value::Integer(1), 8),
+            (Value::Float(0.5), 8),
+            (Value::Text("free".into()), 6),
+        ] {
+            update.properties = vec![("plan".to_owned(), value), ("x".to_owned(), Value::Null)];
+            assert_eq!(update.size(), RECORD_OVERHEAD_BYTES + 6 + 4 + bytes + 3 + 5);
+        }
+    }
+
+    #[test]
+    fn a_lane_is_told_in_a_word() {
+        assert_eq!(Lane::ALL.map(|lane| lane.to_string()), ["interactive", "bulk"]);
+    }
+}

@@ -44,9 +44,16 @@ mod tests {
         while now < end.plus(Duration::from_secs(2)) {
             now = next(now, end, INTERVAL);
             polls += 1;
+            assert!(polls < 25, "still at {now:?}");
         }
-        assert!(polls < 25, "{polls}");
         assert!(now <= at(337));
+    }
+
+    #[test]
+    fn a_job_is_asked_after_closer_and_closer_to_its_end() {
+        for (now, expected) in [(50, 65), (80, 90), (90, 95), (99, 100)] {
+            assert_eq!(next(at(now), at(100), INTERVAL), at(expected));
+        }
     }
 
     #[test]

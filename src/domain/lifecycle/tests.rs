@@ -1,4 +1,6 @@
 mod isolation;
+mod steps;
+mod told;
 
 use super::*;
 use crate::domain::{

@@ -6,12 +6,12 @@ use crate::domain::{
 
 impl Bench {
     /// Upstream refuses what is being submitted, in this way.
-    fn refuse(&mut self, kind: FailureKind) {
+    pub(super) fn refuse(&mut self, kind: FailureKind) {
         self.on(Event::Submitted(Err(failure(kind))));
     }
 
     /// The machine settles so, and another batch is to follow.
-    fn settle_before(&mut self, expected: Settlement, next: Batch) {
+    pub(super) fn settle_before(&mut self, expected: Settlement, next: Batch) {
         let Command::Settle(_, settlement, _) = self.command() else { panic!("does not settle") };
         assert_eq!(settlement, expected);
         self.on(Event::Settled(Some(Box::new(next))));
@@ -19,7 +19,7 @@ impl Bench {
     }
 
     /// The job that is being submitted is taken and delivered, and another batch follows.
-    fn deliver_before(&mut self, next: Option<Batch>) {
+    pub(super) fn deliver_before(&mut self, next: Option<Batch>) {
         self.accept();
         self.sleep();
         self.on(Event::Polled(Ok(job(None, JobPhase::Completed, None))));
@@ -29,13 +29,13 @@ impl Bench {
         self.sleep();
     }
 
-    fn activity(&self) -> Activity {
+    pub(super) fn activity(&self) -> Activity {
         self.machine.view(self.now).activity
     }
 }
 
 /// A part of a batch that was refused.
-fn part(number: u64, rows: u64) -> Batch {
+pub(super) fn part(number: u64, rows: u64) -> Batch {
     let whole = batch(rows);
     let id = BatchId { number, ..whole.id };
     let part = Part { origin: 1, first: 0, end: rows };
@@ -258,4 +258,44 @@ fn whose_job_holds_the_slot_is_told() {
     bench.sleep();
     bench.on(Event::Looked(Ok(vec![])));
     assert_eq!(bench.machine.view(bench.now).slot_holder, None);
+}
+
+#[test]
+fn refusals_do_not_become_a_flood() {
+    let mut bench = Bench::new(Recovered::default());
+    bench.submit(100);
+    bench.refuse(FailureKind::BadRows);
+    bench.command();
+    bench.on(Event::Settled(Some(Box::new(part(2, 1)))));
+    assert_eq!(bench.sleep(), SETTINGS.poll_interval.0 / 2);
+}
+
+#[test]
+fn a_job_that_took_nothing_proves_nothing() {
+    let mut bench = Bench::new(Recovered::default());
+    bench.submit(100);
+    bench.accept();
+    bench.sleep();
+    bench.on(Event::Polled(Ok(job(None, JobPhase::Completed, Some(0)))));
+    bench.settle(Settlement::Split(Cut::Probe(PROBE)));
+}
+
+#[test]
+fn a_single_row_has_as_many_jobs_as_a_whole_batch() {
+    let mut bench = Bench::new(Recovered::default());
+    bench.submit(2);
+    bench.refuse(FailureKind::TooLarge);
+    bench.settle_before(Settlement::Split(Cut::Halves), part(2, 1));
+    for _ in 1..SETTINGS.failed_jobs_max {
+        bench.resubmit();
+        bench.accept();
+        bench.sleep();
+        bench.on(Event::Polled(Ok(job(None, JobPhase::Failed, None))));
+        bench.sleep();
+    }
+    bench.resubmit();
+    bench.accept();
+    bench.sleep();
+    bench.on(Event::Polled(Ok(job(None, JobPhase::Failed, None))));
+    bench.settle(Settlement::Dead(DeadReason::JobFailed));
 }
