@@ -299,3 +299,16 @@ fn a_single_row_has_as_many_jobs_as_a_whole_batch() {
     bench.on(Event::Polled(Ok(job(None, JobPhase::Failed, None))));
     bench.settle(Settlement::Dead(DeadReason::JobFailed));
 }
+
+#[test]
+fn a_job_that_took_a_part_keeps_its_occupancy() {
+    let mut bench = Bench::new(Recovered::default());
+    bench.submit(1_800);
+    let submitted_at = bench.now.instant;
+    bench.accept();
+    bench.sleep();
+    bench.on(Event::Polled(Ok(job(None, JobPhase::Completed, Some(1_799)))));
+    bench.settle_before(Settlement::Split(Cut::Halves), part(2, 900));
+    bench.resubmit();
+    assert!(bench.now.instant.since(submitted_at) >= Duration::from_secs(60));
+}
