@@ -23,6 +23,7 @@ over_every_engine! {
     a_clock_that_jumps_ahead_drops_no_letter => keeps;
     a_split_batch_goes_on_in_parts => splits;
     a_row_that_dies_leaves_what_came_after_it_as_it_is => leaves_the_older;
+    a_replay_goes_under_newer_values_though_the_clock_went_back => remembers_time;
 }
 
 const DEAD: Settlement = Settlement::Dead(DeadReason::BadRow);
@@ -249,4 +250,16 @@ fn leaves_the_older(engine: impl Engine + Clone) {
     bench.settle(&batch, DEAD);
     let next = bench.claim().unwrap();
     assert_eq!(bench.upload(&next), "{\"user_id\":\"u\",\"metadata\":{\"plan\":1}}\n");
+}
+
+fn remembers_time(engine: impl Engine + Clone) {
+    let mut bench = Bench::new(engine);
+    let older = update(bench.app, "u", "plan", 1);
+    now(bench.queue.accept(vec![older], at(1_000))).unwrap()[0].unwrap();
+    bench.kill("422: no");
+    bench.set("u", "plan", 2);
+    let letter = bench.letters().remove(0);
+    assert_eq!(bench.replay(&letter), Replay::Replayed);
+    let batch = bench.claim().unwrap();
+    assert_eq!(bench.upload(&batch), "{\"user_id\":\"u\",\"metadata\":{\"plan\":2}}\n");
 }
