@@ -16,6 +16,7 @@ use crate::{
     domain::{
         batch::{Batch, BatchId, BatchState, Settlement},
         time::Timestamp,
+        update::SubjectKind,
     },
     proto::{self, admin_service_server::AdminService},
 };
@@ -296,6 +297,12 @@ fn app_status(status: AppStatus, oldest: Option<Timestamp>) -> proto::AppStatus 
         paused: view.paused,
         pending_records: queue.depth.records,
         pending_bulk_records: queue.depth.bulk_records,
+        pending_companies: queue.depth.company_records,
+        halted_kinds: SubjectKind::ALL
+            .into_iter()
+            .filter(|kind| *view.halted.of(*kind))
+            .map(|kind| subject_kind(kind).into())
+            .collect(),
         pending_bytes: queue.depth.bytes,
         oldest_pending_age: oldest.and_then(|at| duration(now.wall.since(at))),
         drain_eta: duration(status.drain_eta),
@@ -330,6 +337,7 @@ fn job(app: &str, batch: Batch) -> proto::Job {
     proto::Job {
         app: app.to_owned(),
         batch_id: batch.id.to_string(),
+        kind: subject_kind(batch.kind).into(),
         job_id: batch.job_id.unwrap_or_default(),
         state: state.into(),
         upstream_status: batch.upstream_status,
@@ -343,6 +351,13 @@ fn job(app: &str, batch: Batch) -> proto::Job {
         submissions: batch.submissions,
         request_id: batch.request_id.unwrap_or_default(),
         last_error: batch.last_error,
+    }
+}
+
+fn subject_kind(kind: SubjectKind) -> proto::SubjectKind {
+    match kind {
+        SubjectKind::User => proto::SubjectKind::User,
+        SubjectKind::Company => proto::SubjectKind::Company,
     }
 }
 

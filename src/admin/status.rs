@@ -16,10 +16,10 @@ use crate::{
         lifecycle::{Activity, SlotHolder, View},
         space::Space,
         time::Timestamp,
-        update::AppId,
+        update::{AppId, ByKind, SubjectKind},
     },
     proto::AppState,
-    store::{QueueView, Store},
+    store::{QueueView, Store, queue::QueueDepth},
 };
 
 /// One app, as operators see it.
@@ -130,8 +130,18 @@ impl AppStatus {
         }
     }
 
-    /// What the app is doing, in one sentence.
+    /// What the app is doing, in a sentence or two.
     pub fn summary(&self) -> String {
+        let doing = self.activity();
+        let alone = |kind: SubjectKind| {
+            self.view.activity != Activity::Halted && *self.view.halted.of(kind)
+        };
+        let halted = SubjectKind::ALL.into_iter().filter(|kind| alone(*kind));
+        let also = halted.map(|kind| format!(" Userpilot refuses all {}.", plural(kind)));
+        doing + &also.collect::<String>()
+    }
+
+    fn activity(&self) -> String {
         let view = &self.view;
         let retry = || match self.retry_in {
             Some(left) => format!("; tries again in {}", seconds(left)),
@@ -140,13 +150,14 @@ impl AppStatus {
         match view.activity {
             Activity::Idle => "Nothing waits.".into(),
             Activity::Lingering => {
-                format!("{} wait for others to join them.", users(self.queue.depth.records))
+                format!("{} wait for others to join them.", waiting(&self.queue.depth))
             }
-            Activity::Submitting => format!("Submitting a job of {}.", batch_users(view)),
+            Activity::Submitting => format!("Submitting a job of {}.", batch_rows(view)),
             Activity::LookingForJob => "A submission was not answered; looking for its job.".into(),
             Activity::Running => match &view.batch {
                 Some(batch) => {
-                    format!("A job of {} runs; {} done.", users(batch.rows), batch.completed_rows)
+                    let rows = count(batch.kind, batch.rows);
+                    format!("A job of {rows} runs; {} done.", batch.completed_rows)
                 }
                 None => "A job runs.".into(),
             },
@@ -186,12 +197,31 @@ impl AppStatus {
     }
 }
 
-fn batch_users(view: &View) -> String {
-    view.batch.as_ref().map_or_else(|| "users".into(), |batch: &Batch| users(batch.rows))
+fn batch_rows(view: &View) -> String {
+    let rows = |batch: &Batch| count(batch.kind, batch.rows);
+    view.batch.as_ref().map_or_else(|| "users".into(), rows)
 }
 
-fn users(count: u64) -> String {
-    if count == 1 { "1 user".into() } else { format!("{count} users") }
+/// "3 users", "1 company", or both.
+fn waiting(depth: &QueueDepth) -> String {
+    let ByKind { users, companies } = depth.by_kind();
+    let (users, companies) = match (users, companies) {
+        (users, 0) => return count(SubjectKind::User, users),
+        (0, companies) => return count(SubjectKind::Company, companies),
+        (users, companies) => (users, companies),
+    };
+    format!("{} and {}", count(SubjectKind::User, users), count(SubjectKind::Company, companies))
+}
+
+fn count(kind: SubjectKind, count: u64) -> String {
+    if count == 1 { format!("1 {kind}") } else { format!("{count} {}", plural(kind)) }
+}
+
+fn plural(kind: SubjectKind) -> &'static str {
+    match kind {
+        SubjectKind::User => "users",
+        SubjectKind::Company => "companies",
+    }
 }
 
 fn seconds(duration: Duration) -> String {

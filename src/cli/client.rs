@@ -3,6 +3,8 @@
 use anyhow::Context;
 use tonic::transport::{Channel, Endpoint};
 
+use crate::proto::SubjectKind;
+
 /// Where the gateway takes updates, unless told otherwise.
 pub const GRPC_DEFAULT: &str = "http://127.0.0.1:50051";
 /// Where it takes operators, unless told otherwise.
@@ -22,4 +24,13 @@ pub fn refused(status: tonic::Status) -> anyhow::Error {
         return anyhow::anyhow!("the gateway does not know this command: it is of another version");
     }
     anyhow::anyhow!("{}", status.message())
+}
+
+/// What the rows of a job are.
+pub fn kind_name(kind: SubjectKind) -> &'static str {
+    match kind {
+        SubjectKind::Unspecified => "rows",
+        SubjectKind::User => "users",
+        SubjectKind::Company => "companies",
+    }
 }

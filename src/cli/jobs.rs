@@ -29,9 +29,12 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let jobs = client.list_jobs(request).await?.into_inner().jobs;
     let mut table = Table::new();
     table.load_style(NOTHING);
-    table.set_header(["batch", "state", "users", "updates", "bytes", "claimed", "took", "job"]);
+    table.set_header([
+        "batch", "state", "kind", "rows", "updates", "bytes", "claimed", "took", "job",
+    ]);
     for job in jobs {
         let state = JobState::try_from(job.state).unwrap_or_default().as_str_name();
+        let kind = client::kind_name(job.kind());
         let claimed = job.claimed_at.and_then(|at| jiff::Timestamp::from_second(at.seconds).ok());
         let took = match (job.claimed_at, job.settled_at) {
             (Some(from), Some(to)) => format!("{} s", to.seconds - from.seconds),
@@ -40,6 +43,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         table.add_row([
             job.batch_id,
             state.trim_start_matches("JOB_STATE_").to_lowercase(),
+            kind.to_owned(),
             job.rows.to_string(),
             job.updates.to_string(),
             job.bytes.to_string(),

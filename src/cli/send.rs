@@ -15,14 +15,16 @@ use tonic::transport::Channel;
 
 use super::client::{self, GRPC_DEFAULT};
 use crate::proto::{
-    Lane, UpdateUserRequest, UserUpdate, ingest_service_client::IngestServiceClient,
+    AcceptedUpdate, CompanyUpdate, Lane, UpdateCompanyRequest, UpdateUserRequest, UserUpdate,
+    ingest_service_client::IngestServiceClient,
 };
 
 /// Send one update from flags, or many from NDJSON.
 ///
 /// A line of NDJSON is an update such as
 /// {"user_id":"42","company_id":"acme","metadata":{"plan":"pro"},"lane":"bulk"};
-/// "app", "company_id", "metadata", "occurred_at" and "lane" may be left out.
+/// "app", "company_id", "metadata", "occurred_at" and "lane" may be left out. A line without
+/// "user_id" is an update of the company.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
     /// Where the gateway takes updates.
@@ -32,14 +34,14 @@ pub struct Args {
     #[arg(long, default_value = "")]
     pub app: String,
     /// The user's id.
-    #[arg(long, required_unless_present = "file", conflicts_with = "file")]
+    #[arg(long, required_unless_present_any = ["file", "company_id"], conflicts_with = "file")]
     pub user_id: Option<String>,
-    /// The user's company.
-    #[arg(long, requires = "user_id")]
+    /// The user's company; without --user-id, the company that the update is of.
+    #[arg(long, conflicts_with = "file")]
     pub company_id: Option<String>,
     /// A property: NAME=VALUE. true, false, null and numbers are taken as such; all else, and
     /// what stands in double quotes, is a string.
-    #[arg(long = "set", value_name = "NAME=VALUE", requires = "user_id")]
+    #[arg(long = "set", value_name = "NAME=VALUE", conflicts_with = "file")]
     pub properties: Vec<String>,
     /// The lane: interactive or bulk.
     #[arg(long, value_name = "LANE", value_parser = lane)]
@@ -76,16 +78,29 @@ async fn send_one(mut client: IngestServiceClient<Channel>, args: &Args) -> anyh
         };
         metadata.insert(name.to_owned(), value);
     }
-    let update = UserUpdate {
-        app: args.app.clone(),
-        user_id: args.user_id.clone().unwrap_or_default(),
-        company_id: args.company_id.clone(),
+    let Args { app, user_id, company_id, lane, .. } = args.clone();
+    let update = Update {
+        app,
+        user_id,
+        company_id,
         metadata: Some(to_struct(metadata)),
         occurred_at: None,
-        lane: args.lane.unwrap_or_default().into(),
+        lane: lane.unwrap_or_default().into(),
     };
-    let request = UpdateUserRequest { update: Some(update) };
-    let accepted = client.update_user(request).await.map_err(refused)?.into_inner();
+    let accepted = match update.split() {
+        (Some(update), _) => {
+            let request = UpdateUserRequest { update: Some(update) };
+            let accepted = client.update_user(request).await.map_err(refused)?.into_inner();
+            let (receipt, sequence) = (accepted.receipt, accepted.sequence);
+            AcceptedUpdate { receipt, sequence, disposition: accepted.disposition }
+        }
+        (None, update) => {
+            let request = UpdateCompanyRequest { update };
+            let accepted = client.update_company(request).await.map_err(refused)?.into_inner();
+            let (receipt, sequence) = (accepted.receipt, accepted.sequence);
+            AcceptedUpdate { receipt, sequence, disposition: accepted.disposition }
+        }
+    };
     let disposition = accepted.disposition().as_str_name().trim_start_matches("DISPOSITION_");
     writeln!(
         io::stdout(),
@@ -95,6 +110,29 @@ async fn send_one(mut client: IngestServiceClient<Channel>, args: &Args) -> anyh
         accepted.receipt
     )?;
     Ok(())
+}
+
+/// An update of a user, or of a company.
+struct Update {
+    app: String,
+    user_id: Option<String>,
+    company_id: Option<String>,
+    metadata: Option<Struct>,
+    occurred_at: Option<prost_types::Timestamp>,
+    lane: i32,
+}
+
+impl Update {
+    /// The one or the other.
+    fn split(self) -> (Option<UserUpdate>, Option<CompanyUpdate>) {
+        let Self { app, user_id, company_id, metadata, occurred_at, lane } = self;
+        if let Some(user_id) = user_id {
+            let update = UserUpdate { app, user_id, company_id, metadata, occurred_at, lane };
+            return (Some(update), None);
+        }
+        let company_id = company_id.unwrap_or_default();
+        (None, Some(CompanyUpdate { app, company_id, metadata, occurred_at, lane }))
+    }
 }
 
 fn lane(name: &str) -> Result<Lane, String> {

@@ -91,21 +91,29 @@ fn app_table(app: &proto::AppStatus) -> Table {
         Some(age) => format!(", the longest for {}", human(age)),
         None => String::new(),
     };
-    row("waiting", format!("{} users{oldest}", app.pending_records));
+    let users = app.pending_records.saturating_sub(app.pending_companies);
+    let companies = match app.pending_companies {
+        0 => String::new(),
+        companies => format!(" and {companies} companies"),
+    };
+    row("waiting", format!("{users} users{companies}{oldest}"));
     if let Some(eta) = app.drain_eta.as_ref().filter(|_| app.pending_records > 0) {
         row("drained in", human(eta));
     }
     if let Some(job) = &app.current_job {
         let job_id = if job.job_id.is_empty() { "not taken yet" } else { &job.job_id };
-        row("job", format!("{} of {} users done ({job_id})", job.completed_rows, job.rows));
+        let kind = client::kind_name(job.kind());
+        row("job", format!("{} of {} {kind} done ({job_id})", job.completed_rows, job.rows));
     }
     if let Some(holder) = &app.slot_holder {
         let proto::SlotHolder { job_id, filename, is_gateway } = holder;
         let whose = if *is_gateway { "another gateway's" } else { "somebody else's" };
         row("slot", format!("held by {whose} job {job_id} (file {filename:?})"));
     }
-    if app.state() == proto::AppState::Halted {
-        row("halted", "what waits is kept; one row is tried now and then".to_owned());
+    let halted: Vec<_> = app.halted_kinds().map(client::kind_name).collect();
+    if !halted.is_empty() {
+        let kinds = halted.join(" and ");
+        row("halted", format!("{kinds}: what waits is kept, and tried now and then"));
     }
     row("budget", format!("{} users a minute", app.users_per_minute));
     row(
@@ -115,10 +123,10 @@ fn app_table(app: &proto::AppStatus) -> Table {
             totals.accepted_updates, totals.coalesced_updates, totals.refused_updates
         ),
     );
-    row("delivered", format!("{} users in {} jobs", totals.delivered_rows, totals.completed_jobs));
+    row("delivered", format!("{} rows in {} jobs", totals.delivered_rows, totals.completed_jobs));
     if app.dead_letters > 0 {
         let see = format!("userpilot-gateway dead-letters list --app {}", app.app);
-        row("dead letters", format!("{} users; see them with: {see}", app.dead_letters));
+        row("dead letters", format!("{} rows; see them with: {see}", app.dead_letters));
     }
     if totals.failed_attempts + totals.conflicts > 0 {
         row(

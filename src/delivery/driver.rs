@@ -10,10 +10,9 @@ use crate::{
     clock,
     domain::{
         batch::{Batch, DeadReason, Settlement},
-        lifecycle::{
-            Activity, Command, Event, Lifecycle, Recovered, Settings, Step, View, Waiting,
-        },
+        lifecycle::{Command, Event, Lifecycle, Recovered, Settings, Step, View, Waiting},
         time::{Instant, Now, Timestamp},
+        update::{ByKind, SubjectKind},
     },
     store::{QueueView, queue::Settling},
     upstream::Upstream,
@@ -66,8 +65,8 @@ pub struct Delivery<U, R> {
     machine: Lifecycle,
     operations: mpsc::Receiver<Operation>,
     view: watch::Sender<View>,
-    /// While the app is halted, the jobs that were completed before.
-    halted_after_jobs: Option<u64>,
+    /// The kinds that are known to be halted.
+    halted: ByKind<bool>,
 }
 
 /// Why a driver ended.
@@ -107,7 +106,7 @@ impl<U: Upstream, R: Report> Delivery<U, R> {
             machine,
             operations,
             view,
-            halted_after_jobs: None,
+            halted: ByKind::default(),
         };
         (delivery, Operator { operations: operator, view: viewer })
     }
@@ -167,29 +166,29 @@ impl<U: Upstream, R: Report> Delivery<U, R> {
         let now = clock::now();
         self.machine.on(event, now, rand::random());
         let view = self.machine.view(now);
-        self.log_halt(&view, now);
+        self.log_halt(&view);
         self.view.send_replace(view);
     }
 
-    /// A line when the app halts, and one when upstream has completed a job again: in between it
-    /// is tried now and then, and halts anew.
-    fn log_halt(&mut self, view: &View, now: Now) {
-        match self.halted_after_jobs {
-            None if view.activity == Activity::Halted => {
-                self.halted_after_jobs = Some(view.completed_jobs);
-                let retry_in = view.retry_at.unwrap_or_default().since(now.instant);
-                tracing::error!(
+    /// A line when a kind halts, and one when upstream has completed a job of it again: in between
+    /// it is tried now and then, and halts anew.
+    fn log_halt(&mut self, view: &View) {
+        for kind in SubjectKind::ALL {
+            let was_halted = std::mem::replace(self.halted.of_mut(kind), *view.halted.of(kind));
+            match (was_halted, *view.halted.of(kind)) {
+                (false, true) => tracing::error!(
                     app = self.name,
+                    %kind,
                     dead_rows = view.dead_rows,
-                    retry_in_ms = u64::try_from(retry_in.as_millis()).unwrap_or(u64::MAX),
-                    "upstream refuses everything: the app is halted, updates are kept"
-                );
+                    "upstream refuses everything of a kind: it is halted, updates are kept"
+                ),
+                (true, false) => tracing::info!(
+                    app = self.name,
+                    %kind,
+                    "upstream takes rows again: the halt is over"
+                ),
+                (true, true) | (false, false) => {}
             }
-            Some(jobs) if view.completed_jobs > jobs => {
-                self.halted_after_jobs = None;
-                tracing::info!(app = self.name, "upstream takes rows again: the halt is over");
-            }
-            None | Some(_) => {}
         }
     }
 
@@ -230,6 +229,7 @@ impl<U: Upstream, R: Report> Delivery<U, R> {
         tracing::info!(
             app = self.name,
             batch = %batch.id,
+            kind = %batch.kind,
             job = batch.job_id.as_deref().unwrap_or(""),
             request_id = batch.request_id.as_deref().unwrap_or(""),
             ?settlement,
@@ -256,7 +256,7 @@ impl<U: Upstream, R: Report> Delivery<U, R> {
 }
 
 fn waiting(view: QueueView) -> Waiting {
-    Waiting { records: view.depth.records, since: view.since }
+    Waiting { records: view.depth.by_kind(), since: view.since }
 }
 
 fn freshness(chunk: Settling, now: Timestamp) -> impl Iterator<Item = Duration> {

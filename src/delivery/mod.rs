@@ -9,7 +9,7 @@ pub use driver::{Delivery, DeliveryEnd, Operation, Operator, Report};
 
 use crate::{
     domain::{
-        batch::{Batch, ClaimLimits, Settlement},
+        batch::{Batch, Claimable, Settlement},
         lifecycle::{Command, Event},
         memory::Memory,
         update::AppId,
@@ -23,10 +23,10 @@ pub trait Ledger: Send + Sync {
     /// What can go wrong.
     type Error: Send;
 
-    /// Moves pending records into a new batch.
+    /// Moves pending records of one kind into a new batch.
     fn claim(
         &self,
-        limits: ClaimLimits,
+        claimable: Claimable,
     ) -> impl Future<Output = Result<Option<Box<Batch>>, Self::Error>> + Send;
 
     /// Makes the batch's new state and the memory durable.
@@ -58,7 +58,7 @@ pub async fn carry_out<L: Ledger>(
     mut settled: impl FnMut(Settlement, Settling) + Send,
 ) -> Result<Event, L::Error> {
     Ok(match command {
-        Command::Claim(limits) => Event::Claimed(ledger.claim(limits).await?),
+        Command::Claim(claimable) => Event::Claimed(ledger.claim(claimable).await?),
         Command::Advance(batch, memory) => {
             ledger.advance(batch, memory).await?;
             Event::Advanced
@@ -105,8 +105,8 @@ pub enum LedgerError {
 impl Ledger for AppLedger {
     type Error = LedgerError;
 
-    async fn claim(&self, limits: ClaimLimits) -> Result<Option<Box<Batch>>, LedgerError> {
-        Ok(self.store.claim(self.app, limits).await?)
+    async fn claim(&self, claimable: Claimable) -> Result<Option<Box<Batch>>, LedgerError> {
+        Ok(self.store.claim(self.app, claimable).await?)
     }
 
     async fn advance(&self, batch: Box<Batch>, memory: Memory) -> Result<(), LedgerError> {

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     time::Timestamp,
-    update::{AppId, Sequence},
+    update::{AppId, ByKind, Sequence, SubjectKind},
 };
 
 /// A batch's name. No two batches share one, of whichever gateway: so a batch is known among
@@ -64,7 +64,7 @@ impl FromStr for BatchId {
 /// How large a batch may become.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BatchLimits {
-    /// Rows (users).
+    /// Rows (users or companies).
     pub rows_max: u64,
     /// Bytes of the upload.
     pub bytes_max: u64,
@@ -78,7 +78,7 @@ impl BatchLimits {
     }
 }
 
-/// What may be claimed.
+/// What may be claimed of one kind of subject.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClaimLimits {
     /// How large the batch may become.
@@ -90,6 +90,15 @@ pub struct ClaimLimits {
 impl From<BatchLimits> for ClaimLimits {
     fn from(batch: BatchLimits) -> Self {
         Self { batch, reach: u64::MAX }
+    }
+}
+
+/// What may be claimed of each kind of subject: of some, nothing. A batch holds one kind alone.
+pub type Claimable = ByKind<Option<ClaimLimits>>;
+
+impl From<BatchLimits> for Claimable {
+    fn from(batch: BatchLimits) -> Self {
+        Self { users: Some(batch.into()), companies: Some(batch.into()) }
     }
 }
 
@@ -184,6 +193,8 @@ impl Part {
 pub struct Batch {
     /// Its name.
     pub id: BatchId,
+    /// What its rows are about.
+    pub kind: SubjectKind,
     /// Where it is in its life.
     pub state: BatchState,
     /// Its rows.
@@ -192,7 +203,7 @@ pub struct Batch {
     pub then: Option<u64>,
     /// Only records whose first sequence is at most this were claimed.
     pub watermark: Sequence,
-    /// Rows (users).
+    /// Rows (users or companies).
     pub rows: u64,
     /// Updates that were coalesced into them.
     pub updates: u64,
@@ -226,9 +237,10 @@ pub struct Batch {
 
 impl Batch {
     /// A batch that has no rows yet.
-    pub fn new(id: BatchId, watermark: Sequence, claimed_at: Timestamp) -> Self {
+    pub fn new(id: BatchId, kind: SubjectKind, watermark: Sequence, claimed_at: Timestamp) -> Self {
         Self {
             id,
+            kind,
             state: BatchState::Claiming,
             part: Part { origin: id.number, first: 0, end: u64::MAX },
             then: None,
@@ -331,7 +343,7 @@ mod tests {
     #[test]
     fn a_former_job_is_remembered_until_upstreams_list_will_not_show_it() {
         let id = BatchId { opening: 7, number: 1, app: AppId(0) };
-        let mut batch = Batch::new(id, 9, Timestamp::default());
+        let mut batch = Batch::new(id, SubjectKind::User, 9, Timestamp::default());
         batch.give_up_job();
         assert_eq!(batch.former_jobs, [""; 0]);
         for job in 0..22 {

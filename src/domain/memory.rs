@@ -4,7 +4,12 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{batch::BatchLimits, budget::Occupancy, time::Timestamp};
+use super::{
+    batch::BatchLimits,
+    budget::Occupancy,
+    time::Timestamp,
+    update::{ByKind, SubjectKind},
+};
 
 /// For how long a batch that was too large makes later ones smaller.
 pub const LEARNED_FOR: Duration = Duration::from_secs(24 * 60 * 60);
@@ -30,6 +35,26 @@ pub const UNPROVEN_MAX: u32 = 10;
 pub struct Memory {
     /// The occupancy that was begun last.
     pub occupancy: Occupancy,
+    /// What upstream made of each kind. Users and companies go to endpoints of their own: that
+    /// one takes rows says nothing of the other.
+    pub kinds: ByKind<Experience>,
+}
+
+impl Memory {
+    /// What upstream made of rows of `kind`.
+    pub fn of(&self, kind: SubjectKind) -> &Experience {
+        self.kinds.of(kind)
+    }
+
+    /// The same, to be changed.
+    pub fn of_mut(&mut self, kind: SubjectKind) -> &mut Experience {
+        self.kinds.of_mut(kind)
+    }
+}
+
+/// What upstream made of the rows of one kind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Experience {
     /// What upstream took for too large.
     pub learned: Option<Learned>,
     /// When upstream last took rows.
@@ -47,7 +72,7 @@ pub struct Learned {
     pub until: Timestamp,
 }
 
-impl Memory {
+impl Experience {
     /// Upstream took rows.
     pub fn take(&mut self, now: Timestamp) {
         self.taken_at = Some(now);
@@ -106,7 +131,7 @@ mod tests {
 
     #[test]
     fn what_was_too_large_makes_batches_smaller_for_a_day() {
-        let mut memory = Memory::default();
+        let mut memory = Experience::default();
         memory.learn(8_000, 2_000_000, at(100));
         let smaller = BatchLimits { rows_max: 4_000, bytes_max: 1_000_000 };
         assert_eq!(memory.limits(CONFIGURED, at(100)), smaller);
@@ -120,7 +145,7 @@ mod tests {
 
     #[test]
     fn upstream_takes_rows_where_it_has_done_so_since_and_lately() {
-        let mut memory = Memory { unproven: 3, ..Memory::default() };
+        let mut memory = Experience { unproven: 3, ..Experience::default() };
         assert!(!memory.is_proven(at(5), at(6)));
         memory.take(at(7));
         assert_eq!(memory.unproven, 0);

@@ -10,6 +10,7 @@ pub mod lifecycle;
 pub mod memory;
 pub mod merge;
 pub mod row;
+pub mod share;
 pub mod space;
 #[cfg(test)]
 pub(crate) mod testing;

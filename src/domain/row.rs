@@ -1,6 +1,7 @@
 //! A record as a row of a bulk upload: one JSON object a line.
 //!
-//! `{"user_id":"…","company_id":"…","metadata":{…}}`, as Userpilot's bulk identify takes it.
+//! `{"user_id":"…","company_id":"…","metadata":{…}}` of a user, `{"company_id":"…","metadata":{…}}`
+//! of a company, as Userpilot's bulk identify takes them.
 
 use serde::{
     Serialize, Serializer,
@@ -25,14 +26,15 @@ struct Row<'a> {
 
 impl Serialize for Row<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let id_key = match self.subject.kind {
-            SubjectKind::User => "user_id",
-            SubjectKind::Company => "company_id",
-        };
         let mut row = serializer.serialize_struct("Row", 3)?;
-        row.serialize_field(id_key, &self.subject.id)?;
-        if let Some((company_id, _)) = &self.record.company_id {
-            row.serialize_field("company_id", company_id)?;
+        match self.subject.kind {
+            SubjectKind::User => {
+                row.serialize_field("user_id", &self.subject.id)?;
+                if let Some((company_id, _)) = &self.record.company_id {
+                    row.serialize_field("company_id", company_id)?;
+                }
+            }
+            SubjectKind::Company => row.serialize_field("company_id", &self.subject.id)?,
         }
         if !self.record.properties.is_empty() {
             row.serialize_field("metadata", &Metadata(&self.record.properties))?;
@@ -76,7 +78,15 @@ mod tests {
     };
 
     fn check(company_id: Option<&str>, properties: Vec<(&str, Value)>, expected: &str) {
-        let subject = Subject::user("u-\"1\"");
+        check_of(Subject::user("u-\"1\""), company_id, properties, expected);
+    }
+
+    fn check_of(
+        subject: Subject,
+        company_id: Option<&str>,
+        properties: Vec<(&str, Value)>,
+        expected: &str,
+    ) {
         let update = Update {
             app: AppId(0),
             client: ClientId(0),
@@ -104,6 +114,12 @@ mod tests {
                 ("e", Value::Text("line\nend".into())),
             ],
             r#"{"user_id":"u-\"1\"","company_id":"acme","metadata":{"a":null,"b":true,"c":42,"d":0.5,"e":"line\nend"}}"#,
+        );
+        check_of(
+            Subject::company("acme"),
+            None,
+            vec![("seats", Value::Integer(3))],
+            r#"{"company_id":"acme","metadata":{"seats":3}}"#,
         );
     }
 }

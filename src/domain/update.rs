@@ -35,15 +35,72 @@ impl Subject {
     pub fn user(id: impl Into<String>) -> Self {
         Self { kind: SubjectKind::User, id: id.into() }
     }
+
+    /// The company called `id`.
+    pub fn company(id: impl Into<String>) -> Self {
+        Self { kind: SubjectKind::Company, id: id.into() }
+    }
 }
 
 /// The kinds of subject.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 pub enum SubjectKind {
     /// A user.
+    #[default]
     User,
     /// A company.
     Company,
+}
+
+impl SubjectKind {
+    /// All kinds.
+    pub const ALL: [Self; 2] = [Self::User, Self::Company];
+
+    /// The one that it is not.
+    pub fn other(self) -> Self {
+        match self {
+            Self::User => Self::Company,
+            Self::Company => Self::User,
+        }
+    }
+}
+
+impl fmt::Display for SubjectKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::User => "user",
+            Self::Company => "company",
+        })
+    }
+}
+
+/// Something that there is of each kind of subject.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ByKind<T> {
+    /// Of users.
+    pub users: T,
+    /// Of companies.
+    pub companies: T,
+}
+
+impl<T> ByKind<T> {
+    /// What there is of `kind`.
+    pub fn of(&self, kind: SubjectKind) -> &T {
+        match kind {
+            SubjectKind::User => &self.users,
+            SubjectKind::Company => &self.companies,
+        }
+    }
+
+    /// The same, to be changed.
+    pub fn of_mut(&mut self, kind: SubjectKind) -> &mut T {
+        match kind {
+            SubjectKind::User => &mut self.users,
+            SubjectKind::Company => &mut self.companies,
+        }
+    }
 }
 
 /// How urgent an update is. The order is that in which lanes are served.

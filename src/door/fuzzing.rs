@@ -11,6 +11,7 @@ use super::{
     caller::Caller,
     receipt as receipts,
     refusal::Refusal,
+    sent::Sent,
     wire::{UpdateLimits, Wire},
 };
 use crate::{
@@ -18,7 +19,7 @@ use crate::{
         merge::Record,
         row,
         time::Timestamp,
-        update::{AppId, ClientId, Lane, Subject, Update, Value},
+        update::{AppId, ClientId, Lane, Subject, SubjectKind, Update, Value},
     },
     proto,
 };
@@ -34,18 +35,32 @@ const LIMITS: UpdateLimits = UpdateLimits {
     occurred_at_ahead_max: Duration::from_secs(60),
 };
 
-/// A request: which of the three (a byte), and its bytes as protobuf.
+/// A request: which of the five (a byte), and its bytes as protobuf.
 pub(crate) fn ingest(input: &[u8]) -> bool {
     let Some((call, bytes)) = input.split_first() else { return false };
-    let updates = match call % 3 {
-        0 => proto::UpdateUserRequest::decode(bytes).map(|it| vec![it.update]),
-        1 => proto::UpdateUsersRequest::decode(bytes)
-            .map(|it| it.updates.into_iter().map(Some).collect()),
-        _ => proto::StreamUserUpdatesRequest::decode(bytes).map(|it| vec![it.update]),
+    let (users, companies) = match call % 5 {
+        0 => {
+            decode(bytes, |it: proto::UpdateUserRequest| (it.update.into_iter().collect(), vec![]))
+        }
+        1 => decode(bytes, |it: proto::UpdateUsersRequest| (it.updates, vec![])),
+        2 => decode(bytes, |it: proto::StreamUserUpdatesRequest| {
+            (it.update.into_iter().collect(), it.company.into_iter().collect())
+        }),
+        3 => decode(bytes, |it: proto::UpdateCompanyRequest| {
+            (vec![], it.update.into_iter().collect())
+        }),
+        _ => decode(bytes, |it: proto::UpdateCompaniesRequest| (vec![], it.updates)),
     };
-    let updates = updates.unwrap_or_default();
-    let accepted = updates.into_iter().filter(|update| reads(update.clone())).count();
-    accepted > 0
+    let users = users.into_iter().filter(|update| reads(update.clone(), as_sent)).count();
+    let companies =
+        companies.into_iter().filter(|update| reads(update.clone(), as_company_sent)).count();
+    users + companies > 0
+}
+
+type Updates = (Vec<proto::UserUpdate>, Vec<proto::CompanyUpdate>);
+
+fn decode<T: Message + Default>(bytes: &[u8], updates: impl Fn(T) -> Updates) -> Updates {
+    T::decode(bytes).map(updates).unwrap_or_default()
 }
 
 fn caller() -> Caller {
@@ -53,10 +68,10 @@ fn caller() -> Caller {
     Caller::anyone(BTreeMap::from(apps))
 }
 
-fn reads(sent: Option<proto::UserUpdate>) -> bool {
+fn reads<T: Into<Sent>>(sent: T, as_sent: fn(&Update) -> T) -> bool {
     let wire = Wire { limits: LIMITS };
     let read = |update| wire.update(update, &caller(), NOW, || "update".to_owned());
-    match read(sent) {
+    match read(Some(sent)) {
         Ok(update) => {
             keeps_to_the_limits(&update);
             assert_eq!(read(Some(as_sent(&update))), Ok(update.clone()), "reads as another");
@@ -79,7 +94,11 @@ fn reads(sent: Option<proto::UserUpdate>) -> bool {
 fn keeps_to_the_limits(update: &Update) {
     let Update { app, client, subject, company_id, properties, occurred_at, lane: _ } = update;
     assert!([AppId(0), AppId(1)].contains(app) && *client == ClientId::default());
-    assert!((1..=LIMITS.user_id_bytes_max).contains(&subject.id.len()));
+    let id_bytes_max = match subject.kind {
+        SubjectKind::User => LIMITS.user_id_bytes_max,
+        SubjectKind::Company => LIMITS.company_id_bytes_max,
+    };
+    assert!((1..=id_bytes_max).contains(&subject.id.len()));
     assert!(
         company_id.as_ref().is_none_or(|id| (1..=LIMITS.company_id_bytes_max).contains(&id.len()))
     );
@@ -121,6 +140,11 @@ fn as_sent(update: &Update) -> proto::UserUpdate {
     }
 }
 
+fn as_company_sent(update: &Update) -> proto::CompanyUpdate {
+    let proto::UserUpdate { app, user_id, metadata, occurred_at, lane, .. } = as_sent(update);
+    proto::CompanyUpdate { app, company_id: user_id, metadata, occurred_at, lane }
+}
+
 /// The row that goes up says what was accepted, to anybody who reads JSON.
 fn goes_up_as_it_is(update: Update) {
     let (subject, company_id) = (update.subject.clone(), update.company_id.clone());
@@ -129,8 +153,12 @@ fn goes_up_as_it_is(update: Update) {
     row::write_row(&subject, &Record::new(update, 1, NOW), &mut line);
     assert!(!line.contains(&b'\n'), "a row of several lines");
     let json: serde_json::Value = serde_json::from_slice(&line).expect("a row is JSON");
-    assert_eq!(json["user_id"], *subject.id);
-    assert_eq!(json.get("company_id").and_then(|id| id.as_str()), company_id.as_deref());
+    let text = |key| json.get(key).and_then(serde_json::Value::as_str);
+    let (user_id, company_id) = match subject.kind {
+        SubjectKind::User => (Some(&*subject.id), company_id.as_deref()),
+        SubjectKind::Company => (None, Some(&*subject.id)),
+    };
+    assert_eq!((text("user_id"), text("company_id")), (user_id, company_id));
     let metadata = json.get("metadata").and_then(|it| it.as_object());
     assert_eq!(metadata.map_or(0, serde_json::Map::len), properties.len());
     for (name, value) in properties {
@@ -188,18 +216,33 @@ pub(crate) fn ingest_seeds() -> Vec<Vec<u8>> {
     let one =
         |update: &proto::UserUpdate| proto::UpdateUserRequest { update: Some(update.clone()) };
     let many = proto::UpdateUsersRequest { updates: vec![full.clone(), bare.clone()] };
-    let tagged = proto::StreamUserUpdatesRequest { tag: 7, update: Some(full.clone()) };
+    let streamed = proto::StreamUserUpdatesRequest::default;
+    let tagged =
+        proto::StreamUserUpdatesRequest { tag: 7, update: Some(full.clone()), ..streamed() };
+    let company = proto::CompanyUpdate {
+        app: full.app.clone(),
+        company_id: "acme".to_owned(),
+        metadata: full.metadata.clone(),
+        occurred_at: full.occurred_at,
+        ..proto::CompanyUpdate::default()
+    };
+    let of_company =
+        proto::StreamUserUpdatesRequest { tag: 8, company: Some(company.clone()), ..streamed() };
+    let one_company = proto::UpdateCompanyRequest { update: Some(company.clone()) };
+    let companies = proto::UpdateCompaniesRequest { updates: vec![company] };
     vec![
         named(0, one(&full).encode_to_vec()),
         named(0, one(&bare).encode_to_vec()),
         named(1, many.encode_to_vec()),
         named(2, tagged.encode_to_vec()),
+        named(2, of_company.encode_to_vec()),
+        named(3, one_company.encode_to_vec()),
+        named(4, companies.encode_to_vec()),
     ]
 }
 
 /// The receipts of a user and of a company.
 pub(crate) fn receipt_seeds() -> Vec<Vec<u8>> {
-    use crate::domain::update::SubjectKind;
     let company = Subject { kind: SubjectKind::Company, id: "acme".to_owned() };
     [(Subject::user("ada@example.com"), 0), (company, 9), (Subject::user(""), u16::MAX)]
         .map(|(subject, app)| receipts::encode(u64::MAX / 3, AppId(app), 42, &subject).into_bytes())

@@ -8,6 +8,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::{
     caller::Caller,
+    found::{disposition, update_state},
     receipt::{self, Receipt},
     refusal::Refusal,
     wire::Wire,
@@ -16,15 +17,12 @@ use crate::{
     clock,
     delivery::Operator,
     domain::{
-        batch::Batch,
+        time::Timestamp,
         update::{AppId, Subject, Update},
     },
     intake::{HandedOver, Intake, NotAccepted},
     proto::{self, ingest_service_server::IngestService},
-    store::{
-        Accepted, Closing, Disposition, Store,
-        queue::{DeadLetter, Found},
-    },
+    store::{Accepted, Store, queue::Found},
 };
 
 /// Updates that are handed to the writer together: about as many as it commits at once.
@@ -75,6 +73,40 @@ impl Parts {
         }
     }
 
+    /// Accepts one update, and answers it.
+    async fn accept(&self, update: Update) -> Result<proto::AcceptedUpdate, Refusal> {
+        let sender = Sender { app: update.app, subject: update.subject.clone() };
+        let outcome = self.intake.hand_over(vec![update])?.answer().await?.pop();
+        Ok(self.receipt(&sender, outcome.ok_or(NotAccepted::Failed)??))
+    }
+
+    /// Accepts those of one request that are good, and answers all of them, in order.
+    async fn accept_all(
+        &self,
+        mut updates: impl ExactSizeIterator<Item = Result<Update, Refusal>>,
+    ) -> Result<Vec<Result<proto::AcceptedUpdate, Refusal>>, Refusal> {
+        let (count, max) = (updates.len(), self.updates_per_request_max);
+        if count > max {
+            let description =
+                format!("has {count} updates, more than limits.updates_per_request_max ({max})");
+            return Err(Refusal::field("updates", description));
+        }
+        let mut chunks = Vec::new();
+        loop {
+            let (good, senders) = split(updates.by_ref().take(CHUNK_UPDATES_MAX));
+            if senders.is_empty() {
+                break;
+            }
+            // One chunk after the other: they are accepted in the order of handing over.
+            chunks.push((senders, self.intake.hand_over(good)));
+        }
+        let mut answers = Vec::with_capacity(count);
+        for (senders, handed_over) in chunks {
+            answers.extend(self.answer(senders, handed_over).await);
+        }
+        Ok(answers)
+    }
+
     /// The answers to `senders`, in order, once the good ones of them have been answered.
     async fn answer(
         &self,
@@ -122,20 +154,26 @@ impl IngestService for Ingest {
         &self,
         request: Request<proto::UpdateUserRequest>,
     ) -> Result<Response<proto::UpdateUserResponse>, Status> {
-        let Parts { wire, intake, store, .. } = &*self.0;
+        let parts = &*self.0;
         let caller = Caller::of(request.extensions())?;
         let update = request.into_inner().update;
-        let update = wire.update(update, &caller, clock::now().wall, || "update".into())?;
-        let (app, subject) = (update.app, update.subject.clone());
-        let handed_over = intake.hand_over(vec![update]).map_err(Refusal::from)?;
-        let outcome = handed_over.answer().await.map_err(Refusal::from)?.pop();
-        let outcome = outcome.ok_or(Refusal::from(NotAccepted::Failed))?;
-        let accepted = outcome.map_err(Refusal::from)?;
-        Ok(Response::new(proto::UpdateUserResponse {
-            receipt: receipt::encode(store.id(), app, accepted.sequence, &subject),
-            sequence: accepted.sequence,
-            disposition: disposition(accepted.disposition).into(),
-        }))
+        let update = parts.wire.update(update, &caller, clock::now().wall, || "update".into())?;
+        let accepted = parts.accept(update).await?;
+        let proto::AcceptedUpdate { receipt, sequence, disposition } = accepted;
+        Ok(Response::new(proto::UpdateUserResponse { receipt, sequence, disposition }))
+    }
+
+    async fn update_company(
+        &self,
+        request: Request<proto::UpdateCompanyRequest>,
+    ) -> Result<Response<proto::UpdateCompanyResponse>, Status> {
+        let parts = &*self.0;
+        let caller = Caller::of(request.extensions())?;
+        let update = request.into_inner().update;
+        let update = parts.wire.update(update, &caller, clock::now().wall, || "update".into())?;
+        let accepted = parts.accept(update).await?;
+        let proto::AcceptedUpdate { receipt, sequence, disposition } = accepted;
+        Ok(Response::new(proto::UpdateCompanyResponse { receipt, sequence, disposition }))
     }
 
     async fn update_users(
@@ -144,32 +182,13 @@ impl IngestService for Ingest {
     ) -> Result<Response<proto::UpdateUsersResponse>, Status> {
         let parts = &*self.0;
         let caller = Caller::of(request.extensions())?;
-        let updates = request.into_inner().updates;
-        let (count, max) = (updates.len(), parts.updates_per_request_max);
-        if count > max {
-            let description =
-                format!("has {count} updates, more than limits.updates_per_request_max ({max})");
-            return Err(Refusal::field("updates", description).into());
-        }
         let now = clock::now().wall;
         let read = |(index, update)| {
             let path = || format!("updates[{index}]");
             parts.wire.update(Some(update), &caller, now, path)
         };
-        let mut updates = updates.into_iter().enumerate().map(read);
-        let mut chunks = Vec::new();
-        loop {
-            let (good, senders) = split(updates.by_ref().take(CHUNK_UPDATES_MAX));
-            if senders.is_empty() {
-                break;
-            }
-            // One chunk after the other: they are accepted in the order of handing over.
-            chunks.push((senders, parts.intake.hand_over(good)));
-        }
-        let mut answers = Vec::with_capacity(count);
-        for (senders, handed_over) in chunks {
-            answers.extend(parts.answer(senders, handed_over).await);
-        }
+        let updates = request.into_inner().updates;
+        let answers = parts.accept_all(updates.into_iter().enumerate().map(read)).await?;
         let result = |answer: Result<_, Refusal>| proto::UpdateUsersResult {
             result: Some(match answer {
                 Ok(accepted) => proto::update_users_result::Result::Accepted(accepted),
@@ -178,6 +197,29 @@ impl IngestService for Ingest {
         };
         let results = answers.into_iter().map(result).collect();
         Ok(Response::new(proto::UpdateUsersResponse { results }))
+    }
+
+    async fn update_companies(
+        &self,
+        request: Request<proto::UpdateCompaniesRequest>,
+    ) -> Result<Response<proto::UpdateCompaniesResponse>, Status> {
+        let parts = &*self.0;
+        let caller = Caller::of(request.extensions())?;
+        let now = clock::now().wall;
+        let read = |(index, update)| {
+            let path = || format!("updates[{index}]");
+            parts.wire.update(Some(update), &caller, now, path)
+        };
+        let updates = request.into_inner().updates;
+        let answers = parts.accept_all(updates.into_iter().enumerate().map(read)).await?;
+        let result = |answer: Result<_, Refusal>| proto::UpdateCompaniesResult {
+            result: Some(match answer {
+                Ok(accepted) => proto::update_companies_result::Result::Accepted(accepted),
+                Err(refusal) => proto::update_companies_result::Result::Error(refusal.into()),
+            }),
+        };
+        let results = answers.into_iter().map(result).collect();
+        Ok(Response::new(proto::UpdateCompaniesResponse { results }))
     }
 
     type StreamUserUpdatesStream =
@@ -253,7 +295,7 @@ async fn hand_over_chunk(
         match message {
             Ok(message) => {
                 tags.push(message.tag);
-                updates.push(parts.wire.update(message.update, &caller, now, || "update".into()));
+                updates.push(read_streamed(&parts.wire, message, &caller, now));
             }
             Err(status) => broken = Some(status),
         }
@@ -261,6 +303,19 @@ async fn hand_over_chunk(
     let (good, senders) = split(updates.into_iter());
     let handed_over = parts.intake.hand_over_in_turn(good).await;
     Chunk { parts, tags, senders, handed_over, broken }
+}
+
+fn read_streamed(
+    wire: &Wire,
+    message: proto::StreamUserUpdatesRequest,
+    caller: &Caller,
+    now: Timestamp,
+) -> Result<Update, Refusal> {
+    match (message.update, message.company) {
+        (update, None) => wire.update(update, caller, now, || "update".into()),
+        (None, company) => wire.update(company, caller, now, || "company".into()),
+        (Some(_), Some(_)) => Err(Refusal::field("company", "is sent together with an update")),
+    }
 }
 
 impl Chunk {
@@ -277,68 +332,4 @@ impl Chunk {
         let responses = self.tags.into_iter().zip(answers).map(response);
         responses.chain(self.broken.map(Err)).collect()
     }
-}
-
-fn disposition(disposition: Disposition) -> proto::Disposition {
-    match disposition {
-        Disposition::Queued => proto::Disposition::Queued,
-        Disposition::Coalesced => proto::Disposition::Coalesced,
-    }
-}
-
-type State = (proto::UpdateState, Option<proto::get_update_response::Detail>);
-
-fn update_state(found: Found, sequence: u64) -> Option<State> {
-    use proto::{UpdateState, get_update_response::Detail};
-    Some(match found {
-        Found::Pending { place, place_is_lower_bound, first_accepted_at, last_sequence } => {
-            let age = clock::now().wall.since(first_accepted_at);
-            let detail = proto::PendingDetail {
-                place,
-                place_is_lower_bound,
-                age: age.try_into().ok(),
-                last_sequence,
-            };
-            (UpdateState::Pending, Some(Detail::Pending(detail)))
-        }
-        Found::InFlight(batch) => {
-            let detail = proto::InFlightDetail {
-                batch_id: batch.id.to_string(),
-                job_id: batch.job_id.clone().unwrap_or_default(),
-                completed_rows: batch.completed_rows,
-                total_rows: batch.rows,
-            };
-            (UpdateState::InFlight, Some(Detail::InFlight(detail)))
-        }
-        Found::Delivered { delivered_at, last_sequence, batch } => {
-            let of =
-                |field: fn(Batch) -> String| batch.clone().map(|b| field(*b)).unwrap_or_default();
-            let detail = proto::DeliveredDetail {
-                delivered_at: Some(proto::timestamp(delivered_at.as_micros())),
-                batch_id: of(|batch| batch.id.to_string()),
-                job_id: of(|batch| batch.job_id.unwrap_or_default()),
-                absorbed_by_sequence: (last_sequence != sequence).then_some(last_sequence),
-            };
-            (UpdateState::Delivered, Some(Detail::Delivered(detail)))
-        }
-        Found::Dead(letter) => {
-            let DeadLetter { death, closed, .. } = *letter;
-            let closed = match closed {
-                Some((Closing::Superseded, _)) => {
-                    " (later values of all its properties were delivered since)"
-                }
-                Some((Closing::Discarded, _)) => " (an operator discarded it)",
-                None => "",
-            };
-            let reason = format!("{}: {}{closed}", death.reason, death.detail);
-            (UpdateState::Dead, Some(Detail::Dead(proto::DeadDetail { reason })))
-        }
-        Found::DeliveredLongAgo => (UpdateState::Delivered, None),
-        Found::Forgotten => (UpdateState::Forgotten, None),
-        Found::Damaged => {
-            let reason = "the stored record was damaged and set aside".to_owned();
-            (UpdateState::Dead, Some(Detail::Dead(proto::DeadDetail { reason })))
-        }
-        Found::Unknown => return None,
-    })
 }

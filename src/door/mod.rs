@@ -1,6 +1,7 @@
 //! Where services come in: parse once, refuse clearly, answer when it is durable.
 
 pub mod caller;
+mod found;
 pub mod front;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
@@ -10,4 +11,5 @@ pub mod http;
 pub mod listener;
 pub mod receipt;
 pub mod refusal;
+pub mod sent;
 pub mod wire;

@@ -2,16 +2,17 @@
 
 use std::time::Duration;
 
-use prost_types::{Struct, value::Kind};
+use prost_types::Struct;
 
 use super::{
     caller::{Caller, Client},
     refusal::{Refusal, Violation},
+    sent::{Sent, primitive},
 };
 use crate::{
     domain::{
         time::Timestamp,
-        update::{AppId, Lane, Subject, Update, Value},
+        update::{AppId, Lane, Subject, SubjectKind, Update, Value},
     },
     proto,
 };
@@ -44,19 +45,21 @@ pub struct Wire {
 const VIOLATIONS_MAX: usize = 16;
 
 impl Wire {
-    /// Reads an update that `caller` sent `now`. `path` is where it stands in the request.
+    /// Reads an update, of a user or a company, that `caller` sent `now`. `path` is where it
+    /// stands in the request.
     pub fn update(
         &self,
-        update: Option<proto::UserUpdate>,
+        update: Option<impl Into<Sent>>,
         caller: &Caller,
         now: Timestamp,
         path: impl Fn() -> String,
     ) -> Result<Update, Refusal> {
         let Some(update) = update else { return Err(Refusal::field(path(), "is required")) };
+        let update: Sent = update.into();
         let client = caller.client();
         let mut reading = Reading { limits: &self.limits, client, path, violations: Vec::new() };
         let app = reading.app(&update.app);
-        reading.user_id(&update.user_id);
+        reading.id(&update.subject);
         reading.company_id(update.company_id.as_deref());
         let properties = reading.properties(update.metadata);
         let occurred_at = reading.occurred_at(update.occurred_at, now);
@@ -67,7 +70,7 @@ impl Wire {
         let update = Update {
             app,
             client: client.id,
-            subject: Subject::user(update.user_id),
+            subject: update.subject,
             company_id: update.company_id,
             properties,
             occurred_at,
@@ -115,12 +118,20 @@ impl<P: Fn() -> String> Reading<'_, P> {
         app
     }
 
-    fn user_id(&mut self, user_id: &str) {
-        let max = self.limits.user_id_bytes_max;
-        if user_id.is_empty() {
-            self.refuse("user_id", "is empty");
-        } else if user_id.len() > max {
-            self.refuse("user_id", too_long(user_id.len(), "limits.user_id_bytes_max", max));
+    fn id(&mut self, subject: &Subject) {
+        let (field, limit, max) = match subject.kind {
+            SubjectKind::User => {
+                ("user_id", "limits.user_id_bytes_max", self.limits.user_id_bytes_max)
+            }
+            SubjectKind::Company => {
+                ("company_id", "limits.company_id_bytes_max", self.limits.company_id_bytes_max)
+            }
+        };
+        let bytes = subject.id.len();
+        if bytes == 0 {
+            self.refuse(field, "is empty");
+        } else if bytes > max {
+            self.refuse(field, too_long(bytes, limit, max));
         }
     }
 
@@ -204,36 +215,6 @@ impl<P: Fn() -> String> Reading<'_, P> {
     }
 }
 
-/// A primitive value, or what is wrong with it.
-fn primitive(kind: Option<Kind>) -> Result<Value, &'static str> {
-    Ok(match kind {
-        Some(Kind::NullValue(_)) => Value::Null,
-        Some(Kind::BoolValue(value)) => Value::Bool(value),
-        Some(Kind::StringValue(value)) => Value::Text(value),
-        Some(Kind::NumberValue(value)) => number(value)?,
-        Some(Kind::StructValue(_)) => {
-            return Err("is a nested structure; only string, number, boolean and null are taken");
-        }
-        Some(Kind::ListValue(_)) => {
-            return Err("is a list; only string, number, boolean and null are taken");
-        }
-        None => return Err("has no value; send a null to clear a property"),
-    })
-}
-
-/// Whole numbers that a double holds exactly are sent as such: 3, not 3.0.
-fn number(value: f64) -> Result<Value, &'static str> {
-    const EXACT_MAX: f64 = 9_007_199_254_740_992.0; // 2^53
-    if !value.is_finite() {
-        return Err("is NaN or infinite, which JSON cannot express");
-    }
-    if value.fract() == 0.0 && value.abs() <= EXACT_MAX {
-        #[expect(clippy::cast_possible_truncation, reason = "whole, and within 2^53")]
-        return Ok(Value::Integer(value as i64));
-    }
-    Ok(Value::Float(value))
-}
-
 /// `metadata["name"]`, the name shortened.
 fn metadata_path(name: &str) -> String {
     let short: String = name.chars().take(64).collect();
@@ -246,7 +227,7 @@ fn too_long(bytes: usize, limit: &str, max: usize) -> String {
 
 #[cfg(test)]
 mod tests {
-    use prost_types::ListValue;
+    use prost_types::{ListValue, value::Kind};
 
     use super::*;
 
@@ -368,6 +349,26 @@ mod tests {
     }
 
     #[test]
+    fn an_update_of_a_company_is_read_as_one_of_a_user() {
+        let now = Timestamp::from_micros(1_000_000_000);
+        let read = |company_id: &str| {
+            let company_id = company_id.to_owned();
+            let metadata = update(&[("seats", value(Kind::NumberValue(3.0)))]).metadata;
+            let sent = proto::CompanyUpdate { company_id, metadata, ..Default::default() };
+            wire().update(Some(sent), &caller(&["p"]), now, || "company".into())
+        };
+        let update = read("acme").unwrap();
+        assert_eq!((update.subject, update.company_id), (Subject::company("acme"), None));
+        assert_eq!(update.properties, [("seats".to_owned(), Value::Integer(3))]);
+        for (id, expected) in [("", "is empty"), (&*"x".repeat(513), "company_id_bytes_max (512)")]
+        {
+            let Err(Refusal::Invalid(violations)) = read(id) else { panic!("{id} is taken") };
+            assert_eq!(violations[0].field, "company.company_id");
+            assert!(violations[0].description.contains(expected));
+        }
+    }
+
+    #[test]
     fn no_violation_quotes_a_value() {
         let sent = update(&[("a", value(Kind::StringValue("secret".repeat(200))))]);
         let refusal = read(&["p"], sent).unwrap_err();
@@ -386,7 +387,9 @@ mod tests {
     #[test]
     fn an_update_is_required() {
         let refusal = wire()
-            .update(None, &caller(&["p"]), Timestamp::default(), || "update".into())
+            .update(None::<proto::UserUpdate>, &caller(&["p"]), Timestamp::default(), || {
+                "update".into()
+            })
             .unwrap_err();
         assert_eq!(refusal, Refusal::field("update", "is required"));
     }

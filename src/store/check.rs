@@ -20,7 +20,7 @@ use super::{
 use crate::domain::{
     batch::{Batch, BatchState},
     merge::Record,
-    update::{AppId, Lane, Sequence},
+    update::{AppId, Lane, Sequence, SubjectKind},
 };
 
 /// What was found.
@@ -134,7 +134,10 @@ impl Check {
             Kind::Head | Kind::Name | Kind::Quarantine | Kind::Engine => Ok(()),
         };
         if kind == Kind::Pending {
+            let subject_key = key.get(keys::SUBJECT_AT..).unwrap_or_default();
+            let company = keys::kind_of(subject_key) == SubjectKind::Company;
             let facts = self.facts(app);
+            facts.counted.company_records += u64::from(company);
             facts.records_damaged |= checked.is_err();
             facts.counted.depth.records += 1;
             facts.counted.depth.bytes += (key.len() + value.len()) as u64;
@@ -206,14 +209,17 @@ impl Check {
         if first != sequence_of(key) || !in_order {
             self.problem(Some(Kind::Page), Some(app), "is not in order");
         }
-        for lane in Lane::ALL {
-            if !keys::pages(app, lane, None).contains(&key.to_vec()) {
-                continue;
-            }
-            let places =
-                entries.iter().map(|entry| (lane, entry.first_sequence, entry.subject_key.clone()));
-            self.facts(app).places.extend(places);
+        let lanes = SubjectKind::ALL.map(|kind| Lane::ALL.map(|lane| (kind, lane)));
+        let of = |lane| keys::pages(app, lane, None).contains(&key.to_vec());
+        let Some((kind, lane)) = lanes.into_iter().flatten().find(|lane| of(*lane)) else {
+            return self.problem(Some(Kind::Page), Some(app), "is of no kind and lane");
+        };
+        if entries.iter().any(|entry| keys::kind_of(&entry.subject_key) != kind) {
+            self.problem(Some(Kind::Page), Some(app), "leads to subjects of the other kind");
         }
+        let places =
+            entries.into_iter().map(|entry| (lane, entry.first_sequence, entry.subject_key));
+        self.facts(app).places.extend(places);
     }
 
     fn record(&mut self, app: AppId, key: &[u8], record: &Record) {

@@ -27,10 +27,10 @@ use crate::{
     clock,
     domain::{
         admission::QueueRefusal,
-        batch::{Batch, ClaimLimits, Settlement},
+        batch::{Batch, Claimable, Settlement},
         memory::Memory,
         time::Instant,
-        update::{AppId, Update},
+        update::{AppId, SubjectKind, Update},
     },
 };
 
@@ -46,7 +46,7 @@ pub(super) enum Op {
     },
     Claim {
         app: AppId,
-        limits: ClaimLimits,
+        claimable: Claimable,
         continued: Option<u64>,
         reply: oneshot::Sender<Claim>,
     },
@@ -201,8 +201,8 @@ impl<E: Engine> Committer<E> {
         let now = clock::now().wall;
         match op {
             Op::Accept { .. } | Op::Close => unreachable!("run takes these itself"),
-            Op::Claim { app, limits, continued, reply } => {
-                let claim = self.queue.claim(app, limits, continued, now).await?;
+            Op::Claim { app, claimable, continued, reply } => {
+                let claim = self.queue.claim(app, claimable, continued, now).await?;
                 self.publish(app);
                 reply.send(claim).ok();
             }
@@ -260,19 +260,20 @@ impl<E: Engine> Committer<E> {
         }
     }
 
-    /// Publishes what waits for an app. Wakes who watches only when there comes to be
-    /// something, or nothing.
+    /// Publishes what waits for an app. Wakes who watches only when there comes to be something
+    /// of a kind, or nothing.
     fn publish(&self, app: AppId) {
         let Some(gauges) = self.apps.get(&app) else { return };
         let depth = self.queue.depth(app);
         gauges.queue.send_if_modified(|view| {
-            let waited = view.depth.records > 0;
-            let waits = depth.records > 0;
+            let (before, by_kind) = (view.depth.by_kind(), depth.by_kind());
+            let changed = |kind| (*by_kind.of(kind) > 0) != (*before.of(kind) > 0);
+            let (waited, waits) = (view.depth.records > 0, depth.records > 0);
             view.depth = depth;
             if waits != waited {
                 view.since = waits.then(|| clock::now().instant);
             }
-            waits != waited
+            SubjectKind::ALL.into_iter().any(changed)
         });
         let (last_sequence, quarantined) = self.queue.head();
         self.store.last_sequence.store(last_sequence, Relaxed);

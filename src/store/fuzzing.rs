@@ -15,11 +15,11 @@ use crate::domain::{
     ageing::Ageing,
     batch::{Batch, BatchId, BatchLimits, BatchState, DeadReason, Settlement},
     budget::Occupancy,
-    memory::{Learned, Memory},
+    memory::{Experience, Learned, Memory},
     merge::Record,
     row,
     time::{Now, Timestamp, Uptime},
-    update::{AppId, ClientId, Lane, Subject, SubjectKind, Update, Value},
+    update::{AppId, ByKind, ClientId, Lane, Subject, SubjectKind, Update, Value},
 };
 
 /// The kinds of value, as the first byte of an input numbers them.
@@ -107,17 +107,24 @@ pub(crate) fn stored_seeds() -> Vec<Vec<u8>> {
     let occupancy = Occupancy { until: at, until_uptime: Some(uptime), length };
     let state = AppState {
         depth: StoredDepth { records: 2, bytes: 300 },
+        company_records: 1,
+        passed_over: Some(SubjectKind::Company),
         last_batch: 3,
         unsettled: Some(3),
         dead_letters: 1,
         memory: Memory {
             occupancy,
-            learned: Some(Learned {
-                limits: BatchLimits { rows_max: 500, bytes_max: 1 << 20 },
-                until: at,
-            }),
-            taken_at: Some(at),
-            unproven: 2,
+            kinds: ByKind {
+                users: Experience {
+                    learned: Some(Learned {
+                        limits: BatchLimits { rows_max: 500, bytes_max: 1 << 20 },
+                        until: at,
+                    }),
+                    taken_at: Some(at),
+                    unproven: 2,
+                },
+                companies: Experience { taken_at: Some(at), ..Experience::default() },
+            },
         },
         dropped: Some((5, 9)),
         ageing: Ageing::default()
@@ -166,9 +173,10 @@ fn batches(at: Timestamp) -> [Batch; 2] {
         job_id: Some("bulk:jobs:NX-1:c6".to_owned()),
         request_id: Some("GEDdGIKmRewi6ZIAEYcB".to_owned()),
         upstream_status: "processing".to_owned(),
-        ..Batch::new(id, 41, at)
+        ..Batch::new(id, SubjectKind::User, 41, at)
     };
     let settled = Batch {
+        kind: SubjectKind::Company,
         state: BatchState::Settled(Settlement::Delivered),
         settled_at: Some(at),
         last_error: "503".to_owned(),

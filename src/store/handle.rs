@@ -17,7 +17,7 @@ use super::{
     },
 };
 use crate::domain::{
-    batch::{Batch, ClaimLimits, Settlement},
+    batch::{Batch, Claimable, Settlement},
     lifecycle::Recovered,
     memory::Memory,
     time::Timestamp,
@@ -139,11 +139,11 @@ impl Store {
     pub async fn claim(
         &self,
         app: AppId,
-        limits: ClaimLimits,
+        claimable: Claimable,
     ) -> Result<Option<Box<Batch>>, Closed> {
         let mut continued = None;
         loop {
-            let claim = self.ask(|reply| Op::Claim { app, limits, continued, reply }).await?;
+            let claim = self.ask(|reply| Op::Claim { app, claimable, continued, reply }).await?;
             match claim {
                 Claim::Continues(batch) => continued = Some(batch),
                 Claim::Complete(batch) => return Ok(batch),

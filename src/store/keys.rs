@@ -7,7 +7,7 @@
 //! | `n` | space, name | the number of a name |
 //! | `a` | app | the app's state: depth, occupancy, pause, unsettled batch |
 //! | `r` | app, subject | a pending record |
-//! | `q` | app, lane, client, first sequence | a page of the queue: subjects in order |
+//! | `q` | app, kind of subject, lane, client, first sequence | a page of the queue: subjects in order |
 //! | `p` | app | that pages are damaged, and are to be made anew |
 //! | `f` | app, subject | a record in flight, with its batch and position |
 //! | `b` | app, number, descending | a batch |
@@ -94,20 +94,31 @@ pub(crate) fn all_in_flight(app: AppId, from: Option<Vec<u8>>) -> RangeInclusive
 }
 
 /// A page of the queue: the record with this first sequence stands first in it.
-pub(crate) fn page(app: AppId, lane: Lane, client: ClientId, first: Sequence) -> Vec<u8> {
-    let mut key = of_app(b'q', app);
-    key.push(lane_byte(lane));
+pub(crate) fn page(
+    app: AppId,
+    (kind, lane): (SubjectKind, Lane),
+    client: ClientId,
+    first: Sequence,
+) -> Vec<u8> {
+    let mut key = of_lane(app, kind, lane);
     key.extend(client.0.to_be_bytes());
     key.extend(first.to_be_bytes());
     key
 }
 
-/// All pages of a lane, from a key on.
-pub(crate) fn pages(app: AppId, lane: Lane, from: Option<Vec<u8>>) -> RangeInclusive<Vec<u8>> {
-    let mut prefix = of_app(b'q', app);
-    prefix.push(lane_byte(lane));
-    let (start, end) = below(&prefix).into_inner();
+/// All pages of a kind of subject and a lane, from a key on.
+pub(crate) fn pages(
+    app: AppId,
+    (kind, lane): (SubjectKind, Lane),
+    from: Option<Vec<u8>>,
+) -> RangeInclusive<Vec<u8>> {
+    let (start, end) = below(&of_lane(app, kind, lane)).into_inner();
     from.unwrap_or(start)..=end
+}
+
+/// All pages of an app.
+pub(crate) fn all_pages(app: AppId) -> RangeInclusive<Vec<u8>> {
+    below(&of_app(b'q', app))
 }
 
 /// That an app's pages are damaged.
@@ -213,14 +224,27 @@ pub(crate) fn quarantines(key: &[u8], sequence: Sequence) -> RangeInclusive<Vec<
     quarantine(key, sequence)..=quarantine(key, Sequence::MAX)
 }
 
+/// The kind of the subject that keys end with so. One that is none counts as a user, until it
+/// is set aside.
+pub(crate) fn kind_of(subject_key: &[u8]) -> SubjectKind {
+    subject_key.first().and_then(|byte| kind_of_byte(*byte)).unwrap_or_default()
+}
+
+fn kind_of_byte(byte: u8) -> Option<SubjectKind> {
+    SubjectKind::ALL.into_iter().find(|kind| kind_byte(*kind) == byte)
+}
+
+fn kind_byte(kind: SubjectKind) -> u8 {
+    match kind {
+        SubjectKind::User => b'u',
+        SubjectKind::Company => b'c',
+    }
+}
+
 /// The subject that a key of kind `r` or `f` ends with.
 pub(crate) fn subject_of(key: &[u8]) -> Option<Subject> {
     let (kind, rest) = key.get(SUBJECT_AT..)?.split_first()?;
-    let kind = match kind {
-        b'u' => SubjectKind::User,
-        b'c' => SubjectKind::Company,
-        _ => return None,
-    };
+    let kind = kind_of_byte(*kind)?;
     let (length, id) = rest.split_at_checked(2)?;
     let length = u16::from_be_bytes(length.try_into().ok()?);
     let id = id.get(..usize::from(length))?;
@@ -240,12 +264,15 @@ fn of_subject(kind: u8, app: AppId, subject: &Subject) -> Vec<u8> {
     let mut key = Vec::with_capacity(16 + subject.id.len());
     key.push(kind);
     key.extend(app.0.to_be_bytes());
-    key.push(match subject.kind {
-        SubjectKind::User => b'u',
-        SubjectKind::Company => b'c',
-    });
+    key.push(kind_byte(subject.kind));
     key.extend(length.to_be_bytes());
     key.extend(subject.id.as_bytes());
+    key
+}
+
+fn of_lane(app: AppId, kind: SubjectKind, lane: Lane) -> Vec<u8> {
+    let mut key = of_app(b'q', app);
+    key.extend([kind_byte(kind), lane_byte(lane)]);
     key
 }
 
@@ -282,6 +309,7 @@ mod tests {
         fn a_subject_reads_back_from_its_keys(app: u16, subject in testing::subject()) {
             let app = AppId(app);
             prop_assert_eq!(subject_of(&pending(app, &subject)), Some(subject.clone()));
+            prop_assert_eq!(kind_of(&pending(app, &subject)[SUBJECT_AT..]), subject.kind);
             prop_assert_eq!(subject_of(&in_flight(app, &subject)), Some(subject.clone()));
             prop_assert!(all_in_flight(app, None).contains(&in_flight(app, &subject)));
         }
@@ -299,10 +327,12 @@ mod tests {
 
         #[test]
         fn pages_are_in_the_order_of_their_first_sequences(a: u64, b: u64, lane in testing::lane()) {
-            let key = |first| page(AppId(3), lane, ClientId(1), first);
+            let users = (SubjectKind::User, lane);
+            let key = |first| page(AppId(3), users, ClientId(1), first);
             prop_assert_eq!(key(a).cmp(&key(b)), a.cmp(&b));
-            prop_assert!(pages(AppId(3), lane, None).contains(&key(a)));
-            prop_assert!(!pages(AppId(4), lane, None).contains(&key(a)));
+            prop_assert!(pages(AppId(3), users, None).contains(&key(a)));
+            prop_assert!(!pages(AppId(4), users, None).contains(&key(a)));
+            prop_assert!(!pages(AppId(3), (SubjectKind::Company, lane), None).contains(&key(a)));
         }
 
         #[test]

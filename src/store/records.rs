@@ -14,7 +14,7 @@ use crate::domain::{
     memory::Memory,
     merge::{Property, Record, Span, Stamp},
     time::Timestamp,
-    update::{ClientId, Lane, Sequence, Value},
+    update::{ClientId, Lane, Sequence, SubjectKind, Value},
 };
 
 /// The version of all values that this program writes, and the only one that it reads.
@@ -61,6 +61,10 @@ pub(crate) struct AppState {
     pub(crate) depth: StoredDepth,
     /// Of the records that wait, those in the bulk lane.
     pub(crate) bulk_records: u64,
+    /// Of the records that wait, those of companies.
+    pub(crate) company_records: u64,
+    /// The kind that the last batch passed over, while something of it waited.
+    pub(crate) passed_over: Option<SubjectKind>,
     /// The number of the last batch.
     pub(crate) last_batch: u64,
     /// The number of the last batch that history has forgotten.

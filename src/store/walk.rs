@@ -141,7 +141,7 @@ mod tests {
     use super::*;
     use crate::domain::{
         time::Timestamp,
-        update::{ClientId, Lane, Subject},
+        update::{ClientId, Lane, Subject, SubjectKind},
     };
 
     #[test]
@@ -155,7 +155,7 @@ mod tests {
             (keys::dead(app, Timestamp::default(), 1), Kind::Dead),
             (keys::dead_of(app, &[], Timestamp::default(), 1), Kind::DeadOf),
             (keys::pages_damaged(app), Kind::PagesDamaged),
-            (keys::page(app, Lane::Bulk, ClientId(1), 9), Kind::Page),
+            (keys::page(app, (SubjectKind::Company, Lane::Bulk), ClientId(1), 9), Kind::Page),
             (keys::pending(app, &subject), Kind::Pending),
         ] {
             assert_eq!((Kind::of(&key), app_of(&key)), (Some(kind), Some(app)));
@@ -164,7 +164,7 @@ mod tests {
         assert_eq!(Kind::of(&keys::name(keys::NameSpace::App, "a")), Some(Kind::Name));
         assert_eq!(Kind::of(&keys::quarantine(b"r", 1)), Some(Kind::Quarantine));
         assert_eq!((Kind::of(b"?"), Kind::of(b"")), (None, None));
-        let page = keys::page(app, Lane::Bulk, ClientId(1), 9);
+        let page = keys::page(app, (SubjectKind::Company, Lane::Bulk), ClientId(1), 9);
         assert_eq!(sequence_of(&page), Some(9));
         assert!(Kind::ALL.is_sorted_by_key(|kind| kind.byte()));
     }

@@ -235,13 +235,19 @@ const COUNTERS: [Number; 4] = [
     ("failed_attempts", "Requests to upstream that failed", |app| app.view.failed_attempts),
 ];
 
-const GAUGES: [Number; 6] = [
-    ("pending_records", "Records (users) that wait", |app| app.queue.depth.records),
+const GAUGES: [Number; 8] = [
+    ("pending_records", "Records (users and companies) that wait", |app| app.queue.depth.records),
+    ("pending_companies", "Of the records that wait, those of companies", |app| {
+        app.queue.depth.company_records
+    }),
     ("pending_bytes", "Bytes of the records that wait, as stored", |app| app.queue.depth.bytes),
     ("in_flight_records", "Records in the batch that is in flight", |app| {
         app.view.batch.as_ref().map_or(0, |batch| batch.rows)
     }),
     ("dead_letters", "Dead letters that nobody has closed", |app| app.queue.depth.dead_letters),
+    ("halted_kinds", "Kinds (users, companies) of which upstream refuses everything", |app| {
+        u64::from(app.view.halted.users) + u64::from(app.view.halted.companies)
+    }),
     ("paused", "Whether an operator has paused the app", |app| u64::from(app.view.paused)),
     ("users_per_minute", "The app's budget", |app| u64::from(app.users_per_minute)),
 ];

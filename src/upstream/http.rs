@@ -15,6 +15,7 @@ use crate::{
     clock,
     domain::{
         batch::Batch,
+        update::SubjectKind,
         verdict::{Failure, FailureKind, Jobs, Poll, Submission},
     },
 };
@@ -30,17 +31,34 @@ pub enum Upload {
 }
 
 impl Upload {
-    /// What an upload takes besides its rows, in bytes.
+    /// The most that an upload takes besides its rows, in bytes.
     pub fn envelope_bytes(self) -> u64 {
         match self {
             Self::File => 0,
-            Self::Json => (JSON_START.len() + JSON_END.len()) as u64,
+            Self::Json => {
+                let starts = SubjectKind::ALL.map(|kind| json_start(kind).len());
+                (starts.into_iter().max().unwrap_or(0) + JSON_END.len()) as u64
+            }
         }
     }
 }
 
-const JSON_START: &[u8] = br#"{"users":["#;
 const JSON_END: &[u8] = b"]}";
+
+fn json_start(kind: SubjectKind) -> &'static [u8] {
+    match kind {
+        SubjectKind::User => br#"{"users":["#,
+        SubjectKind::Company => br#"{"companies":["#,
+    }
+}
+
+/// The segment of the path that tells whose profiles a request is about.
+fn segment(kind: SubjectKind) -> &'static str {
+    match kind {
+        SubjectKind::User => "users",
+        SubjectKind::Company => "companies",
+    }
+}
 
 /// How to reach an app's Userpilot.
 #[derive(Clone, Debug)]
@@ -124,7 +142,7 @@ impl HttpUpstream {
 
 impl Upstream for HttpUpstream {
     async fn submit(&self, batch: &Batch, upload: Vec<u8>) -> Submission {
-        let request = self.client.post(self.url(&["v1", "users", "bulk_identify"]));
+        let request = self.client.post(self.url(&["v1", segment(batch.kind), "bulk_identify"]));
         let request = match self.options.upload {
             Upload::File => {
                 let part = multipart::Part::bytes(upload)
@@ -133,9 +151,9 @@ impl Upstream for HttpUpstream {
                     .map_err(|error| outage(&error))?;
                 request.multipart(multipart::Form::new().part("file", part))
             }
-            Upload::Json => {
-                request.header(header::CONTENT_TYPE, "application/json").body(json_body(upload))
-            }
+            Upload::Json => request
+                .header(header::CONTENT_TYPE, "application/json")
+                .body(json_body(batch.kind, upload)),
         };
         answer::submission(&self.send(request).await?, clock::now().wall)
     }
@@ -151,8 +169,8 @@ impl Upstream for HttpUpstream {
     }
 }
 
-/// The rows of an NDJSON upload as `{"users":[…]}`.
-fn json_body(mut upload: Vec<u8>) -> Vec<u8> {
+/// The rows of an NDJSON upload as `{"users":[…]}` or `{"companies":[…]}`.
+fn json_body(kind: SubjectKind, mut upload: Vec<u8>) -> Vec<u8> {
     if upload.last() == Some(&b'\n') {
         upload.pop();
     }
@@ -162,7 +180,7 @@ fn json_body(mut upload: Vec<u8>) -> Vec<u8> {
             *byte = b',';
         }
     }
-    [JSON_START, &upload, JSON_END].concat()
+    [json_start(kind), &upload, JSON_END].concat()
 }
 
 /// What it means that there is no answer.
@@ -267,10 +285,16 @@ mod tests {
 
     #[test]
     fn rows_become_a_json_body() {
-        assert_eq!(
-            json_body(b"{\"a\":1}\n{\"b\":2}\n".to_vec()),
-            b"{\"users\":[{\"a\":1},{\"b\":2}]}"
-        );
+        for (kind, expected) in [
+            (SubjectKind::User, r#"{"users":[{"a":1},{"b":2}]}"#),
+            (SubjectKind::Company, r#"{"companies":[{"a":1},{"b":2}]}"#),
+        ] {
+            let upload = b"{\"a\":1}\n{\"b\":2}\n".to_vec();
+            let rows = upload.len() - 1;
+            let body = json_body(kind, upload);
+            assert_eq!(String::from_utf8_lossy(&body), expected);
+            assert!((body.len() - rows) as u64 <= Upload::Json.envelope_bytes());
+        }
     }
 
     #[tokio::test]

@@ -114,7 +114,7 @@ async fn a_stop_ends_streams_that_their_clients_hold_open() {
     let (sender, requests) = tokio::sync::mpsc::channel(1);
     let requests = tokio_stream::wrappers::ReceiverStream::new(requests);
     let update = Some(Change::new("ada", json!({"plan": "pro"})).update());
-    sender.send(StreamUserUpdatesRequest { tag: 7, update }).await.unwrap();
+    sender.send(StreamUserUpdatesRequest { tag: 7, update, company: None }).await.unwrap();
     let mut answers = ingest.stream_user_updates(requests).await.unwrap().into_inner();
     assert_eq!(answers.message().await.unwrap().unwrap().tag, 7);
     let mut watch =

@@ -5,6 +5,7 @@
 mod admin;
 mod apps;
 mod commands;
+mod companies;
 mod crashes;
 mod dead_letters;
 mod delivery;

@@ -126,10 +126,10 @@ async fn a_stream_answers_each_tag_and_goes_on_after_a_bad_update() {
     for (nth, (field, bad)) in (1_000..).step_by(7).zip(bad_updates()) {
         expected.extend([(nth, Some(path("update", field))), (nth + 1, None)]);
         for (tag, update) in [(nth, bad), (nth + 1, good.update())] {
-            requests.push(StreamUserUpdatesRequest { tag, update: Some(update) });
+            requests.push(StreamUserUpdatesRequest { tag, update: Some(update), company: None });
         }
     }
-    requests.push(StreamUserUpdatesRequest { tag: 0, update: None });
+    requests.push(StreamUserUpdatesRequest { tag: 0, update: None, company: None });
     expected.push((0, Some("update".to_owned())));
     let mut client = stage.gateway.ingest().await;
     let answers = client.stream_user_updates(stream::iter(requests)).await.unwrap();

@@ -4,6 +4,8 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
+use userpilot_gateway::domain::update::{Subject, SubjectKind};
+
 use crate::{random::Random, scenario::Scenario};
 
 /// A property of a user: which, and which update its value came from.
@@ -11,7 +13,31 @@ pub(crate) type Write = (u64, u64);
 /// Stands for `company_id` where properties are numbered.
 pub(crate) const COMPANY: u64 = u64::MAX;
 
-/// One user's row.
+/// Subjects are numbered: users below this, companies from here on.
+const COMPANIES: u64 = 1 << 40;
+
+/// The number of the company with this number among companies.
+pub(crate) fn company(number: u64) -> u64 {
+    COMPANIES + number
+}
+
+/// What a subject's number stands for.
+pub(crate) fn subject_of(number: u64) -> Subject {
+    match number.checked_sub(COMPANIES) {
+        Some(company) => Subject::company(format!("k{company}")),
+        None => Subject::user(format!("u{number}")),
+    }
+}
+
+/// The number of a subject.
+pub(crate) fn number_of(subject: &Subject) -> Option<u64> {
+    match subject.kind {
+        SubjectKind::User => subject.id.strip_prefix('u')?.parse().ok(),
+        SubjectKind::Company => subject.id.strip_prefix('k')?.parse().ok().map(company),
+    }
+}
+
+/// One subject's row.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Row {
     pub(crate) user: u64,
@@ -161,7 +187,8 @@ impl Account {
     }
 
     /// A submission arrives: the rules are held against it, whatever it will be answered.
-    pub(crate) fn inspect(&mut self, upload: &[u8]) -> Vec<Row> {
+    /// Users and companies have an endpoint each.
+    pub(crate) fn inspect(&mut self, kind: SubjectKind, upload: &[u8]) -> Vec<Row> {
         if self.running().is_some_and(|job| job.ours) {
             self.broken.push("submitted while a job of its own runs".into());
         }
@@ -174,6 +201,9 @@ impl Account {
         }
         let rows: Vec<Row> =
             upload.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).map(read).collect();
+        if rows.iter().any(|row| subject_of(row.user).kind != kind) {
+            self.broken.push(format!("a row of another kind in a job of kind {kind}"));
+        }
         self.submissions += 1;
         self.submitted_rows += rows.len() as u64;
         let users: BTreeSet<u64> = rows.iter().map(|row| row.user).collect();
@@ -245,11 +275,16 @@ fn read(line: &[u8]) -> Row {
         let digits = text.strip_prefix(kind).expect("a known kind of name");
         digits.parse().expect("a known name")
     };
-    let user = number(row["user_id"].as_str().expect("every row has a user_id"), 'u');
+    let text = |key: &str| row.get(key).map(|id| id.as_str().expect("ids are strings"));
     let mut writes = Vec::new();
-    if let Some(company) = row.get("company_id") {
-        writes.push((COMPANY, number(company.as_str().expect("a string"), 'c')));
-    }
+    let user = match (text("user_id"), text("company_id")) {
+        (Some(user), of_company) => {
+            writes.extend(of_company.map(|id| (COMPANY, number(id, 'c'))));
+            number(user, 'u')
+        }
+        (None, Some(id)) => company(number(id, 'k')),
+        (None, None) => panic!("a row of nobody"),
+    };
     let metadata = row.get("metadata").and_then(serde_json::Value::as_object);
     for (name, value) in metadata.into_iter().flatten() {
         let text = value.as_str().map(|text| number(text, 'v'));

@@ -7,13 +7,13 @@ use userpilot_gateway::{
         admission::QueueRefusal,
         lifecycle::Event,
         time::Timestamp,
-        update::{ClientId, Lane, Subject, Update, Value},
+        update::{ClientId, Lane, SubjectKind, Update, Value},
     },
     store::queue::{DeadFilter, DeadId, DeadLetter, Found, Retention},
 };
 
 use crate::{
-    account::COMPANY,
+    account::{COMPANY, company, number_of, subject_of},
     checker::{Heard, Occurred, Sent},
     ledger::Outcomes,
     process::{EPOCH_MICROS, at_once},
@@ -70,7 +70,7 @@ impl World {
             let update = Update {
                 app: self.process.ledger.app,
                 client: ClientId(0),
-                subject: Subject::user(format!("u{user}")),
+                subject: subject_of(user),
                 company_id: None,
                 properties: vec![("p0".to_owned(), value)],
                 occurred_at: None,
@@ -85,24 +85,22 @@ impl World {
         self.hear(sent, &outcomes)
     }
 
-    /// Somebody sends what upstream takes, as somebody always does: where it has refused a few
-    /// rows and taken none, the gateway waits for that.
+    /// Somebody sends what upstream takes, of users and of companies, as somebody always does:
+    /// where it has refused a few rows and taken none, the gateway waits for that.
     pub(crate) fn send_something_good(&mut self) -> Result<(), Halt> {
         let first = self.checker.sent.len() as u64;
-        let poison = self.scenario.is_poison(first);
         let (sent, updates): (Vec<Sent>, Vec<Update>) =
-            (first..=first + u64::from(poison)).map(|number| self.make_of_nobody(number)).unzip();
+            (first..first + 4).map(|number| self.make_of_nobody(number)).unzip();
         let wall = self.now().wall;
         let outcomes = at_once(self.process.ledger.queue.get_mut().accept(updates, wall));
         self.hear(sent, &outcomes)
     }
 
-    /// An update of a user of whom there is no other.
+    /// An update of a user or a company of which there is no other. Of four in a row, two are of
+    /// each, and one of these two is good.
     fn make_of_nobody(&mut self, number: u64) -> (Sent, Update) {
-        let (mut sent, mut update) = self.make(number, number);
-        sent.user = self.scenario.subjects + number;
-        update.subject = Subject::user(format!("u{}", sent.user));
-        (sent, update)
+        let user = self.scenario.subjects + number;
+        self.make_of(if number / 2 % 2 == 0 { user } else { company(user) }, number, number)
     }
 
     /// Groups that clients send between the commits of the command that is to be carried out,
@@ -182,9 +180,15 @@ impl World {
 
     /// An update whose every value tells its number.
     fn make(&mut self, number: u64, group: u64) -> (Sent, Update) {
+        let user = self.whim.below(self.scenario.subjects);
+        let is_company = self.whim.percent(self.scenario.companies_percent);
+        self.make_of(if is_company { company(user) } else { user }, number, group)
+    }
+
+    fn make_of(&mut self, user: u64, number: u64, group: u64) -> (Sent, Update) {
         let whim = &mut self.whim;
-        let user = whim.below(self.scenario.subjects);
-        let company = whim.percent(20);
+        let subject = subject_of(user);
+        let company = whim.percent(20) && subject.kind == SubjectKind::User;
         let mut properties: Vec<u64> =
             (0..self.scenario.properties).filter(|_| whim.percent(50)).collect();
         if properties.is_empty() {
@@ -209,7 +213,7 @@ impl World {
         let update = Update {
             app: self.process.ledger.app,
             client,
-            subject: Subject::user(format!("u{user}")),
+            subject,
             company_id: company.then(|| format!("c{number:0width$}")),
             properties: properties.iter().map(|p| (format!("p{p}"), value(p))).collect(),
             occurred_at: occurred_at(occurred),
@@ -249,8 +253,7 @@ impl World {
         let filter = DeadFilter::default();
         let page = at_once(ledger.reads.dead_letters(ledger.app, &filter, None, usize::MAX));
         for letter in page.map_err(|error| error.to_string())?.letters {
-            let user = letter.subject.id.trim_start_matches('u').parse();
-            let user = user.map_err(|_| "a letter about nobody")?;
+            let user = number_of(&letter.subject).ok_or("a letter about nobody")?;
             self.checker.died(user, |sequence| letter.record.holds(sequence));
         }
         Ok(())
@@ -302,6 +305,7 @@ impl World {
         let innocent = [
             Fault::BadRows,
             Fault::RefusesAll,
+            Fault::RefusesCompanies,
             Fault::TooLarge,
             Fault::JobFails,
             Fault::JobIsPartial,
@@ -357,7 +361,7 @@ impl World {
         let Some(sent) = sent else { return Ok(None) };
         let Heard::Accepted(sequence) = sent.heard else { return Ok(None) };
         let ledger = &self.process.ledger;
-        let subject = Subject::user(format!("u{}", sent.user));
+        let subject = subject_of(sent.user);
         let found = at_once(ledger.reads.find(ledger.app, &subject, sequence));
         let found = found.map_err(|error| format!("cannot be read: {error}"))?;
         self.say(|| format!("ask after {number}: {found:?}"));

@@ -1,6 +1,6 @@
 //! How processes die, and how the next one goes on.
 
-use userpilot_gateway::store::engine::Crash;
+use userpilot_gateway::{domain::update::ByKind, store::engine::Crash};
 
 use crate::{
     process::Process,
@@ -29,6 +29,8 @@ impl World {
     /// The process is down for a while; the next one goes on from what is on disk.
     pub(crate) fn restart(&mut self) -> Result<(), String> {
         self.tally.deaths += 1;
+        // What it claimed last is not known.
+        self.passed_over = ByKind::default();
         loop {
             let down_max = if self.chaos.percent(30) { 120_000 } else { 500 };
             let down = self.chaos.millis(1, down_max);

@@ -13,10 +13,10 @@ use userpilot_gateway::{
     delivery::Ledger,
     domain::{
         admission::QueueRefusal,
-        batch::{Batch, ClaimLimits, Settlement},
+        batch::{Batch, Claimable, Settlement},
         memory::Memory,
         time::Timestamp,
-        update::{AppId, ClientId, Lane, Subject, Update, Value},
+        update::{AppId, ClientId, Lane, Subject, SubjectKind, Update, Value},
     },
     store::{
         StoreError,
@@ -76,33 +76,45 @@ impl SimLedger {
             Some(number) => Value::Integer(number),
             None => Value::Text(value.as_str().unwrap_or_default().to_owned()),
         };
-        Ok(rows
-            .map(|row| Update {
+        let update = |row: serde_json::Value| {
+            let id = |key: &str| row[key].as_str().map(str::to_owned);
+            let (subject, company_id) = match batch.kind {
+                SubjectKind::User => {
+                    (Subject::user(id("user_id").unwrap_or_default()), id("company_id"))
+                }
+                SubjectKind::Company => {
+                    (Subject::company(id("company_id").unwrap_or_default()), None)
+                }
+            };
+            let properties = row["metadata"].as_object().into_iter().flatten();
+            Update {
                 app: self.app,
                 client: ClientId(0),
-                subject: Subject::user(row["user_id"].as_str().unwrap_or_default()),
-                company_id: row["company_id"].as_str().map(str::to_owned),
-                properties: row["metadata"]
-                    .as_object()
-                    .into_iter()
-                    .flatten()
-                    .map(|(name, value)| (name.clone(), text(value)))
-                    .collect(),
+                subject,
+                company_id,
+                properties: properties.map(|(name, value)| (name.clone(), text(value))).collect(),
                 occurred_at: None,
                 lane: Lane::Interactive,
-            })
-            .collect())
+            }
+        };
+        Ok(rows.map(update).collect())
     }
 }
 
 impl Ledger for SimLedger {
     type Error = StoreError;
 
-    async fn claim(&self, limits: ClaimLimits) -> Result<Option<Box<Batch>>, StoreError> {
+    async fn claim(&self, claimable: Claimable) -> Result<Option<Box<Batch>>, StoreError> {
         let mut queue = self.queue.lock().await;
+        let users_wait = queue.depth(self.app).by_kind().users > 0;
+        let users_first = self.sabotage == Some(Sabotage::UsersFirst) && users_wait;
+        let claimable = match users_first {
+            true => Claimable { companies: None, ..claimable },
+            false => claimable,
+        };
         let mut continued = None;
         loop {
-            match queue.claim(self.app, limits, continued, self.now()).await? {
+            match queue.claim(self.app, claimable, continued, self.now()).await? {
                 Claim::Continues(batch) => {
                     continued = Some(batch);
                     self.let_others_in(&mut queue).await?;
@@ -149,6 +161,10 @@ impl Ledger for SimLedger {
     }
 
     async fn upload(&self, batch: &Batch) -> Result<Vec<u8>, StoreError> {
-        self.reads.upload(batch).await
+        let mut upload = self.reads.upload(batch).await?;
+        if self.sabotage == Some(Sabotage::MixesKinds) && batch.kind == SubjectKind::User {
+            upload.extend(b"{\"company_id\":\"k0\"}\n");
+        }
+        Ok(upload)
     }
 }

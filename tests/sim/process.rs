@@ -87,9 +87,9 @@ impl Process {
 
     /// What waits, as the driver hears of it.
     pub(crate) fn waiting(&mut self, now: Instant) -> Waiting {
-        let records = self.depth().records;
-        self.since = (records > 0).then(|| self.since.unwrap_or(now));
-        Waiting { records, since: self.since }
+        let depth = self.depth();
+        self.since = (depth.records > 0).then(|| self.since.unwrap_or(now));
+        Waiting { records: depth.by_kind(), since: self.since }
     }
 }
 

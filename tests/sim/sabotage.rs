@@ -42,13 +42,19 @@ pub(crate) enum Sabotage {
     HideTheDead,
     /// The parts of a split batch are not delivered.
     ForgetParts,
+    /// Jobs of companies go where users go.
+    WrongEndpoint,
+    /// Companies go only where no user waits.
+    UsersFirst,
+    /// A batch takes rows of both kinds.
+    MixesKinds,
     /// A replayed letter comes after everything else, as though it were new.
     ReplayAsNew,
 }
 
 impl Sabotage {
     /// All of them.
-    pub(crate) const ALL: [Self; 17] = [
+    pub(crate) const ALL: [Self; 20] = [
         Self::AnswerBeforeCommit,
         Self::DropRequeued,
         Self::RequeueOnTop,
@@ -65,6 +71,9 @@ impl Sabotage {
         Self::OneIsNone,
         Self::HideTheDead,
         Self::ForgetParts,
+        Self::WrongEndpoint,
+        Self::UsersFirst,
+        Self::MixesKinds,
         Self::ReplayAsNew,
     ];
 
@@ -88,7 +97,9 @@ impl Sabotage {
                 Event::Polled(Ok(complete(another())))
             }
             (Self::NeverLooks, Event::Looked(Ok(_))) => Event::Looked(Ok(vec![another()])),
-            (Self::OneIsNone, Event::Waiting(waiting)) if waiting.records == 1 => {
+            (Self::OneIsNone, Event::Waiting(waiting))
+                if waiting.records.users + waiting.records.companies == 1 =>
+            {
                 Event::Waiting(Waiting::default())
             }
             (_, event) => event,

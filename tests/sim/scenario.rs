@@ -43,6 +43,8 @@ pub(crate) enum Fault {
     Poison,
     /// Upstream refuses everything for a while, as though the rows were to blame.
     RefusesAll,
+    /// Upstream refuses all companies for as long as anything goes wrong.
+    RefusesCompanies,
     /// 404 or another refusal of a submission. Passes.
     Refused,
     /// A job fails after none or some of its rows.
@@ -87,7 +89,7 @@ pub(crate) enum Fault {
 
 impl Fault {
     /// Against these the promises are kept.
-    pub(crate) const EXPECTED: [Self; 30] = [
+    pub(crate) const EXPECTED: [Self; 31] = [
         Self::NotSent,
         Self::LostRequest,
         Self::LostAnswer,
@@ -101,6 +103,7 @@ impl Fault {
         Self::BadRows,
         Self::Poison,
         Self::RefusesAll,
+        Self::RefusesCompanies,
         Self::Refused,
         Self::JobFails,
         Self::JobIsPartial,
@@ -152,8 +155,10 @@ pub(crate) struct Scenario {
     pub(crate) rest_max_ms: u64,
     /// How many updates are sent together, at the most.
     pub(crate) group_max: u64,
-    /// Users there are: few, so that updates meet.
+    /// Users and companies there are: few, so that updates meet.
     pub(crate) subjects: u64,
+    /// How many of them are companies, in percent.
+    pub(crate) companies_percent: u64,
     /// Properties there are.
     pub(crate) properties: u64,
     /// How upstream refuses what it never takes, and which updates that are: one in so many.
@@ -206,6 +211,7 @@ impl Scenario {
             rest_max_ms: [50, 1_000, 6_000, 30_000][usize::try_from(random.below(4)).unwrap_or(0)],
             group_max: 4,
             subjects: random.between(1, 8),
+            companies_percent: [0, 30, 50, 100][usize::try_from(random.below(4)).unwrap_or(0)],
             properties: random.between(1, 3),
             poison: [Poison::Refused, Poison::Fails, Poison::Partial]
                 [usize::try_from(random.below(3)).unwrap_or(0)],

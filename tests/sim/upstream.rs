@@ -9,6 +9,7 @@ use std::{
 use userpilot_gateway::{
     domain::{
         batch::Batch,
+        update::SubjectKind,
         verdict::{AcceptedJob, Failure, FailureKind, JobPhase, JobReport, Jobs, Poll, Submission},
     },
     upstream::Upstream,
@@ -98,13 +99,13 @@ impl Inside {
         self.random.one(&possible)
     }
 
-    fn submit(&mut self, filename: String, upload: &[u8]) -> Submission {
+    fn submit(&mut self, filename: String, kind: SubjectKind, upload: &[u8]) -> Submission {
         self.account.arrive();
         let fault = self.fault(&ON_THE_WAY);
         if fault == Some(Fault::NotSent) {
             return Err(failure(FailureKind::NotSent));
         }
-        let rows = self.account.inspect(upload);
+        let rows = self.account.inspect(kind, upload);
         match fault {
             Some(Fault::LostRequest) => Err(failure(FailureKind::Unknown)),
             Some(Fault::LateArrival) => {
@@ -125,7 +126,7 @@ impl Inside {
                 Some(Fault::LostAnswer) => Err(failure(FailureKind::Unknown)),
                 _ => Err(failure(FailureKind::SlotTaken)),
             },
-            _ if self.refuses(&rows) => Err(failure(FailureKind::BadRows)),
+            _ if self.refuses(kind, &rows) => Err(failure(FailureKind::BadRows)),
             _ => {
                 let job_id = self.take(filename, rows);
                 match fault {
@@ -141,8 +142,12 @@ impl Inside {
         row.writes.iter().any(|(_, number)| self.scenario.is_poison(*number))
     }
 
-    /// Whether rows are refused for good, or everything is for now.
-    fn refuses(&mut self, rows: &[Row]) -> bool {
+    /// Whether rows are refused for good, or everything is for now, or all of one kind.
+    fn refuses(&mut self, kind: SubjectKind, rows: &[Row]) -> bool {
+        let no_companies = !self.healthy && self.scenario.has(Fault::RefusesCompanies);
+        if no_companies && kind == SubjectKind::Company {
+            return true;
+        }
         if !self.healthy && self.scenario.has(Fault::RefusesAll) {
             // For half an hour out of an hour.
             if (self.account.now.as_secs() / 1_800).is_multiple_of(2) {
@@ -233,9 +238,13 @@ impl Inside {
 impl Upstream for Network {
     fn submit(&self, batch: &Batch, upload: Vec<u8>) -> impl Future<Output = Submission> + Send {
         let mut inside = self.inside();
-        let answer = inside.submit(batch.id.filename(), &upload);
+        let kind = match self.sabotage {
+            Some(Sabotage::WrongEndpoint) => SubjectKind::User,
+            Some(_) | None => batch.kind,
+        };
+        let answer = inside.submit(batch.id.filename(), kind, &upload);
         if self.sabotage == Some(Sabotage::SubmitTwice) {
-            drop(inside.submit(batch.id.filename(), &upload));
+            drop(inside.submit(batch.id.filename(), kind, &upload));
         }
         ready(answer)
     }

@@ -5,8 +5,10 @@ use std::{sync::atomic::Ordering::Relaxed, time::Duration};
 use userpilot_gateway::{
     delivery::carry_out,
     domain::{
+        batch::Claimable,
         lifecycle::{Activity, Command, Event, Step},
         time::{Instant, Now, Timestamp, Uptime},
+        update::{ByKind, SubjectKind},
     },
     store::{engine::MemoryEngine, queue::Found},
 };
@@ -77,6 +79,8 @@ pub(crate) struct World {
     pub(crate) cut_is_due: bool,
     /// Since when nothing goes wrong and nobody sends.
     pub(crate) quiet_since: Option<Duration>,
+    /// How many batches in a row have passed over each kind, while something of it waited.
+    pub(crate) passed_over: ByKind<u32>,
     pub(crate) tally: Tally,
 }
 
@@ -128,6 +132,7 @@ impl World {
             next_action_at: Duration::ZERO,
             cut_is_due: false,
             quiet_since: None,
+            passed_over: ByKind::default(),
             tally: Tally::default(),
         })
     }
@@ -153,8 +158,9 @@ impl World {
         let now = self.now();
         let waiting = self.process.waiting(now.instant);
         let records_max = self.scenario.queue.records_max + self.scenario.settings.batch.rows_max;
-        if waiting.records > records_max {
-            return Err(Halt::Broken(format!("{} records wait, too many", waiting.records)));
+        let records = waiting.records.users + waiting.records.companies;
+        if records > records_max {
+            return Err(Halt::Broken(format!("{records} records wait, too many")));
         }
         self.tell(Event::Waiting(waiting));
         let step = self.process.machine.next(now);
@@ -188,6 +194,11 @@ impl World {
         let wall = self.now().wall.as_micros();
         self.process.ledger.wall.store(wall, Relaxed);
         let between = self.prepare_between();
+        let claims = if let Command::Claim(claimable) = &command {
+            Some((*claimable, self.process.depth().by_kind()))
+        } else {
+            None
+        };
         let done = at_once(carry_out(
             command,
             current.as_ref(),
@@ -201,6 +212,9 @@ impl World {
             Halt::Died
         })?;
         self.say(|| format!("  {event:?}"));
+        if let (Some(claims), Event::Claimed(Some(batch))) = (claims, &event) {
+            self.check_turn(batch.kind, claims).map_err(Halt::Broken)?;
+        }
         if matches!(event, Event::Settled(_)) {
             self.note_the_dead().map_err(Halt::Broken)?;
         }
@@ -209,6 +223,24 @@ impl World {
         let times_out = asks && self.chaos.percent(5);
         self.spend(if times_out { 30_000 } else { after })?;
         self.tell(event);
+        Ok(())
+    }
+
+    /// Neither kind waits for more than one batch of the other, unless it may not be claimed, or
+    /// only in part.
+    fn check_turn(
+        &mut self,
+        claimed: SubjectKind,
+        (claimable, waiting): (Claimable, ByKind<u64>),
+    ) -> Result<(), String> {
+        let other = claimed.other();
+        let open = claimable.of(other).is_some_and(|limits| limits.reach == u64::MAX);
+        *self.passed_over.of_mut(claimed) = 0;
+        let passed = self.passed_over.of_mut(other);
+        *passed = if open && *waiting.of(other) > 0 { *passed + 1 } else { 0 };
+        if *passed > 1 {
+            return Err(format!("{other} rows wait behind {passed} batches of the other kind"));
+        }
         Ok(())
     }
 
@@ -317,7 +349,7 @@ impl World {
     fn finish(mut self) -> Result<Tally, String> {
         self.count()?;
         let depth = self.process.depth();
-        if (depth.bytes, depth.bulk_records) != (0, 0) {
+        if (depth.bytes, depth.bulk_records, depth.company_records) != (0, 0, 0) {
             return Err(format!("nothing waits, and {depth:?} is counted"));
         }
         const IN_FLIGHT: u8 = b'f';

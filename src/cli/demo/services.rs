@@ -162,7 +162,7 @@ async fn serve(
             let update = user_update(popular(&mut random), properties);
             updates.push(update.clone());
             let tag = updates.len() as u64 - 1;
-            let request = StreamUserUpdatesRequest { tag, update: Some(update) };
+            let request = StreamUserUpdatesRequest { tag, update: Some(update), company: None };
             if outgoing.send(request).await.is_err() {
                 break;
             }

@@ -16,11 +16,11 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, transport::Channel};
 
-use super::{Args, lane, refused, to_struct};
+use super::{Args, Update, lane, refused, to_struct};
 use crate::{
     clock,
     proto::{
-        Disposition, Lane, StreamUserUpdatesRequest, UpdateError, UserUpdate,
+        Disposition, Lane, StreamUserUpdatesRequest, UpdateError,
         ingest_service_client::IngestServiceClient, stream_user_updates_response::Result as Answer,
     },
 };
@@ -36,7 +36,7 @@ const RETRY_DELAY: Duration = Duration::from_secs(1);
 
 type Line = StreamUserUpdatesRequest;
 
-/// Sends the lines of `file`, in order for each user. Where the gateway has no room, it waits
+/// Sends the lines of `file`, in order for each user and company. Where the gateway has no room, it waits
 /// as told and goes on from there.
 pub(super) async fn send(
     mut client: IngestServiceClient<Channel>,
@@ -87,26 +87,30 @@ struct Tally {
 #[derive(Default)]
 struct Held {
     lines: Vec<Line>,
-    users: BTreeSet<(String, String)>,
+    subjects: BTreeSet<Subject>,
     delay: Option<Duration>,
 }
 
 impl Held {
     fn hold(&mut self, line: Line, delay: Option<Duration>) {
-        self.users.extend(user(&line));
+        self.subjects.extend(subject(&line));
         self.lines.push(line);
         self.delay = self.delay.max(delay);
     }
 
-    /// Whether an earlier line of the same user is held. Then this one comes after it, even if
+    /// Whether an earlier line of the same user or company is held. Then this one comes after it, even if
     /// it was accepted meanwhile: an older value must not go over a newer one.
-    fn holds_user_of(&self, line: &Line) -> bool {
-        user(line).is_some_and(|user| self.users.contains(&user))
+    fn holds_subject_of(&self, line: &Line) -> bool {
+        subject(line).is_some_and(|subject| self.subjects.contains(&subject))
     }
 }
 
-fn user(line: &Line) -> Option<(String, String)> {
-    line.update.as_ref().map(|update| (update.app.clone(), update.user_id.clone()))
+/// Whether it is a company, its app and its id.
+type Subject = (bool, String, String);
+
+fn subject(line: &Line) -> Option<Subject> {
+    let user = line.update.as_ref().map(|it| (false, it.app.clone(), it.user_id.clone()));
+    user.or(line.company.as_ref().map(|it| (true, it.app.clone(), it.company_id.clone())))
 }
 
 /// Sends over one stream, until all is sent or there is no room; what is then to be sent again.
@@ -160,7 +164,7 @@ async fn round(
             let answer = answer.with_context(|| unfinished(&line, &held))?;
             let answer = answer.with_context(|| unfinished(&line, &held))?;
             match answer.result.context("the gateway answered without an answer")? {
-                Answer::Accepted(_) if held.holds_user_of(&line) => held.hold(line, None),
+                Answer::Accepted(_) if held.holds_subject_of(&line) => held.hold(line, None),
                 Answer::Accepted(update) => tally.accept(update.disposition()),
                 Answer::Error(error) if has_no_room(&error) => {
                     full.cancel();
@@ -238,7 +242,8 @@ fn progress(bytes: Option<u64>) -> ProgressBar {
 struct Written {
     #[serde(default)]
     app: Option<String>,
-    user_id: String,
+    #[serde(default)]
+    user_id: Option<String>,
     #[serde(default)]
     company_id: Option<String>,
     #[serde(default)]
@@ -263,7 +268,8 @@ fn read_lines(
             continue;
         }
         let update = update(&line, app, lane).with_context(|| format!("line {number}"))?;
-        let request = StreamUserUpdatesRequest { tag: number, update: Some(update) };
+        let (update, company) = update.split();
+        let request = StreamUserUpdatesRequest { tag: number, update, company };
         if updates.blocking_send(request).is_err() {
             break;
         }
@@ -271,13 +277,16 @@ fn read_lines(
     Ok(())
 }
 
-fn update(line: &str, default_app: &str, default_lane: Option<Lane>) -> anyhow::Result<UserUpdate> {
+fn update(line: &str, default_app: &str, default_lane: Option<Lane>) -> anyhow::Result<Update> {
     let line: Written = serde_json::from_str(line)?;
+    if line.user_id.is_none() && line.company_id.is_none() {
+        bail!("has neither user_id nor company_id");
+    }
     let lane = match line.lane {
         Some(name) => lane(&name).map_err(anyhow::Error::msg)?,
         None => default_lane.unwrap_or_default(),
     };
-    Ok(UserUpdate {
+    Ok(Update {
         app: line.app.unwrap_or_else(|| default_app.to_owned()),
         user_id: line.user_id,
         company_id: line.company_id,
@@ -295,7 +304,8 @@ mod tests {
     fn a_line_is_an_update() {
         let line = r#"{"user_id":"42","metadata":{"plan":"pro","seats":3},"lane":"bulk",
             "occurred_at":"2026-01-01T00:00:00Z"}"#;
-        let update = update(line, "production", None).unwrap();
+        let (user, company) = update(line, "production", None).unwrap().split();
+        let (update, None) = (user.unwrap(), company) else { panic!("is of a company") };
         assert_eq!((&*update.app, &*update.user_id), ("production", "42"));
         assert_eq!(update.lane(), Lane::Bulk);
         assert_eq!(update.occurred_at.unwrap().seconds, 1_767_225_600);
@@ -303,13 +313,22 @@ mod tests {
     }
 
     #[test]
+    fn a_line_without_a_user_is_of_a_company() {
+        let line = r#"{"company_id":"acme","metadata":{"seats":3}}"#;
+        let (None, Some(company)) = update(line, "", None).unwrap().split() else {
+            panic!("is of a user")
+        };
+        assert_eq!(company.company_id, "acme");
+    }
+
+    #[test]
     fn a_line_that_is_none_says_why() {
         for (line, why) in [
             (r#"{"user":"42"}"#, "unknown field"),
-            (r#"{"metadata":{}}"#, "missing field `user_id`"),
+            (r#"{"metadata":{}}"#, "neither user_id nor company_id"),
             (r#"{"user_id":"42","lane":"fast"}"#, "interactive or bulk"),
         ] {
-            let error = update(line, "", None).unwrap_err();
+            let Err(error) = update(line, "", None) else { panic!("{line} is one") };
             assert!(format!("{error:#}").contains(why), "{error:#}");
         }
     }

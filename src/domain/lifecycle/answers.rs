@@ -5,10 +5,13 @@ use std::{mem, time::Duration};
 use super::{
     super::{
         batch::{DeadReason, is_gateway_filename},
+        update::SubjectKind,
         verdict::{AcceptedJob, Failure, JobPhase},
     },
     Batch, BatchState, Event, FailureKind, Hold, HoldReason, JobReport, Jobs, Lifecycle, Now,
-    Phase, Poll, Settlement, SlotHolder, Submission, polling,
+    Phase, Poll, Settlement, SlotHolder, Submission,
+    halts::is_of_the_endpoint,
+    polling,
 };
 
 impl Lifecycle {
@@ -23,16 +26,20 @@ impl Lifecycle {
             Event::Submitted(submission) => self.on_submitted(submission, now, random),
             Event::Looked(jobs) => self.on_looked(jobs, now, random),
             Event::Polled(poll) => self.on_polled(poll, now, random),
-            Event::Settled(next) => self.on_settled(next),
+            Event::Settled(next) => self.on_settled(next, now),
             Event::KeyChanged => self.on_key_changed(),
         }
     }
 
     fn on_flush(&mut self, now: Now) {
-        self.flush = self.waiting.records > 0;
+        self.flush = self.waiting.any();
         self.hold = None;
-        // Whoever says so has seen that upstream takes rows: what it refused is the rows.
-        self.memory.unproven = 0;
+        for kind in SubjectKind::ALL {
+            let halt = self.halted_until.of_mut(kind);
+            *halt = halt.map(|until| until.min(now.instant));
+            // Whoever says so has seen that upstream takes rows: what it refused is the rows.
+            self.memory.of_mut(kind).unproven = 0;
+        }
         if let Phase::Running { poll_at, .. } = &mut self.phase {
             *poll_at = now.instant;
         }
@@ -45,12 +52,13 @@ impl Lifecycle {
     fn on_claimed(&mut self, batch: Option<Box<Batch>>, (now, random): Chance) {
         self.flush = false;
         self.phase = Phase::Idle;
+        // Of a kind that is in doubt, nothing may have been in reach.
+        self.reach = reach(random);
         match batch {
             Some(batch) => self.phase = Phase::Claimed(*batch),
             // What was waiting has gone another way, or nothing is in reach. Do not ask again in a
             // hot loop.
             None => {
-                self.reach = reach(random);
                 let until = now.instant.plus(self.settings.poll_interval.0);
                 self.hold = Some(Hold { until, reason: HoldReason::NothingToClaim });
             }
@@ -200,7 +208,8 @@ impl Lifecycle {
             return self.wait_for_slot(Phase::Lost(batch), now);
         }
         if !self.lost_by_conflict {
-            let wait = self.delivering.fail(&self.settings.backoff, random);
+            let delivering = self.delivering.of_mut(batch.kind);
+            let wait = delivering.fail(&self.settings.backoff, random);
             self.hold_back(wait, HoldReason::Backoff, now);
         }
         batch.state = BatchState::Claimed;
@@ -255,21 +264,30 @@ impl Lifecycle {
 
     /// All rows are upstream's now.
     pub(super) fn deliver(&mut self, batch: Batch, now: Now) {
-        self.last_error.clear();
-        self.failing_since = None;
-        self.memory.take(now.wall);
+        // What is wrong with a kind that is halted is not over with a job of the other.
+        if self.halted_until.of(batch.kind.other()).is_none() {
+            self.last_error.clear();
+            self.failing_since = None;
+        }
+        self.memory.of_mut(batch.kind).take(now.wall);
         self.phase = Phase::Settling(batch, Settlement::Delivered);
     }
 
     /// Upstream did not take the batch, and may take it later. Its rows go back into the queue,
-    /// where they meet newer values; a part stays as it is, since it would be found out anew.
+    /// where they meet newer values; a part stays as it is, since it would be found out anew,
+    /// unless the other kind would have to wait behind it for ever.
     pub(super) fn put_back(&mut self, mut batch: Batch, failure: &Failure, (now, random): Chance) {
         self.note(failure, now);
         batch.last_error.clone_from(&failure.detail);
         batch.request_id = failure.request_id.clone().or(batch.request_id);
-        let wait = self.delivering.fail(&self.settings.backoff, random);
-        self.hold_after(wait, failure.kind, now);
-        self.phase = if batch.is_part() || batch.failures > 0 {
+        let wait = self.delivering.of_mut(batch.kind).fail(&self.settings.backoff, random);
+        let halts = is_of_the_endpoint(failure.kind);
+        if halts {
+            self.halt(batch.kind, wait, now);
+        } else {
+            self.hold_after(wait, failure.kind, now);
+        }
+        self.phase = if !halts && (batch.is_part() || batch.failures > 0) {
             batch.state = BatchState::Claimed;
             Phase::Claimed(batch)
         } else {
@@ -277,13 +295,14 @@ impl Lifecycle {
         };
     }
 
-    fn on_settled(&mut self, next: Option<Box<Batch>>) {
+    fn on_settled(&mut self, next: Option<Box<Batch>>, now: Now) {
         let Phase::Settling(batch, settlement) = mem::replace(&mut self.phase, Phase::Idle) else {
             return debug_assert!(false, "a settlement that was not asked for");
         };
         match settlement {
             Settlement::Delivered => {
-                self.delivering.succeed();
+                self.delivering.of_mut(batch.kind).succeed();
+                *self.halted_until.of_mut(batch.kind) = None;
                 self.completed_jobs += 1;
                 self.delivered_rows += batch.rows;
             }
@@ -291,7 +310,11 @@ impl Lifecycle {
             Settlement::Requeued | Settlement::Split(_) => {}
         }
         if let Some(next) = next {
-            self.phase = Phase::Claimed(*next);
+            // What is left of a batch of a halted kind goes back, too, so that others go on.
+            self.phase = match self.is_halted(next.kind, now) {
+                true => Phase::Settling(*next, Settlement::Requeued),
+                false => Phase::Claimed(*next),
+            };
         }
     }
 
@@ -321,7 +344,7 @@ impl Lifecycle {
                 (HoldReason::Backoff, asked)
             }
             FailureKind::KeyRejected => (HoldReason::KeyRejected, self.settings.held_retry),
-            // Whatever is wrong there, it is not the rows.
+            // There is no list to be had, and no job.
             FailureKind::NotFound | FailureKind::Refused => (HoldReason::Halted, Duration::ZERO),
             FailureKind::NotSent
             | FailureKind::Unknown

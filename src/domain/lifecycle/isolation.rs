@@ -29,24 +29,25 @@ impl Lifecycle {
         batch.last_error.clone_from(&failure.detail);
         batch.request_id = failure.request_id.clone().or(batch.request_id);
         let refused_at = *batch.refused_at.get_or_insert(now.wall);
-        let proven = self.memory.is_proven(refused_at, now.wall);
-        // Refusals cost no budget, and many in a row must not become a flood.
-        self.hold_back(self.settings.poll_interval.0 / 2, HoldReason::Isolating, now);
-        let settlement = if proven || !self.memory.is_in_doubt() {
+        let experience = self.memory.of_mut(batch.kind);
+        let proven = experience.is_proven(refused_at, now.wall);
+        let settlement = if proven || !experience.is_in_doubt() {
             if batch.rows > 1 {
                 let probe = Cut::Probe(random % batch.rows);
                 Settlement::Split(if proven { Cut::Halves } else { probe })
             } else {
-                self.memory.unproven += u32::from(!proven);
+                experience.unproven += u32::from(!proven);
                 Settlement::Dead(reason)
             }
         } else {
             // To try its rows one by one would hold up all others for as long: they go back, and
             // single ones are claimed, old and new.
             self.reach = reach(random);
-            self.hold_back(self.settings.held_retry, HoldReason::Halted, now);
+            self.halt(batch.kind, self.settings.held_retry, now);
             Settlement::Requeued
         };
+        // Refusals cost no budget, and many in a row must not become a flood.
+        self.hold_back(self.settings.poll_interval.0 / 2, HoldReason::Isolating, now);
         self.phase = Phase::Settling(batch, settlement);
     }
 
@@ -62,7 +63,7 @@ impl Lifecycle {
         }
         self.note(failure, chance.0);
         batch.last_error.clone_from(&failure.detail);
-        self.memory.learn(batch.rows, batch.bytes, chance.0.wall);
+        self.memory.of_mut(batch.kind).learn(batch.rows, batch.bytes, chance.0.wall);
         self.phase = Phase::Settling(batch, Settlement::Split(Cut::Halves));
     }
 
@@ -72,7 +73,7 @@ impl Lifecycle {
             PartialPolicy::Accept => self.deliver(batch, chance.0),
             PartialPolicy::Isolate => {
                 if batch.completed_rows > 0 {
-                    self.memory.take(chance.0.wall);
+                    self.memory.of_mut(batch.kind).take(chance.0.wall);
                 }
                 let failure = ended(&batch, report);
                 self.refuse(batch, DeadReason::NotTaken, &failure, chance);

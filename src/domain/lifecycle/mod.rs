@@ -11,6 +11,7 @@
 //! will not take stand alone.
 
 mod answers;
+mod halts;
 mod isolation;
 mod polling;
 #[cfg(test)]
@@ -23,10 +24,11 @@ pub use view::{Activity, Conflicts, SlotHolder, View};
 
 use super::{
     backoff::{Backoff, BackoffLimits},
-    batch::{Batch, BatchId, BatchLimits, BatchState, ClaimLimits, Settlement},
+    batch::{Batch, BatchId, BatchLimits, BatchState, ClaimLimits, Claimable, Settlement},
     budget::Occupancy,
     memory::Memory,
     time::{Instant, Now, Timestamp},
+    update::{ByKind, SubjectKind},
     verdict::{FailureKind, JobReport, Jobs, Poll, Submission},
 };
 
@@ -80,9 +82,16 @@ pub struct Recovered {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Waiting {
     /// Pending records.
-    pub records: u64,
+    pub records: ByKind<u64>,
     /// Since when there have been any.
     pub since: Option<Instant>,
+}
+
+impl Waiting {
+    /// Whether anything does.
+    pub fn any(&self) -> bool {
+        self.records != ByKind::default()
+    }
 }
 
 /// What happened.
@@ -113,8 +122,8 @@ pub enum Event {
 /// What to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
-    /// Move pending records into a new batch. → [`Event::Claimed`]
-    Claim(ClaimLimits),
+    /// Move pending records of one kind into a new batch. → [`Event::Claimed`]
+    Claim(Claimable),
     /// Make the batch's new state and the memory durable. → [`Event::Advanced`]
     Advance(Box<Batch>, Memory),
     /// Upload the batch. → [`Event::Submitted`]
@@ -154,11 +163,14 @@ pub struct Lifecycle {
     /// The batch that is looked for was answered so: it did not fail.
     lost_by_conflict: bool,
     /// Failures to deliver, in a row.
-    delivering: Backoff,
+    delivering: ByKind<Backoff>,
     /// Failures to ask (polls, lists), in a row: they say nothing about the job.
     asking: Backoff,
     /// Until when to wait, and for what.
     hold: Option<Hold>,
+    /// The kinds of which upstream refuses everything, and until when each is not tried: the
+    /// other goes on meanwhile. One that is past is over with the next delivery of its kind.
+    halted_until: ByKind<Option<Instant>>,
     /// How far back the next row is looked for while upstream refuses everything: as likely among
     /// the last ten as among the last ten thousand. Who sends rows that are all bad does so in a
     /// row; what others send since must not wait behind them.
@@ -191,7 +203,7 @@ enum HoldReason {
     SlotTaken,
     /// A key that upstream takes.
     KeyRejected,
-    /// That upstream takes anything at all.
+    /// That upstream answers questions at all.
     Halted,
     /// A moment, since the last batch was refused at once.
     Isolating,
@@ -251,9 +263,10 @@ impl Lifecycle {
             occupied_before: (memory.occupancy, occupied_until),
             unexplained_conflict: false,
             lost_by_conflict: false,
-            delivering: Backoff::default(),
+            delivering: ByKind::default(),
             asking: Backoff::default(),
             hold: None,
+            halted_until: ByKind::default(),
             reach: u64::MAX,
             slot_holder: None,
             last_error: String::new(),
@@ -299,7 +312,7 @@ impl Lifecycle {
         self.begin_if_due(now);
         match &self.phase {
             Phase::Idle => Step::Wait(self.claim_at()),
-            Phase::Claiming => Step::Do(Command::Claim(self.claim_limits(now))),
+            Phase::Claiming => Step::Do(Command::Claim(self.claimable(now))),
             Phase::Claimed(_) if self.paused => Step::Wait(None),
             Phase::Claimed(_) => Step::Wait(Some(self.occupied_until)),
             Phase::Beginning(batch) | Phase::Accepted { batch, .. } => {
@@ -317,11 +330,18 @@ impl Lifecycle {
         }
     }
 
-    /// What the next batch may hold. While upstream refuses everything, it is one row, of which
-    /// more is hoped than of the oldest.
-    fn claim_limits(&self, now: Now) -> ClaimLimits {
-        let batch = self.memory.limits(self.settings.batch, now.wall);
-        match self.memory.is_in_doubt() {
+    /// What the next batch may hold, of each kind that is not halted.
+    fn claimable(&self, now: Now) -> Claimable {
+        let of = |kind| (!self.is_halted(kind, now)).then(|| self.claim_limits(kind, now));
+        Claimable { users: of(SubjectKind::User), companies: of(SubjectKind::Company) }
+    }
+
+    /// The same of one kind. While upstream refuses everything, it is one row, of which more is
+    /// hoped than of the oldest.
+    fn claim_limits(&self, kind: SubjectKind, now: Now) -> ClaimLimits {
+        let experience = self.memory.of(kind);
+        let batch = experience.limits(self.settings.batch, now.wall);
+        match experience.is_in_doubt() {
             true => ClaimLimits { batch: BatchLimits { rows_max: 1, ..batch }, reach: self.reach },
             false => batch.into(),
         }
@@ -330,14 +350,12 @@ impl Lifecycle {
     /// When the next batch may be claimed: something waits, has lingered, and the budget is
     /// free. `None` while nothing may.
     fn claim_at(&self) -> Option<Instant> {
-        if self.paused || self.waiting.records == 0 {
-            return None;
-        }
+        let open_at = self.open_at().filter(|_| !self.paused)?;
         let lingered = match self.waiting.since {
             Some(since) if !self.flush => since.plus(self.settings.linger),
             Some(_) | None => Instant::default(),
         };
-        Some(lingered.max(self.occupied_until))
+        Some(lingered.max(self.occupied_until).max(open_at))
     }
 
     /// Takes the step whose time has come: to claim, or to submit what was claimed. A batch's

@@ -65,6 +65,7 @@ impl Bench {
     }
 
     fn wait_for_records(&mut self, records: u64) {
+        let records = ByKind { users: records, companies: 0 };
         self.on(Event::Waiting(Waiting { records, since: Some(self.now.instant) }));
     }
 
@@ -112,7 +113,11 @@ fn at(seconds: u64) -> Now {
 
 fn batch(rows: u64) -> Batch {
     let id = BatchId { opening: 7, number: 1, app: AppId(0) };
-    Batch { rows, state: BatchState::Claimed, ..Batch::new(id, 9, Timestamp::default()) }
+    Batch {
+        rows,
+        state: BatchState::Claimed,
+        ..Batch::new(id, SubjectKind::User, 9, Timestamp::default())
+    }
 }
 
 fn failure(kind: FailureKind) -> Failure {

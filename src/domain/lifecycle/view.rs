@@ -1,8 +1,11 @@
 //! The machine's state, for who looks at it.
 
 use super::{
-    super::batch::is_gateway_filename, Batch, HoldReason, Instant, JobReport, Lifecycle, Now,
-    Phase, Timestamp,
+    super::{
+        batch::is_gateway_filename,
+        update::{ByKind, SubjectKind},
+    },
+    Batch, HoldReason, Instant, JobReport, Lifecycle, Now, Phase, Timestamp,
 };
 
 /// What an app is doing.
@@ -29,7 +32,7 @@ pub enum Activity {
     KeyRejected,
     /// Upstream refused a batch, and its parts are tried.
     Isolating,
-    /// Upstream refuses everything.
+    /// Upstream refuses everything that waits.
     Halted,
     /// An operator has paused the app.
     Paused,
@@ -89,6 +92,8 @@ pub struct View {
     pub occupied_until: Instant,
     /// Until when the app waits after a failure.
     pub retry_at: Option<Instant>,
+    /// The kinds of which upstream refused everything when it was last tried.
+    pub halted: ByKind<bool>,
     /// Whose job is waited for, where it is known.
     pub slot_holder: Option<SlotHolder>,
     /// Failures in a row.
@@ -114,18 +119,24 @@ pub struct View {
 impl Lifecycle {
     /// The state, for who looks at it.
     pub fn view(&self, now: Now) -> View {
+        let activity = self.activity(now);
+        let hold = self.hold.as_ref().map(|hold| hold.until);
+        let halt = self.open_at().filter(|_| activity == Activity::Halted);
+        let halted = |kind| self.halted_until.of(kind).is_some();
+        let delivering =
+            SubjectKind::ALL.map(|kind| self.delivering.of(kind).failures()).into_iter().max();
         View {
-            activity: self.activity(now),
+            activity,
             paused: self.paused,
             batch: self.batch().cloned(),
             occupied_until: self.occupied_until,
-            retry_at: self
-                .hold
-                .as_ref()
-                .map(|hold| hold.until)
-                .filter(|until| *until > now.instant),
+            retry_at: hold.max(halt).filter(|until| *until > now.instant),
+            halted: ByKind {
+                users: halted(SubjectKind::User),
+                companies: halted(SubjectKind::Company),
+            },
             slot_holder: self.slot_holder.clone(),
-            failures_in_a_row: self.delivering.failures().max(self.asking.failures()),
+            failures_in_a_row: delivering.unwrap_or(0).max(self.asking.failures()),
             last_error: self.last_error.clone(),
             failing_since: self.failing_since,
             failed_attempts: self.failed_attempts,
@@ -151,8 +162,10 @@ impl Lifecycle {
     }
 
     fn activity(&self, now: Now) -> Activity {
+        let halted = self.is_halted_alone(now);
         if let Some(hold) = self.hold.as_ref().filter(|hold| hold.until > now.instant) {
             match hold.reason {
+                HoldReason::Isolating if halted => {}
                 HoldReason::Backoff => return Activity::BackingOff,
                 HoldReason::SlotTaken => return Activity::SlotTaken,
                 HoldReason::KeyRejected => return Activity::KeyRejected,
@@ -163,6 +176,7 @@ impl Lifecycle {
         }
         match &self.phase {
             Phase::Idle | Phase::Claimed(_) if self.paused => Activity::Paused,
+            Phase::Idle if halted => Activity::Halted,
             Phase::Idle | Phase::Claimed(_) if self.occupied_until > now.instant => {
                 Activity::Occupied
             }
@@ -171,7 +185,7 @@ impl Lifecycle {
             {
                 Activity::Isolating
             }
-            Phase::Idle if self.waiting.records == 0 => Activity::Idle,
+            Phase::Idle if !self.waiting.any() => Activity::Idle,
             Phase::Idle => Activity::Lingering,
             Phase::Claiming | Phase::Claimed(_) | Phase::Beginning(_) | Phase::Submitting(_) => {
                 Activity::Submitting

@@ -49,6 +49,9 @@ impl AppFacts {
             if state.depth != self.counted.depth {
                 problems.push((Kind::App, "counts other than what waits"));
             }
+            if state.company_records != self.counted.company_records {
+                problems.push((Kind::App, "counts other than the companies that wait"));
+            }
             if state.bulk_records != self.counted.bulk_records && !self.records_damaged {
                 problems.push((Kind::App, "counts other than what waits in the bulk lane"));
             }

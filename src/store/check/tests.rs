@@ -180,6 +180,21 @@ fn what_does_not_fit_together_is_found() {
         engine.damage(&first(engine, b'f'), &row.encode());
     };
     check_problem(foreign, "record in flight", "no unsettled batch");
+    let astray = |engine: &MemoryEngine| {
+        let key = first(engine, b'q');
+        let page = value(engine, &key);
+        remove(engine, &key);
+        let key_of_companies = [&key[..3], b"c", &key[4..]].concat();
+        engine.damage(&key_of_companies, &page);
+    };
+    check_problem(astray, "page of the queue", "subjects of the other kind");
+    let miscounted = |engine: &MemoryEngine| {
+        let key = first(engine, b'a');
+        let state = AppState::decode(&value(engine, &key)).unwrap();
+        let state = AppState { company_records: state.company_records + 1, ..state };
+        engine.damage(&key, &state.encode());
+    };
+    check_problem(miscounted, "app state", "other than the companies that wait");
     let behind = |engine: &MemoryEngine| {
         let head = Head::decode(&value(engine, keys::HEAD)).unwrap();
         engine.damage(keys::HEAD, &Head { last_sequence: 1, ..head }.encode());

@@ -6,8 +6,8 @@ use std::{
 };
 
 use super::{
-    AppState, Engine, Head, Queue, StoreError, Stored, Transaction, decode, decode_or_set_aside,
-    keys, pages::PageBuilder,
+    AppState, Counted, Engine, Head, Queue, StoreError, Stored, Transaction, decode,
+    decode_or_set_aside, keys, pages::PageBuilder,
 };
 use crate::{
     domain::{
@@ -111,8 +111,8 @@ struct Slot {
     in_flight: Option<Record>,
     /// The lane in whose pages the record stands.
     placed: Option<Lane>,
-    /// The lane and the bytes that the app's depth counts for the record.
-    counted: (Lane, usize),
+    /// What the app's depth counts of the record.
+    counted: Counted,
     changed: bool,
 }
 
@@ -177,15 +177,16 @@ impl<'a> Group<'a> {
             return Ok(*slot);
         }
         let mut record: Option<Record> = None;
-        let mut counted = (Lane::default(), 0);
+        let mut counted = (subject.kind, Lane::default(), 0);
         if let Some(bytes) = transaction.get(&key).await? {
             let bytes = bytes.as_ref();
             record = decode_or_set_aside(transaction, &mut self.head, &key, bytes)?;
             let stored_bytes = key.len() + bytes.len();
             if let Some(record) = &record {
-                counted = (record.lane, stored_bytes);
+                counted = (subject.kind, record.lane, stored_bytes);
             } else {
-                self.apps.entry(app).or_default().count_out_damaged(stored_bytes);
+                let state = self.apps.entry(app).or_default();
+                state.count_out_damaged(subject.kind, stored_bytes);
                 self.touched.insert(app);
             }
         }
@@ -233,7 +234,7 @@ impl<'a> Group<'a> {
         } else {
             admission::admit_new(state.depth.into(), self.limits)?;
             // An estimate, until the group is written and the stored bytes are known.
-            slot.counted = (arrived.lane, size);
+            slot.counted = (slot.counted.0, arrived.lane, size);
             state.count_in(slot.counted);
             slot.record = Some(arrived);
             Disposition::Queued
@@ -256,7 +257,7 @@ impl<'a> Group<'a> {
             let bytes = record.encode();
             let state = apps.entry(slot.app).or_default();
             state.count_out(slot.counted);
-            state.count_in((record.lane, slot.key.len() + bytes.len()));
+            state.count_in((slot.counted.0, record.lane, slot.key.len() + bytes.len()));
             touched.insert(slot.app);
             if slot.placed != Some(record.lane) {
                 pages.add(slot.app, record, &slot.key[keys::SUBJECT_AT..]);

@@ -1,18 +1,19 @@
-//! Claiming: pending records become a batch.
+//! Claiming: pending records of one kind become a batch. Which kind it is, `domain::share` says.
 
 use std::collections::HashSet;
 
 use super::{
-    AppState, Batch, Engine, Head, Queue, StoreError, Stored, Transaction, decode_or_set_aside,
-    keys,
+    AppState, Batch, Engine, EngineError, Head, Queue, StoreError, Stored, Transaction,
+    decode_or_set_aside, keys, pages::first_of,
 };
 use crate::{
     domain::{
-        batch::{BatchId, BatchState, ClaimLimits},
+        batch::{BatchId, BatchLimits, BatchState, ClaimLimits, Claimable},
         merge::Record,
         row::write_row,
+        share,
         time::Timestamp,
-        update::{AppId, Lane, Sequence},
+        update::{AppId, ByKind, Lane, Sequence, SubjectKind},
     },
     store::records::{InFlight, PageEntry},
 };
@@ -31,27 +32,35 @@ pub enum Claim {
 }
 
 impl<E: Engine> Queue<E> {
-    /// Moves up to [`CHUNK_ROWS`] pending records into a batch: a new one, or `continued`.
-    /// Records that came after the claim began are left for the next.
+    /// Moves up to [`CHUNK_ROWS`] pending records into a batch: a new one of the kind whose turn
+    /// it is, or `continued`. Records that came after the claim began are left for the next.
     pub async fn claim(
         &mut self,
         app: AppId,
-        limits: impl Into<ClaimLimits>,
+        claimable: impl Into<Claimable>,
         continued: Option<u64>,
         now: Timestamp,
     ) -> Result<Claim, StoreError> {
-        let limits = limits.into();
+        let claimable = claimable.into();
         let state = self.state(app);
-        let batch = match continued {
-            Some(number) => self.batch(app, number, "claimed into").await?,
+        let mut transaction = self.engine.begin().await?;
+        let mut heads = ByKind::default();
+        let (batch, kinds) = match continued {
+            Some(number) => {
+                let batch = self.batch(app, number, "claimed into").await?;
+                let kind = batch.kind;
+                (batch, vec![kind])
+            }
             None => {
+                heads = read_heads(&mut transaction, app, (&state, &claimable)).await?;
+                let kind = share::turn(heads, state.passed_over).unwrap_or_default();
                 let id = BatchId { opening: self.opening, number: state.last_batch + 1, app };
-                Batch::new(id, self.head.last_sequence, now)
+                (Batch::new(id, kind, self.head.last_sequence, now), vec![kind, kind.other()])
             }
         };
         let mut chunk = Chunk {
-            transaction: self.engine.begin().await?,
-            limits,
+            transaction,
+            limits: BatchLimits { rows_max: 0, bytes_max: 0 }.into(),
             state,
             head: self.head,
             batch,
@@ -60,8 +69,13 @@ impl<E: Engine> Queue<E> {
             pages_damaged: false,
             row: Vec::new(),
         };
-        for lane in Lane::ALL {
-            chunk.take_lane(lane).await?;
+        for kind in kinds {
+            let Some(limits) = *claimable.of(kind) else { continue };
+            chunk.take_kind(kind, limits).await?;
+            // The other goes only if there is nothing to be had of the first.
+            if chunk.batch.rows > 0 {
+                break;
+            }
         }
         let Chunk {
             mut transaction, mut state, head, mut batch, taken, full, pages_damaged, ..
@@ -75,13 +89,13 @@ impl<E: Engine> Queue<E> {
         if batch.rows > 0 {
             state.last_batch = number;
             state.unsettled = Some(number);
+            if continued.is_none() {
+                state.passed_over = share::passed_over(heads, batch.kind);
+            }
             transaction.put(&keys::batch(app, number), batch.encode());
         }
         transaction.put(&keys::app(app), state.encode());
         transaction.put(keys::HEAD, head.encode());
-        // Pages that lead to nothing, while something waits, are as good as damaged.
-        let all = limits.reach == u64::MAX;
-        let pages_damaged = pages_damaged || (all && batch.rows == 0 && state.depth.records > 0);
         if pages_damaged {
             transaction.put(&keys::pages_damaged(app), Vec::new());
         }
@@ -96,6 +110,30 @@ impl<E: Engine> Queue<E> {
             false => Claim::Continues(number),
         })
     }
+}
+
+/// The first of what waits of each kind that may be claimed.
+async fn read_heads(
+    transaction: &mut impl Transaction,
+    app: AppId,
+    (state, claimable): (&AppState, &Claimable),
+) -> Result<ByKind<Option<share::Head>>, EngineError> {
+    let mut heads = ByKind::default();
+    for kind in SubjectKind::ALL {
+        if claimable.of(kind).is_none() || *state.by_kind().of(kind) == 0 {
+            continue;
+        }
+        // Where no page leads to what waits, claiming finds that out.
+        let mut head = share::Head { lane: Lane::Bulk, first_sequence: Sequence::MAX };
+        for lane in Lane::ALL {
+            if let Some(record) = first_of(transaction, app, (kind, lane)).await? {
+                head = share::Head { lane, first_sequence: record.first_sequence };
+                break;
+            }
+        }
+        *heads.of_mut(kind) = Some(head);
+    }
+    Ok(heads)
 }
 
 /// A chunk that is being claimed.
@@ -126,11 +164,29 @@ impl<T: Transaction> Chunk<T> {
         self.full || self.taken.len() >= CHUNK_ROWS
     }
 
+    async fn take_kind(
+        &mut self,
+        kind: SubjectKind,
+        limits: ClaimLimits,
+    ) -> Result<(), StoreError> {
+        self.batch.kind = kind;
+        self.limits = limits;
+        for lane in Lane::ALL {
+            self.take_lane(lane).await?;
+        }
+        // Pages that lead to nothing, while something waits, are as good as damaged.
+        let all = limits.reach == u64::MAX;
+        let waits = *self.state.by_kind().of(kind) > 0;
+        self.pages_damaged |= all && self.batch.rows == 0 && waits;
+        Ok(())
+    }
+
     async fn take_lane(&mut self, lane: Lane) -> Result<(), StoreError> {
-        let app = self.batch.id.app;
+        let (app, kind) = (self.batch.id.app, self.batch.kind);
         let mut from = None;
         while !self.is_over() {
-            let pages = self.transaction.scan(keys::pages(app, lane, from), PAGES_A_SCAN).await?;
+            let range = keys::pages(app, (kind, lane), from);
+            let pages = self.transaction.scan(range, PAGES_A_SCAN).await?;
             let Some((last, _)) = pages.last() else { break };
             from = Some(keys::after(last.clone()));
             for (key, bytes) in pages {
@@ -181,13 +237,18 @@ impl<T: Transaction> Chunk<T> {
         if self.taken.contains(&entry.subject_key) {
             return Ok(Fate::Gone);
         }
+        if keys::kind_of(&entry.subject_key) != self.batch.kind {
+            // Wherever that comes from, no job holds both kinds.
+            self.pages_damaged = true;
+            return Ok(Fate::Gone);
+        }
         let key = keys::pending_of(app, &entry.subject_key);
         let Some(bytes) = self.transaction.get(&key).await? else { return Ok(Fate::Gone) };
         let stored_bytes = key.len() + bytes.as_ref().len();
         let record: Option<Record> =
             decode_or_set_aside(&mut self.transaction, &mut self.head, &key, bytes.as_ref())?;
         let (Some(record), Some(subject)) = (record, keys::subject_of(&key)) else {
-            self.state.count_out((lane, stored_bytes));
+            self.state.count_out((self.batch.kind, lane, stored_bytes));
             // Another entry may point to it, too.
             self.taken.insert(entry.subject_key.clone());
             return Ok(Fate::Gone);
@@ -212,7 +273,7 @@ impl<T: Transaction> Chunk<T> {
         self.batch.bytes += row_bytes;
         self.batch.updates += record.updates;
         self.taken.insert(entry.subject_key.clone());
-        self.state.count_out((lane, stored_bytes));
+        self.state.count_out((self.batch.kind, lane, stored_bytes));
         self.transaction.delete(&key);
         let row = InFlight { batch: self.batch.id.number, position, record };
         self.transaction.put(&in_flight, row.encode());

@@ -108,6 +108,7 @@ impl<E: Engine> Queue<E> {
         let in_flight = in_flight.flatten().map(|row| row.record);
         let mut state = self.state(app);
         let key = keys::pending_of(app, &subject_key);
+        let kind = keys::kind_of(&subject_key);
         let mut merged = letter.record;
         match transaction.get(&key).await? {
             Some(bytes) => {
@@ -116,10 +117,10 @@ impl<E: Engine> Queue<E> {
                 let stored_bytes = key.len() + bytes.as_ref().len();
                 match waiting {
                     Some(waiting) => {
-                        state.count_out((waiting.lane, stored_bytes));
+                        state.count_out((kind, waiting.lane, stored_bytes));
                         merged = merged.merge(waiting);
                     }
-                    None => state.count_out_damaged(stored_bytes),
+                    None => state.count_out_damaged(kind, stored_bytes),
                 }
             }
             None if admission::admit_new(state.depth.into(), &self.limits).is_err() => {
@@ -134,7 +135,7 @@ impl<E: Engine> Queue<E> {
             return Ok(Replay::NoRoom);
         }
         let bytes = merged.encode();
-        state.count_in((merged.lane, key.len() + bytes.len()));
+        state.count_in((kind, merged.lane, key.len() + bytes.len()));
         state.dead_letters = state.dead_letters.saturating_sub(1);
         let mut pages = PageBuilder::default();
         pages.add(app, &merged, &subject_key);

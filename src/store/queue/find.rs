@@ -7,6 +7,7 @@ use super::{
     AppState, Batch, Engine, EngineError, StoreError, Stored, Transaction,
     dead::{DeadLetter, find_dead, is_dead_damaged},
     decode, keys,
+    pages::first_of,
 };
 use crate::{
     domain::{
@@ -14,7 +15,7 @@ use crate::{
         merge::Record,
         row::write_row,
         time::Timestamp,
-        update::{AppId, Lane, Sequence, Subject},
+        update::{AppId, Lane, Sequence, Subject, SubjectKind},
     },
     store::records::{Delivery, Head, InFlight, PageEntry},
 };
@@ -30,7 +31,7 @@ const DELIVERIES_MAX: usize = 64;
 pub enum Found {
     /// It waits.
     Pending {
-        /// Records that go before its record.
+        /// Records of its kind that go before its record.
         place: u64,
         /// Whether there may be more than `place` of them.
         place_is_lower_bound: bool,
@@ -156,22 +157,12 @@ impl<E: Engine> Reads<E> {
     /// When the first update of the record that waits longest was accepted.
     pub async fn oldest(&self, app: AppId) -> Result<Option<Timestamp>, StoreError> {
         let mut oldest: Option<Timestamp> = None;
-        for lane in Lane::ALL {
-            let mut transaction = self.engine.begin().await?;
-            let pages = transaction.scan(keys::pages(app, lane, None), CHUNK).await?;
-            let mut entries = Vec::new();
-            for (_, bytes) in &pages {
-                entries.extend(Vec::<PageEntry>::decode(bytes.as_ref()).unwrap_or_default());
-            }
-            for entry in entries {
-                let key = keys::pending_of(app, &entry.subject_key);
-                let bytes = transaction.get(&key).await?;
-                let record = bytes.and_then(|bytes| Record::decode(bytes.as_ref()).ok());
-                if let Some(record) = record.filter(|r| r.first_sequence == entry.first_sequence) {
-                    let at = record.first_accepted_at;
-                    oldest = Some(oldest.map_or(at, |oldest| oldest.min(at)));
-                    break;
-                }
+        for kind in SubjectKind::ALL {
+            for lane in Lane::ALL {
+                let mut transaction = self.engine.begin().await?;
+                let first = first_of(&mut transaction, app, (kind, lane)).await?;
+                oldest =
+                    first.map(|record| record.first_accepted_at).into_iter().chain(oldest).min();
             }
         }
         Ok(oldest)
@@ -198,7 +189,7 @@ async fn find_pending(
     let record = bytes.and_then(|bytes| Record::decode(bytes.as_ref()).ok());
     let record = record.filter(|record| record.holds(sequence));
     let Some(record) = record else { return Ok(None) };
-    let place = place(transaction, app, &record).await?;
+    let place = place(transaction, app, (subject.kind, &record)).await?;
     Ok(Some(Found::Pending {
         place: place.min(PLACE_MAX),
         place_is_lower_bound: place > PLACE_MAX,
@@ -207,18 +198,18 @@ async fn find_pending(
     }))
 }
 
-/// How many records go before `record`: all of the lanes above, and those of its lane that
-/// have waited longer. Counting stops a little past [`PLACE_MAX`].
+/// How many records of its kind go before `record`: all of the lanes above, and those of its lane
+/// that have waited longer. Counting stops a little past [`PLACE_MAX`].
 async fn place(
     transaction: &mut impl Transaction,
     app: AppId,
-    record: &Record,
+    (kind, record): (SubjectKind, &Record),
 ) -> Result<u64, EngineError> {
     let mut place = 0;
     for lane in Lane::ALL.into_iter().filter(|lane| *lane <= record.lane) {
         let mut from = None;
         while place <= PLACE_MAX {
-            let pages = transaction.scan(keys::pages(app, lane, from), CHUNK).await?;
+            let pages = transaction.scan(keys::pages(app, (kind, lane), from), CHUNK).await?;
             let Some((last, _)) = pages.last() else { break };
             from = Some(keys::after(last.clone()));
             for (_, bytes) in &pages {

@@ -37,11 +37,11 @@ use crate::domain::{
     lifecycle::Recovered,
     memory::Memory,
     time::Timestamp,
-    update::{AppId, ClientId, Lane},
+    update::{AppId, ByKind, ClientId, Lane, SubjectKind},
 };
 
 /// The layout of keys that this program writes and reads.
-pub(super) const FORMAT: u32 = 4;
+pub(super) const FORMAT: u32 = 5;
 
 /// What went wrong in the queue. After any of these nothing that was in memory is trusted:
 /// the process ends, and the next one serves what is on disk.
@@ -222,6 +222,7 @@ impl<E: Engine> Queue<E> {
             records: state.depth.records,
             bytes: state.depth.bytes,
             bulk_records: state.bulk_records,
+            company_records: state.company_records,
             dead_letters: state.dead_letters,
         }
     }
@@ -273,9 +274,25 @@ pub struct QueueDepth {
     pub bytes: u64,
     /// Of the records, those in the bulk lane.
     pub bulk_records: u64,
+    /// Of the records, those of companies.
+    pub company_records: u64,
     /// Dead letters that nobody has closed.
     pub dead_letters: u64,
 }
+
+impl QueueDepth {
+    /// The records of each kind.
+    pub fn by_kind(&self) -> ByKind<u64> {
+        by_kind(self.records, self.company_records)
+    }
+}
+
+fn by_kind(records: u64, companies: u64) -> ByKind<u64> {
+    ByKind { users: records.saturating_sub(companies), companies }
+}
+
+/// What is counted of a pending record: its subject's kind, its lane, and its bytes as stored.
+type Counted = (SubjectKind, Lane, usize);
 
 impl AppState {
     /// Whether nothing waits, nothing is in flight, and nothing can be replayed.
@@ -283,24 +300,32 @@ impl AppState {
         self.depth.records == 0 && self.unsettled.is_none() && self.dead_letters == 0
     }
 
-    /// Counts a pending record in: its lane, and its bytes as stored.
-    fn count_in(&mut self, (lane, bytes): (Lane, usize)) {
+    /// The pending records of each kind.
+    fn by_kind(&self) -> ByKind<u64> {
+        by_kind(self.depth.records, self.company_records)
+    }
+
+    /// Counts a pending record in.
+    fn count_in(&mut self, (kind, lane, bytes): Counted) {
         self.depth.records += 1;
         self.depth.bytes += bytes as u64;
         self.bulk_records += u64::from(lane == Lane::Bulk);
+        self.company_records += u64::from(kind == SubjectKind::Company);
     }
 
     /// Counts a pending record out.
-    fn count_out(&mut self, (lane, bytes): (Lane, usize)) {
+    fn count_out(&mut self, (kind, lane, bytes): Counted) {
         self.depth.records = self.depth.records.saturating_sub(1);
         self.depth.bytes = self.depth.bytes.saturating_sub(bytes as u64);
         self.bulk_records = self.bulk_records.saturating_sub(u64::from(lane == Lane::Bulk));
+        let company = u64::from(kind == SubjectKind::Company);
+        self.company_records = self.company_records.saturating_sub(company);
     }
 
     /// Counts a damaged pending record out. Its lane is not known any more: it is taken for
     /// an interactive one where there can be any.
-    fn count_out_damaged(&mut self, bytes: usize) {
-        self.count_out((Lane::Interactive, bytes));
+    fn count_out_damaged(&mut self, kind: SubjectKind, bytes: usize) {
+        self.count_out((kind, Lane::Interactive, bytes));
         self.bulk_records = self.bulk_records.min(self.depth.records);
     }
 }

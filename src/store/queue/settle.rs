@@ -113,7 +113,7 @@ impl<E: Engine> Queue<E> {
                 bytes: rows.iter().map(|row| row.bytes).sum(),
                 updates: rows.iter().map(|row| row.updates).sum(),
                 refused_at: batch.refused_at,
-                ..Batch::new(id, batch.watermark, batch.claimed_at)
+                ..Batch::new(id, batch.kind, batch.watermark, batch.claimed_at)
             };
             transaction.put(&keys::batch(app, id.number), part.encode());
             next = Some(id.number);
@@ -258,10 +258,10 @@ impl<T: Transaction> Chunk<T> {
         if !waiting.strike_older_than(delivered) {
             return Ok(());
         }
-        let lane = waiting.lane;
+        let (kind, lane) = (keys::kind_of(subject_key), waiting.lane);
         let struck = waiting.encode();
-        self.state.count_out((lane, key.len() + bytes.as_ref().len()));
-        self.state.count_in((lane, key.len() + struck.len()));
+        self.state.count_out((kind, lane, key.len() + bytes.as_ref().len()));
+        self.state.count_in((kind, lane, key.len() + struck.len()));
         self.transaction.put(&key, struck);
         Ok(())
     }
@@ -288,6 +288,7 @@ impl<T: Transaction> Chunk<T> {
     async fn requeue(&mut self, subject_key: &[u8], record: Record) -> Result<(), StoreError> {
         let app = self.batch.id.app;
         let key = keys::pending_of(app, subject_key);
+        let kind = keys::kind_of(subject_key);
         let mut merged = record;
         if let Some(bytes) = self.transaction.get(&key).await? {
             let waiting: Option<Record> =
@@ -295,14 +296,14 @@ impl<T: Transaction> Chunk<T> {
             let stored_bytes = key.len() + bytes.as_ref().len();
             match waiting {
                 Some(waiting) => {
-                    self.state.count_out((waiting.lane, stored_bytes));
+                    self.state.count_out((kind, waiting.lane, stored_bytes));
                     merged = merged.merge(waiting);
                 }
-                None => self.state.count_out_damaged(stored_bytes),
+                None => self.state.count_out_damaged(kind, stored_bytes),
             }
         }
         let bytes = merged.encode();
-        self.state.count_in((merged.lane, key.len() + bytes.len()));
+        self.state.count_in((kind, merged.lane, key.len() + bytes.len()));
         self.pages.add(app, &merged, subject_key);
         self.transaction.put(&key, bytes);
         Ok(())

@@ -9,10 +9,10 @@ use crate::domain::{
     ageing::Ageing,
     batch::{BatchId, BatchLimits, BatchState, Cut, Settlement},
     budget::Occupancy,
-    memory::Learned,
+    memory::{Experience, Learned},
     testing,
     time::{Now, Uptime},
-    update::AppId,
+    update::{AppId, ByKind},
 };
 
 fn reads_back<T: Stored + PartialEq + std::fmt::Debug>(value: &T) {
@@ -46,7 +46,7 @@ fn batch() -> impl Strategy<Value = Batch> {
                 completed_rows: rows,
                 settled_at: None,
                 last_error: text,
-                ..Batch::new(id, watermark, Timestamp::from_micros(8))
+                ..Batch::new(id, SubjectKind::Company, watermark, Timestamp::from_micros(8))
             }
         },
     )
@@ -96,6 +96,8 @@ proptest! {
         reads_back(&AppState {
             depth: StoredDepth { records: a, bytes: b },
             bulk_records: c,
+            company_records: b,
+            passed_over: Some(SubjectKind::Company),
             last_batch: d,
             forgotten_batches: b,
             unsettled: Some(a),
@@ -106,12 +108,17 @@ proptest! {
                     until_uptime: Some(Uptime { boot: a, length: Duration::from_nanos(c) }),
                     length: Duration::from_nanos(b),
                 },
-                learned: Some(Learned {
-                    limits: BatchLimits { rows_max: a, bytes_max: b },
-                    until: at,
-                }),
-                taken_at: Some(at),
-                unproven: 3,
+                kinds: ByKind {
+                    users: Experience {
+                        learned: Some(Learned {
+                            limits: BatchLimits { rows_max: a, bytes_max: b },
+                            until: at,
+                        }),
+                        taken_at: Some(at),
+                        unproven: 3,
+                    },
+                    companies: Experience { unproven: 4, ..Experience::default() },
+                },
             },
             paused,
             dropped: Some((a, d)),

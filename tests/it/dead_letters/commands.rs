@@ -66,7 +66,7 @@ async fn what_died_is_listed_and_shown() {
 
     let address = format!("http://{}", stage.gateway.addresses.admin);
     let status = run(&["status", "--address", &address], "").await.stdout;
-    assert!(status.contains("5 users; see them with: userpilot-gateway dead-letters"), "{status}");
+    assert!(status.contains("5 rows; see them with: userpilot-gateway dead-letters"), "{status}");
 }
 
 #[tokio::test]

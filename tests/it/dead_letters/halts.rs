@@ -41,7 +41,7 @@ async fn where_all_is_refused_at_most_ten_die_until_it_is_taken_again() {
     let app = stage.gateway.app().await;
     assert!((1..=10).contains(&app.dead_letters), "{app:?}");
     assert!(app.last_error.contains("the account is closed"), "{app:?}");
-    assert_eq!(lines(&stage, "the app is halted"), 1);
+    assert_eq!(lines(&stage, "it is halted"), 1);
 
     stage.simulator.clear_faults();
     settled(&stage.gateway).await;

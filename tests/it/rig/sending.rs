@@ -98,7 +98,11 @@ async fn streamed(
 ) -> Vec<Option<AcceptedUpdate>> {
     let requests: Vec<_> = (0..)
         .zip(changes)
-        .map(|(tag, change)| StreamUserUpdatesRequest { tag, update: Some(change.update()) })
+        .map(|(tag, change)| StreamUserUpdatesRequest {
+            tag,
+            update: Some(change.update()),
+            company: None,
+        })
         .collect();
     let mut accepted = vec![None; changes.len()];
     let Ok(answers) = client.stream_user_updates(stream::iter(requests)).await else {

@@ -24,9 +24,15 @@ impl Bench {
         self.sleep();
         self.on(Event::Polled(Ok(job(None, JobPhase::Completed, None))));
         let Command::Settle(_, settlement, memory) = self.command() else { panic!("no settling") };
-        assert_eq!((settlement, memory.unproven), (Settlement::Delivered, 0));
+        let unproven = memory.of(SubjectKind::User).unproven;
+        assert_eq!((settlement, unproven), (Settlement::Delivered, 0));
         self.on(Event::Settled(next.map(Box::new)));
         self.sleep();
+    }
+
+    fn claimable(&mut self) -> Claimable {
+        let Command::Claim(claimable) = self.command() else { panic!("does not claim") };
+        claimable
     }
 
     pub(super) fn activity(&self) -> Activity {
@@ -40,6 +46,65 @@ pub(super) fn part(number: u64, rows: u64) -> Batch {
     let id = BatchId { number, ..whole.id };
     let part = Part { origin: 1, first: 0, end: rows };
     Batch { id, part, refused_at: Some(at(1_000).wall), ..whole }
+}
+
+/// Ten rows of this kind have died, and upstream has taken none.
+fn in_doubt_of(kind: SubjectKind) -> Recovered {
+    let mut memory = Memory::default();
+    memory.of_mut(kind).unproven = UNPROVEN_MAX;
+    Recovered { memory, ..Recovered::default() }
+}
+
+/// The machine of an app of which both kinds wait, and its batch of companies.
+fn with_companies(recovered: Recovered) -> (Bench, Batch) {
+    let mut bench = Bench::new(recovered);
+    let records = ByKind { users: 5, companies: 5 };
+    bench.on(Event::Waiting(Waiting { records, since: Some(bench.now.instant) }));
+    bench.sleep();
+    bench.command();
+    let companies = Batch { kind: SubjectKind::Company, ..batch(5) };
+    bench.on(Event::Claimed(Some(Box::new(companies.clone()))));
+    bench.resubmit();
+    (bench, companies)
+}
+
+#[test]
+fn where_companies_are_refused_users_go_on() {
+    for kind in [FailureKind::BadRows, FailureKind::NotFound, FailureKind::Refused] {
+        let (mut bench, companies) = with_companies(in_doubt_of(SubjectKind::Company));
+        bench.refuse(kind);
+        // What is left of their batch does not hold users up.
+        bench.settle_before(Settlement::Requeued, companies);
+        bench.settle(Settlement::Requeued);
+        let halted = bench.machine.view(bench.now).halted;
+        assert_eq!(halted, ByKind { users: false, companies: true });
+        assert!(bench.sleep() < Duration::from_secs(1));
+        let claimable = bench.claimable();
+        assert_eq!((claimable.users.is_some(), claimable.companies), (true, None));
+        bench.on(Event::Claimed(Some(Box::new(batch(5)))));
+        bench.resubmit();
+        bench.deliver_before(None);
+        // Its job ended well, and what is wrong with companies still stands.
+        assert_eq!(bench.machine.view(bench.now).last_error, "no");
+        bench.sleep();
+        bench.command();
+        // They are tried again later, while nobody else waits, too.
+        bench.on(Event::Claimed(None));
+        let records = ByKind { users: 0, companies: 5 };
+        bench.on(Event::Waiting(Waiting { records, since: Some(bench.now.instant) }));
+        let waited = bench.sleep();
+        assert!(waited <= SETTINGS.held_retry && waited > Duration::ZERO, "{waited:?}");
+        assert!(bench.claimable().companies.is_some());
+    }
+}
+
+#[test]
+fn that_users_are_taken_is_no_proof_that_companies_are() {
+    let mut recovered = Recovered::default();
+    recovered.memory.of_mut(SubjectKind::User).take(at(1_000).wall);
+    let (mut bench, _) = with_companies(recovered);
+    bench.refuse(FailureKind::BadRows);
+    bench.settle(Settlement::Split(Cut::Probe(u64::MAX % 5)));
 }
 
 const PROBE: u64 = u64::MAX % 100;
@@ -82,8 +147,7 @@ fn where_upstream_refuses_everything_a_few_rows_die_and_the_app_halts() {
     bench.wait_for_records(1);
     assert_eq!(bench.sleep(), SETTINGS.held_retry);
     // The next try is one row, which may stand anywhere.
-    let Command::Claim(limits) = bench.command() else { panic!("does not claim") };
-    assert_eq!(limits.batch.rows_max, 1);
+    assert_eq!(bench.claimable().users.map(|limits| limits.batch.rows_max), Some(1));
     // Once upstream takes something again, rows may die again.
     bench.on(Event::Claimed(Some(Box::new(batch(1)))));
     bench.resubmit();
@@ -95,8 +159,7 @@ fn where_upstream_refuses_everything_a_few_rows_die_and_the_app_halts() {
 
 #[test]
 fn while_everything_is_refused_a_batch_goes_back_whole() {
-    let memory = Memory { unproven: UNPROVEN_MAX, ..Memory::default() };
-    let mut bench = Bench::new(Recovered { memory, ..Recovered::default() });
+    let mut bench = Bench::new(in_doubt_of(SubjectKind::User));
     bench.wait_for_records(9);
     bench.sleep();
     bench.command();
@@ -135,15 +198,15 @@ fn a_batch_that_is_too_large_is_halved_and_its_size_remembered() {
     bench.refuse(FailureKind::TooLarge);
     let Command::Settle(_, settlement, memory) = bench.command() else { panic!("no settling") };
     assert_eq!(settlement, Settlement::Split(Cut::Halves));
-    assert_eq!(memory.limits(SETTINGS.batch, bench.now.wall).rows_max, 500);
+    let limits = |kind| memory.of(kind).limits(SETTINGS.batch, at(1_001).wall).rows_max;
+    assert_eq!((limits(SubjectKind::User), limits(SubjectKind::Company)), (500, 10_000));
     bench.on(Event::Settled(Some(Box::new(part(2, 500)))));
     bench.resubmit();
     bench.deliver_before(Some(part(3, 500)));
     bench.resubmit();
     bench.wait_for_records(1_000);
     bench.deliver_before(None);
-    let Command::Claim(limits) = bench.command() else { panic!("does not claim") };
-    assert_eq!(limits.batch.rows_max, 500);
+    assert_eq!(bench.claimable().users.map(|limits| limits.batch.rows_max), Some(500));
     assert_eq!(bench.machine.view(bench.now).failures_in_a_row, 0);
 }
 
