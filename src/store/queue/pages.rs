@@ -29,10 +29,13 @@ const FIRST_PAGES_MAX: usize = 256;
 /// How many entries one commit of a rebuild touches at the most.
 const CHUNK: usize = 1_000;
 
+/// Where a record stands in the queue.
+type Place = (AppId, (SubjectKind, Lane), ClientId, Sequence);
+
 /// Makes pages of records that come to stand in the queue.
 #[derive(Debug, Default)]
 pub(super) struct PageBuilder {
-    entries: BTreeMap<(AppId, (SubjectKind, Lane), ClientId, Sequence), Vec<u8>>,
+    entries: BTreeMap<Place, Vec<u8>>,
 }
 
 impl PageBuilder {
