@@ -11,6 +11,7 @@ pub(crate) mod fuzzing;
 mod known;
 mod layers;
 mod problem;
+mod properties;
 mod read;
 mod reader;
 mod reference;
@@ -29,6 +30,7 @@ use serde::{Serialize, Serializer};
 use url::Url;
 
 pub use problem::{ConfigError, Problem, Warning};
+pub use properties::{FormatWord, MismatchWord, PropertiesConfig, PropertyTypeConfig, TypeWord};
 pub use reference::reference_markdown;
 
 /// The default configuration file: every key, documented.
@@ -224,6 +226,10 @@ pub struct AppConfig {
     pub failed_jobs_max: u32,
     /// What becomes of a batch of which a part was taken.
     pub on_partial: OnPartial,
+    /// Whether numbers and booleans go up as strings.
+    pub stringify_values: bool,
+    /// What properties may be.
+    pub properties: PropertiesConfig,
 }
 
 /// Where an API key came from.

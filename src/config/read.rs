@@ -13,6 +13,7 @@ use super::{
     IntakeConfig, LimitsConfig, LogConfig, LogFormat, OnPartial, Problem, ServerConfig,
     StoreConfig, Upload, Warning,
     api_key::{self, ApiKey},
+    properties,
     reader::Reader,
 };
 
@@ -180,6 +181,7 @@ fn app(
     if let Some((ApiKeySource::File(path), ApiKey { readable_by_all: true, .. })) = &key {
         warnings.push(Warning::KeyFileReadableByAll { app: name.clone(), path: path.clone() });
     }
+    let properties = properties::properties(reader, folder, &name, warnings);
     // What nothing can stand in for comes last, so that all that is wrong has been seen by then.
     Some(AppConfig {
         name,
@@ -200,6 +202,8 @@ fn app(
         failed_jobs_max: reader.number("failed_jobs_max", 1..=100),
         on_partial: reader
             .word("on_partial", [("isolate", OnPartial::Isolate), ("accept", OnPartial::Accept)]),
+        stringify_values: reader.flag("stringify_values"),
+        properties,
         base_url: base_url?,
         api_key: key.as_ref()?.1.key.clone(),
         api_key_source: key?.0,

@@ -9,6 +9,7 @@ use tonic::Status;
 
 use super::{
     caller::Caller,
+    properties::Properties,
     receipt as receipts,
     refusal::Refusal,
     wire::{UpdateLimits, Wire},
@@ -16,7 +17,7 @@ use super::{
 use crate::{
     domain::{
         merge::Record,
-        row,
+        row::{self, RowValues},
         time::Timestamp,
         update::{AppId, ClientId, Lane, Subject, Update, Value},
     },
@@ -54,7 +55,7 @@ fn caller() -> Caller {
 }
 
 fn reads(sent: Option<proto::UserUpdate>) -> bool {
-    let wire = Wire { limits: LIMITS };
+    let wire = Wire { limits: LIMITS, properties: Properties::default() };
     let read = |update| wire.update(update, &caller(), NOW, || "update".to_owned());
     match read(sent) {
         Ok(update) => {
@@ -126,7 +127,7 @@ fn goes_up_as_it_is(update: Update) {
     let (subject, company_id) = (update.subject.clone(), update.company_id.clone());
     let properties = update.properties.clone();
     let mut line = Vec::new();
-    row::write_row(&subject, &Record::new(update, 1, NOW), &mut line);
+    row::write_row(&subject, &Record::new(update, 1, NOW), RowValues::Primitive, &mut line);
     assert!(!line.contains(&b'\n'), "a row of several lines");
     let json: serde_json::Value = serde_json::from_slice(&line).expect("a row is JSON");
     assert_eq!(json["user_id"], *subject.id);

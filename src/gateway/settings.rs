@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use secrecy::ExposeSecret;
+
 use super::housekeeping::{Keeping, Watermark};
 use crate::{
     config::{self, AppConfig, Config, LimitsConfig, StoreConfig},
@@ -10,9 +12,13 @@ use crate::{
         backoff::BackoffLimits,
         batch::BatchLimits,
         lifecycle::{PartialPolicy, Settings},
+        property::{HashKey, OnMismatch, PropertyKind, PropertyRules, PropertyType, TextFormat},
+        row::RowValues,
+        update::AppId,
     },
     door::{
         listener::ListenerLimits,
+        properties::{AppProperties, Properties},
         wire::{UpdateLimits, Wire},
     },
     intake::IntakeLimits,
@@ -69,7 +75,7 @@ pub(super) fn intake(config: &Config) -> IntakeLimits {
     }
 }
 
-pub(super) fn wire(config: &Config) -> Wire {
+pub(super) fn wire(config: &Config, properties: Properties) -> Wire {
     let limits = &config.limits;
     Wire {
         limits: UpdateLimits {
@@ -79,6 +85,53 @@ pub(super) fn wire(config: &Config) -> Wire {
             property_name_bytes_max: limits.property_name_bytes_max,
             record_bytes_max: limits.record_bytes_max,
             occurred_at_ahead_max: Duration::from_millis(limits.occurred_at_ahead_max_ms),
+        },
+        properties,
+    }
+}
+
+/// The rules for properties, of the apps of these numbers.
+pub(super) fn properties(config: &Config, apps: impl Iterator<Item = AppId>) -> Properties {
+    let of_app = |(app, id): (&AppConfig, AppId)| {
+        (id, AppProperties::new(app.name.clone(), rules(&app.properties)))
+    };
+    config.apps.iter().zip(apps).map(of_app).collect()
+}
+
+fn rules(properties: &config::PropertiesConfig) -> PropertyRules {
+    let config::PropertiesConfig {
+        deny,
+        allow,
+        hash,
+        hash_key_file: _,
+        hash_key,
+        on_mismatch,
+        types,
+    } = properties;
+    let expected = |of: &config::PropertyTypeConfig| PropertyType {
+        kind: match of.kind {
+            config::TypeWord::String => PropertyKind::String,
+            config::TypeWord::Number => PropertyKind::Number,
+            config::TypeWord::Boolean => PropertyKind::Boolean,
+            config::TypeWord::Date => PropertyKind::Date,
+        },
+        format: of.format.map(|format| match format {
+            config::FormatWord::Email => TextFormat::Email,
+            config::FormatWord::Url => TextFormat::Url,
+            config::FormatWord::Uuid => TextFormat::Uuid,
+        }),
+        max_length: of.max_length,
+    };
+    PropertyRules {
+        deny: deny.iter().collect(),
+        allow: allow.iter().cloned().collect(),
+        hash: hash.iter().collect(),
+        hash_key: hash_key.as_ref().map(|key| HashKey::new(key.expose_secret().as_bytes())),
+        types: types.iter().map(|(name, of)| (name.clone(), expected(of))).collect(),
+        on_mismatch: match on_mismatch {
+            config::MismatchWord::Reject => OnMismatch::Reject,
+            config::MismatchWord::Drop => OnMismatch::Drop,
+            config::MismatchWord::Warn => OnMismatch::Warn,
         },
     }
 }
@@ -126,6 +179,10 @@ pub(super) fn lifecycle(app: &AppConfig) -> Settings {
             config::OnPartial::Accept => PartialPolicy::Accept,
         },
         uploads_are_named: upload(app) == Upload::File,
+        values: match app.stringify_values {
+            true => RowValues::Text,
+            false => RowValues::Primitive,
+        },
     }
 }
 

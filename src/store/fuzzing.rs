@@ -17,7 +17,7 @@ use crate::domain::{
     budget::Occupancy,
     memory::{Learned, Memory},
     merge::Record,
-    row,
+    row::{self, RowValues},
     time::{Now, Timestamp, Uptime},
     update::{AppId, ClientId, Lane, Subject, SubjectKind, Update, Value},
 };
@@ -64,7 +64,7 @@ fn reads_and_writes<T: Stored>(bytes: &[u8]) -> Option<T> {
 
 fn sends(record: &Record) {
     let mut line = Vec::new();
-    row::write_row(&Subject::user("u"), record, &mut line);
+    row::write_row(&Subject::user("u"), record, RowValues::Text, &mut line);
     assert!(!line.contains(&b'\n'), "a row of several lines");
     serde_json::from_slice::<serde_json::Value>(&line).expect("a row is JSON");
 }

@@ -8,6 +8,7 @@ use userpilot_gateway::{
         backoff::BackoffLimits,
         batch::BatchLimits,
         lifecycle::{PartialPolicy, Settings},
+        row::RowValues,
     },
     store::engine::ENTRY_BYTES_MAX,
 };
@@ -225,6 +226,7 @@ impl Scenario {
                 failed_jobs_max: u32::try_from(random.between(1, 3)).unwrap_or(1),
                 partial: PartialPolicy::Isolate,
                 uploads_are_named: true,
+                values: RowValues::Primitive,
             },
             queue: QueueLimits {
                 records_max: if short { random.between(1, 4) } else { 1_000_000 },

@@ -26,6 +26,7 @@ use super::{
     batch::{Batch, BatchId, BatchLimits, BatchState, ClaimLimits, Settlement},
     budget::Occupancy,
     memory::Memory,
+    row::RowValues,
     time::{Instant, Now, Timestamp},
     verdict::{FailureKind, JobReport, Jobs, Poll, Submission},
 };
@@ -53,6 +54,8 @@ pub struct Settings {
     pub partial: PartialPolicy,
     /// Whether batches are uploaded under their file names.
     pub uploads_are_named: bool,
+    /// As what the values of rows go up.
+    pub values: RowValues,
 }
 
 /// What becomes of a batch whose job completed without some of its rows.
@@ -321,9 +324,13 @@ impl Lifecycle {
     /// more is hoped than of the oldest.
     fn claim_limits(&self, now: Now) -> ClaimLimits {
         let batch = self.memory.limits(self.settings.batch, now.wall);
+        let values = self.settings.values;
         match self.memory.is_in_doubt() {
-            true => ClaimLimits { batch: BatchLimits { rows_max: 1, ..batch }, reach: self.reach },
-            false => batch.into(),
+            true => {
+                let batch = BatchLimits { rows_max: 1, ..batch };
+                ClaimLimits { batch, reach: self.reach, values }
+            }
+            false => ClaimLimits { values, ..batch.into() },
         }
     }
 

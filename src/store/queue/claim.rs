@@ -46,7 +46,8 @@ impl<E: Engine> Queue<E> {
             Some(number) => self.batch(app, number, "claimed into").await?,
             None => {
                 let id = BatchId { opening: self.opening, number: state.last_batch + 1, app };
-                Batch::new(id, self.head.last_sequence, now)
+                let batch = Batch::new(id, self.head.last_sequence, now);
+                Batch { values: limits.values, ..batch }
             }
         };
         let mut chunk = Chunk {
@@ -201,7 +202,7 @@ impl<T: Transaction> Chunk<T> {
             return Ok(Fate::Stays);
         }
         self.row.clear();
-        write_row(&subject, &record, &mut self.row);
+        write_row(&subject, &record, self.batch.values, &mut self.row);
         let row_bytes = self.row.len() as u64 + 1;
         if !self.limits.batch.fit(self.batch.rows, self.batch.bytes, row_bytes) {
             self.full = true;

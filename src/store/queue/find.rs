@@ -135,7 +135,7 @@ impl<E: Engine> Reads<E> {
         let bytes = usize::try_from(batch.bytes).unwrap_or(0);
         let mut upload = Vec::with_capacity(bytes);
         for (subject, record) in rows.values() {
-            write_row(subject, record, &mut upload);
+            write_row(subject, record, batch.values, &mut upload);
             upload.push(b'\n');
         }
         Ok(upload)

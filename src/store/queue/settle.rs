@@ -113,6 +113,7 @@ impl<E: Engine> Queue<E> {
                 bytes: rows.iter().map(|row| row.bytes).sum(),
                 updates: rows.iter().map(|row| row.updates).sum(),
                 refused_at: batch.refused_at,
+                values: batch.values,
                 ..Batch::new(id, batch.watermark, batch.claimed_at)
             };
             transaction.put(&keys::batch(app, id.number), part.encode());
@@ -154,7 +155,7 @@ impl<E: Engine> Queue<E> {
                 let row = row.filter(|row| batch.part.holds(row.batch, row.position));
                 let (Some(row), Some(subject)) = (row, keys::subject_of(key)) else { continue };
                 json.clear();
-                write_row(&subject, &row.record, &mut json);
+                write_row(&subject, &row.record, batch.values, &mut json);
                 let InFlight { position, record, .. } = row;
                 rows.push(Row { position, bytes: json.len() as u64 + 1, updates: record.updates });
             }
