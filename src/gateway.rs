@@ -108,9 +108,7 @@ impl Gateway {
             apps: apps.into(),
         };
         metrics.observe(observatory.clone());
-        let ids = observatory.apps.iter().map(|app| app.id);
-        let properties = settings::properties(config, ids);
-        metrics.observe_properties(properties.clone());
+        let properties = metrics.watched(settings::properties(config, &observatory.apps));
         let freshness = metrics.freshness();
         let health = HealthReporter::new();
         health.set_service_status(INGEST, ServingStatus::Serving).await;

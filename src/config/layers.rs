@@ -119,9 +119,9 @@ fn complete_below(app: &mut Map<String, Value>, template: &Map<String, Value>) {
     let ours = app.get_mut(APP_PROPERTIES).map(|value| &mut value.kind);
     let theirs = template.get(APP_PROPERTIES).map(|value| &value.kind);
     if let (Some(ValueKind::Table(ours)), Some(ValueKind::Table(theirs))) = (ours, theirs) {
-        for (key, value) in theirs {
-            ours.entry(key.clone()).or_insert_with(|| value.clone());
-        }
+        let left_out = theirs.iter().filter(|(key, _)| !ours.contains_key(*key));
+        let left_out: Vec<_> = left_out.map(|(key, value)| (key.clone(), value.clone())).collect();
+        ours.extend(left_out);
     }
 }
 

@@ -17,6 +17,9 @@ use crate::domain::{
 /// So many names are told of in the log, each once; what happens is counted all the same.
 const TOLD_MAX: usize = 1_024;
 
+/// Something of each property, by its name.
+type Named<T> = Vec<(String, T)>;
+
 /// The rules of all apps.
 #[derive(Clone, Debug, Default)]
 pub struct Properties(Arc<BTreeMap<AppId, AppProperties>>);
@@ -48,8 +51,8 @@ impl Properties {
         &self,
         app: AppId,
         kind: SubjectKind,
-        properties: Vec<(String, Value)>,
-    ) -> (Vec<(String, Value)>, Vec<(String, Mismatch)>) {
+        properties: Named<Value>,
+    ) -> (Named<Value>, Named<Mismatch>) {
         match self.0.get(&app) {
             Some(app) => app.apply(kind, properties),
             None => (properties, Vec::new()),
@@ -95,8 +98,8 @@ impl AppProperties {
     fn apply(
         &self,
         kind: SubjectKind,
-        properties: Vec<(String, Value)>,
-    ) -> (Vec<(String, Value)>, Vec<(String, Mismatch)>) {
+        properties: Named<Value>,
+    ) -> (Named<Value>, Named<Mismatch>) {
         let applied = self.rules.apply(properties);
         let mut rejected = Vec::new();
         for (name, treatment) in applied.treated {

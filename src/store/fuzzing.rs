@@ -129,7 +129,7 @@ pub(crate) fn stored_seeds() -> Vec<Vec<u8>> {
         .into();
     let delivery = Delivery { first_sequence: 40, last_sequence: 42, batch: 3, delivered_at: at };
     let record = record(at);
-    let in_flight = InFlight { batch: 3, position: 1, record: record.clone() };
+    let in_flight = InFlight { batch: 3, position: 1, record: record.clone(), forgotten: false };
     let dead = dead(record.clone(), at);
     let redo = redo::encode(&[(&b"h"[..], &head.encode()[..]), (b"a", b"x")]);
     let values = [

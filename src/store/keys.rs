@@ -13,10 +13,13 @@
 //! | `b` | app, number, descending | a batch |
 //! | `d` | app, subject, last sequence | a delivery |
 //! | `l` | app, time, last sequence | a dead letter |
+//! | `g` | app, digest of a subject | until when the subject was forgotten |
 //! | `m` | app, subject, time, last sequence | that the subject has this dead letter |
 //! | `x` | the damaged entry's key, last sequence then | an entry that did not decode, as it was found |
 
 use std::ops::RangeInclusive;
+
+use ring::hmac;
 
 use crate::domain::{
     time::Timestamp,
@@ -201,6 +204,31 @@ fn place_of_dead(died_at: Timestamp, last: Sequence) -> [u8; 16] {
     place[..8].copy_from_slice(&died_at.to_be_bytes());
     place[8..].copy_from_slice(&last.to_be_bytes());
     place
+}
+
+/// That a subject was forgotten. It does not hold the subject, only a digest under the store's
+/// number: enough to answer whoever has the id.
+pub(crate) fn forgotten(app: AppId, store: u64, subject_key: &[u8]) -> Vec<u8> {
+    let under = hmac::Key::new(hmac::HMAC_SHA256, &store.to_be_bytes());
+    let mut key = of_app(b'g', app);
+    key.extend(&hmac::sign(&under, subject_key).as_ref()[..16]);
+    key
+}
+
+/// All pages of an app, in whatever lane.
+pub(crate) fn all_pages(app: AppId) -> RangeInclusive<Vec<u8>> {
+    below(&of_app(b'q', app))
+}
+
+/// All that was set aside.
+pub(crate) fn all_quarantines() -> RangeInclusive<Vec<u8>> {
+    below(b"x")
+}
+
+/// The key that a damaged entry had before it was set aside.
+pub(crate) fn quarantined_key(key: &[u8]) -> &[u8] {
+    let inner = key.get(1..).unwrap_or_default();
+    inner.split_last_chunk::<8>().map_or(&[], |(inner, _)| inner)
 }
 
 /// Where a damaged entry is set aside. What it holds had been accepted up to `last`.

@@ -16,6 +16,7 @@ pub mod file_system;
 pub(crate) mod fuzzing;
 pub mod handle;
 mod keys;
+mod mention;
 mod orphans;
 pub mod queue;
 pub mod rebuild;
@@ -24,7 +25,8 @@ mod walk;
 
 pub use committer::{Gauges, Outcomes, QueueView, StoreGauges};
 pub use engine::EngineError;
-pub use handle::{Closed, GroupLimits, RecoveredApps, Store, Writer, start};
+pub use handle::{Closed, Erased, GroupLimits, RecoveredApps, Store, Writer, start};
+pub use mention::Traces;
 pub use orphans::{Orphan, orphans};
 pub use queue::{Accepted, Disposition, StoreError};
 pub use records::{Closing, Death};

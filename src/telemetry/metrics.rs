@@ -144,9 +144,10 @@ impl Metrics {
         self.registry().register_collector(Box::new(Observed(observatory)));
     }
 
-    /// Has what was done with properties on the page, too.
-    pub fn observe_properties(&self, properties: Properties) {
-        self.registry().register_collector(Box::new(ObservedProperties(properties)));
+    /// Has what is done with properties on the page, too.
+    pub fn watched(&self, properties: Properties) -> Properties {
+        self.registry().register_collector(Box::new(ObservedProperties(properties.clone())));
+        properties
     }
 
     /// Says for how long the app's longest waiting record has waited.

@@ -47,6 +47,7 @@ impl World {
                 self.say(|| "killed".into());
                 Err(Halt::Died)
             }
+            18 if self.scenario.has(Fault::Forget) => self.forget(),
             _ => self.ask_after_some(),
         }
     }
@@ -375,10 +376,13 @@ impl World {
                 false
             }
             Found::Delivered { .. } | Found::DeliveredLongAgo => true,
-            Found::Forgotten => return Err(format!("update {number} is said to be forgotten")),
+            Found::Forgotten => {
+                return self.checker.told_forgotten(number, true).map(|()| Some(found));
+            }
             Found::Damaged => return Err(format!("update {number} is said to be damaged")),
             Found::Unknown => return Err(format!("update {number} is not known")),
         };
+        self.checker.told_forgotten(number, false)?;
         self.checker.told(number, delivered)?;
         Ok(Some(found))
     }

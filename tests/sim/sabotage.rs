@@ -44,11 +44,13 @@ pub(crate) enum Sabotage {
     ForgetParts,
     /// A replayed letter comes after everything else, as though it were new.
     ReplayAsNew,
+    /// Who was to be forgotten is not.
+    ForgetNobody,
 }
 
 impl Sabotage {
     /// All of them.
-    pub(crate) const ALL: [Self; 17] = [
+    pub(crate) const ALL: [Self; 18] = [
         Self::AnswerBeforeCommit,
         Self::DropRequeued,
         Self::RequeueOnTop,
@@ -66,6 +68,7 @@ impl Sabotage {
         Self::HideTheDead,
         Self::ForgetParts,
         Self::ReplayAsNew,
+        Self::ForgetNobody,
     ];
 
     /// What the bug makes of an event.

@@ -78,6 +78,8 @@ pub(crate) enum Fault {
     ShortQueue,
     /// History is pruned early.
     Prune,
+    /// Operators have users forgotten.
+    Forget,
     /// Lists show a job only a while after it was taken. Not promised against.
     ListLags,
     /// A request whose answer was lost is carried out later. Not promised against.
@@ -88,7 +90,7 @@ pub(crate) enum Fault {
 
 impl Fault {
     /// Against these the promises are kept.
-    pub(crate) const EXPECTED: [Self; 30] = [
+    pub(crate) const EXPECTED: [Self; 31] = [
         Self::NotSent,
         Self::LostRequest,
         Self::LostAnswer,
@@ -119,6 +121,7 @@ impl Fault {
         Self::Operator,
         Self::ShortQueue,
         Self::Prune,
+        Self::Forget,
     ];
 
     /// Against these they are not, for want of a way to know; the simulation shows what

@@ -215,7 +215,7 @@ impl<T: Transaction> Chunk<T> {
         self.taken.insert(entry.subject_key.clone());
         self.state.count_out((lane, stored_bytes));
         self.transaction.delete(&key);
-        let row = InFlight { batch: self.batch.id.number, position, record };
+        let row = InFlight { batch: self.batch.id.number, position, record, forgotten: false };
         self.transaction.put(&in_flight, row.encode());
         Ok(Fate::Gone)
     }

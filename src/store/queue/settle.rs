@@ -210,6 +210,10 @@ impl<T: Transaction> Chunk<T> {
         };
         self.accepted_at.push(row.record.first_accepted_at);
         self.transaction.delete(key);
+        if row.forgotten {
+            // Whatever became of it, nobody is to know.
+            return Ok(());
+        }
         let subject_key = &key[keys::SUBJECT_AT..];
         match settlement {
             Settlement::Delivered => self.deliver(subject_key, &row.record).await,
