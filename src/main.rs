@@ -9,6 +9,7 @@ use userpilot_gateway::{
         check_config, dead_letters, demo, jobs, print_default_config, send, serve, shutdown,
         simulate_userpilot, status, store, user,
     },
+    store::private::keep_files_private,
 };
 
 /// Fewer and cheaper system calls than the default allocator's, for many small messages.
@@ -39,6 +40,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    keep_files_private();
     match run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -18,6 +18,7 @@ pub mod handle;
 mod keys;
 mod mention;
 mod orphans;
+pub mod private;
 pub mod queue;
 pub mod rebuild;
 mod records;
