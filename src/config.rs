@@ -6,6 +6,7 @@
 //! is read here is checked here: past [`Config::load`] there is nothing left to doubt.
 
 mod api_key;
+mod encryption;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
 mod known;
@@ -29,6 +30,7 @@ use secrecy::SecretString;
 use serde::{Serialize, Serializer};
 use url::Url;
 
+pub use encryption::{EncryptionConfig, StoreKeyBytes};
 pub use problem::{ConfigError, Problem, Warning};
 pub use properties::{FormatWord, MismatchWord, PropertiesConfig, PropertyTypeConfig, TypeWord};
 pub use reference::reference_markdown;
@@ -101,6 +103,9 @@ pub struct StoreConfig {
     pub free_bytes_min: u64,
     /// From how many bytes on an empty store is written anew.
     pub rebuild_bytes_min: u64,
+    /// What its values are encrypted under.
+    #[serde(flatten)]
+    pub encryption: EncryptionConfig,
 }
 
 /// What keeps the store on disk.
@@ -322,7 +327,8 @@ impl Config {
         let mut problems = Vec::new();
         let written = file.zip(text.as_deref());
         let values = layers::merge(written, &env.collect(), &mut problems)?;
-        match read::store_alone(&values, &mut problems) {
+        let folder = file.and_then(Path::parent).unwrap_or(Path::new(""));
+        match read::store_alone(&values, folder, &mut problems) {
             Some(config) if problems.is_empty() => Ok(config),
             Some(_) | None => Err(ConfigError::invalid(problems)),
         }

@@ -13,7 +13,7 @@ use super::{
     IntakeConfig, LimitsConfig, LogConfig, LogFormat, OnPartial, Problem, ServerConfig,
     StoreConfig, Upload, Warning,
     api_key::{self, ApiKey},
-    properties,
+    encryption, properties,
     reader::Reader,
 };
 
@@ -34,7 +34,7 @@ pub(super) fn config(
     warnings: &mut Vec<Warning>,
 ) -> Option<Config> {
     let server = server(&mut table(values, "server", problems)?);
-    let store = store(&mut table(values, "store", problems)?);
+    let store = store(&mut table(values, "store", problems)?, folder);
     let intake = intake(&mut table(values, "intake", problems)?);
     let limits = limits(&mut table(values, "limits", problems)?);
     let history = history(&mut table(values, "history", problems)?);
@@ -55,9 +55,10 @@ pub(super) fn config(
 /// Reads what a store alone needs.
 pub(super) fn store_alone(
     values: &Map<String, Value>,
+    folder: &Path,
     problems: &mut Vec<Problem>,
 ) -> Option<(StoreConfig, LimitsConfig)> {
-    let store = store(&mut table(values, "store", problems)?);
+    let store = store(&mut table(values, "store", problems)?, folder);
     let limits = limits(&mut table(values, "limits", problems)?);
     Some((store, limits))
 }
@@ -85,7 +86,7 @@ fn server(reader: &mut Reader<'_>) -> ServerConfig {
     }
 }
 
-fn store(reader: &mut Reader<'_>) -> StoreConfig {
+fn store(reader: &mut Reader<'_>, folder: &Path) -> StoreConfig {
     StoreConfig {
         engine: reader.word("engine", [("sled", EngineKind::Sled), ("redb", EngineKind::Redb)]),
         path: reader.folder("path"),
@@ -95,6 +96,7 @@ fn store(reader: &mut Reader<'_>) -> StoreConfig {
         pending_bytes_max: reader.number("pending_bytes_max", KIB..=TIB),
         free_bytes_min: reader.number("free_bytes_min", 0..=PIB),
         rebuild_bytes_min: reader.number("rebuild_bytes_min", 0..=PIB),
+        encryption: encryption::encryption(reader, folder),
     }
 }
 

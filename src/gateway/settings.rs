@@ -6,6 +6,7 @@ use secrecy::ExposeSecret;
 
 use super::housekeeping::{Keeping, Watermark};
 use crate::{
+    admin::status::App,
     config::{self, AppConfig, Config, LimitsConfig, StoreConfig},
     domain::{
         admission::QueueLimits,
@@ -14,7 +15,6 @@ use crate::{
         lifecycle::{PartialPolicy, Settings},
         property::{HashKey, OnMismatch, PropertyKind, PropertyRules, PropertyType, TextFormat},
         row::RowValues,
-        update::AppId,
     },
     door::{
         listener::ListenerLimits,
@@ -24,7 +24,7 @@ use crate::{
     intake::IntakeLimits,
     store::{
         GroupLimits,
-        engine::{RedbOptions, SledOptions},
+        engine::{RedbOptions, SledOptions, StoreKey, StoreKeys},
         rebuild::RebuildLimits,
     },
     upstream::{HttpUpstreamOptions, Upload},
@@ -39,6 +39,12 @@ pub(crate) fn sled(store: &StoreConfig) -> SledOptions {
 
 pub(crate) fn redb(store: &StoreConfig) -> RedbOptions {
     RedbOptions { path: store.path.clone(), cache_bytes_max: store.cache_bytes_max }
+}
+
+pub(crate) fn keys(store: &StoreConfig) -> StoreKeys {
+    let key = |key: &config::StoreKeyBytes| StoreKey::new(key.expose_secret());
+    let config::EncryptionConfig { key: active, old_keys, .. } = &store.encryption;
+    StoreKeys { active: active.as_ref().map(key), old: old_keys.iter().map(key).collect() }
 }
 
 pub(crate) fn queue(store: &StoreConfig, limits: &LimitsConfig) -> QueueLimits {
@@ -90,10 +96,10 @@ pub(super) fn wire(config: &Config, properties: Properties) -> Wire {
     }
 }
 
-/// The rules for properties, of the apps of these numbers.
-pub(super) fn properties(config: &Config, apps: impl Iterator<Item = AppId>) -> Properties {
-    let of_app = |(app, id): (&AppConfig, AppId)| {
-        (id, AppProperties::new(app.name.clone(), rules(&app.properties)))
+/// The rules for properties, of the apps as the store numbers them.
+pub(super) fn properties(config: &Config, apps: &[App]) -> Properties {
+    let of_app = |(config, app): (&AppConfig, &App)| {
+        (app.id, AppProperties::new(config.name.clone(), rules(&config.properties)))
     };
     config.apps.iter().zip(apps).map(of_app).collect()
 }

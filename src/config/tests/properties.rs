@@ -56,6 +56,34 @@ fn without_rules_every_property_is_let_through() {
     assert_eq!(*on_mismatch, MismatchWord::Reject);
 }
 
+#[test]
+fn a_store_key_is_64_digits_that_nobody_else_can_read() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let digits = "0123456789abcdefABCDEF0123456789".repeat(2);
+    let files =
+        "[store]\nencryption_key_file = \"a.key\"\nold_encryption_key_files = [\"b.key\"]\n";
+    let written = Written::new(&format!("{files}{}", app("")));
+    let put = |name: &str, text: &str, mode| {
+        let path = written.0.path().join(name);
+        fs::write(&path, text).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+    };
+    let refused = || written.load(&[]).unwrap_err().to_string();
+    put("a.key", &digits, 0o600);
+    assert!(refused().contains("store.old_encryption_key_files: cannot read the key in"));
+    put("b.key", &digits[1..], 0o600);
+    assert!(refused().contains("is not 64 hexadecimal digits"));
+    put("b.key", &digits, 0o604);
+    assert!(refused().contains("every user of this machine can read"));
+    put("b.key", &format!("{digits}\n"), 0o600);
+    let (config, _) = written.load(&[]).unwrap();
+    let key = config.store.encryption.key.as_ref().unwrap().expose_secret();
+    assert_eq!(key[..3], [0x01, 0x23, 0x45]);
+    let shown = format!("{config:?} {}", config.effective_toml());
+    assert!(!shown.contains("0123") && shown.contains("b.key\"]"), "{shown}");
+}
+
 fn check(rules: &str, expected: &str) {
     let error = written(&format!("[apps.properties]\n{rules}")).load(&[]).unwrap_err();
     assert!(error.to_string().contains(expected), "{error}");
