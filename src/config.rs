@@ -6,11 +6,13 @@
 //! is read here is checked here: past [`Config::load`] there is nothing left to doubt.
 
 mod api_key;
+mod encryption;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
 mod known;
 mod layers;
 mod problem;
+mod properties;
 mod read;
 mod reader;
 mod reference;
@@ -28,7 +30,9 @@ use secrecy::SecretString;
 use serde::{Serialize, Serializer};
 use url::Url;
 
+pub use encryption::{EncryptionConfig, StoreKeyBytes};
 pub use problem::{ConfigError, Problem, Warning};
+pub use properties::{FormatWord, MismatchWord, PropertiesConfig, PropertyTypeConfig, TypeWord};
 pub use reference::reference_markdown;
 
 /// The default configuration file: every key, documented.
@@ -99,6 +103,9 @@ pub struct StoreConfig {
     pub free_bytes_min: u64,
     /// From how many bytes on an empty store is written anew.
     pub rebuild_bytes_min: u64,
+    /// What its values are encrypted under.
+    #[serde(flatten)]
+    pub encryption: EncryptionConfig,
 }
 
 /// What keeps the store on disk.
@@ -224,6 +231,10 @@ pub struct AppConfig {
     pub failed_jobs_max: u32,
     /// What becomes of a batch of which a part was taken.
     pub on_partial: OnPartial,
+    /// Whether numbers and booleans go up as strings.
+    pub stringify_values: bool,
+    /// What properties may be.
+    pub properties: PropertiesConfig,
 }
 
 /// Where an API key came from.
@@ -316,7 +327,8 @@ impl Config {
         let mut problems = Vec::new();
         let written = file.zip(text.as_deref());
         let values = layers::merge(written, &env.collect(), &mut problems)?;
-        match read::store_alone(&values, &mut problems) {
+        let folder = file.and_then(Path::parent).unwrap_or(Path::new(""));
+        match read::store_alone(&values, folder, &mut problems) {
             Some(config) if problems.is_empty() => Ok(config),
             Some(_) | None => Err(ConfigError::invalid(problems)),
         }

@@ -108,6 +108,7 @@ impl Gateway {
             apps: apps.into(),
         };
         metrics.observe(observatory.clone());
+        let properties = metrics.watched(settings::properties(config, &observatory.apps));
         let freshness = metrics.freshness();
         let health = HealthReporter::new();
         health.set_service_status(INGEST, ServingStatus::Serving).await;
@@ -121,7 +122,7 @@ impl Gateway {
         };
         house.keep(&mut tasks, watermark, space);
         let watched = HealthService::from_health_reporter(health.clone());
-        let routers = doors::routers(config, &observatory, watched, &stop_doors)?;
+        let routers = doors::routers(config, (&observatory, properties), watched, &stop_doors)?;
         let serving = listener::serve(grpc, routers.grpc, limits, stop_doors.clone());
         tasks.spawn(serving.map(|()| Ended::Listener("grpc")));
         let router = TowerToHyperService::new(routers.admin);

@@ -4,9 +4,12 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use userpilot_gateway::cli::{
-    check_config, dead_letters, demo, jobs, print_default_config, send, serve, shutdown,
-    simulate_userpilot, status, store,
+use userpilot_gateway::{
+    cli::{
+        check_config, dead_letters, demo, jobs, print_default_config, send, serve, shutdown,
+        simulate_userpilot, status, store, user,
+    },
+    store::private::keep_files_private,
 };
 
 /// Fewer and cheaper system calls than the default allocator's, for many small messages.
@@ -30,12 +33,14 @@ enum Command {
     Jobs(jobs::Args),
     Store(store::Args),
     DeadLetters(dead_letters::Args),
+    User(user::Args),
     CheckConfig(check_config::Args),
     PrintDefaultConfig(print_default_config::Args),
     SimulateUserpilot(simulate_userpilot::Args),
 }
 
 fn main() -> ExitCode {
+    keep_files_private();
     match run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -56,6 +61,7 @@ fn run() -> anyhow::Result<()> {
             Command::Jobs(args) => jobs::run(args).await,
             Command::Store(args) => store::run(args).await,
             Command::DeadLetters(args) => dead_letters::run(args).await,
+            Command::User(args) => user::run(args).await,
             Command::CheckConfig(args) => check_config::run(args),
             Command::PrintDefaultConfig(args) => print_default_config::run(args),
             Command::SimulateUserpilot(args) => {

@@ -1,6 +1,7 @@
 //! Logs and metrics.
 
 mod metrics;
+mod properties;
 
 use std::io::{self, IsTerminal};
 

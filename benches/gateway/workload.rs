@@ -18,6 +18,7 @@ use userpilot_gateway::{
     },
     door::{
         caller::Caller,
+        properties::Properties,
         wire::{UpdateLimits, Wire},
     },
     proto::{UpdateUserRequest, UserUpdate},
@@ -106,6 +107,7 @@ impl Template {
                 record_bytes_max: 65_536,
                 occurred_at_ahead_max: Duration::ZERO,
             },
+            properties: Properties::default(),
         };
         let now = Timestamp::default();
         let caller = Caller::anyone(BTreeMap::from([("app".to_owned(), app)]));

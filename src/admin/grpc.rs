@@ -80,7 +80,7 @@ impl Admin {
     }
 
     /// The app called `name`; all where the name is empty.
-    fn apps(&self, name: &str) -> Result<Vec<&App>, Status> {
+    pub(super) fn apps(&self, name: &str) -> Result<Vec<&App>, Status> {
         if name.is_empty() {
             Ok(self.observatory.apps.iter().collect())
         } else {
@@ -255,6 +255,13 @@ impl AdminService for Admin {
         request: Request<proto::ExportDeadLettersRequest>,
     ) -> Result<Response<Self::ExportDeadLettersStream>, Status> {
         Ok(Response::new(self.export_dead(request.into_inner())?))
+    }
+
+    async fn forget_subject(
+        &self,
+        request: Request<proto::ForgetSubjectRequest>,
+    ) -> Result<Response<proto::ForgetSubjectResponse>, Status> {
+        Ok(Response::new(self.forget(request.into_inner()).await?))
     }
 }
 

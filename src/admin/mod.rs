@@ -1,5 +1,6 @@
 //! For who runs the gateway: the state of everything, and a few levers.
 
 mod dead_letters;
+mod forget;
 pub mod grpc;
 pub mod status;

@@ -49,7 +49,8 @@ pub(super) fn read(
     }
 }
 
-fn read_file(path: &Path) -> io::Result<(SecretString, bool)> {
+/// The text of a file that holds a key, and whether every user of the machine can read it.
+pub(super) fn read_file(path: &Path) -> io::Result<(SecretString, bool)> {
     let file = File::open(path)?;
     let readable_by_all = file.metadata()?.permissions().mode() & 0o004 != 0;
     let mut text = String::new();

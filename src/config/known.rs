@@ -7,6 +7,9 @@ use super::{
     reference::{self, Section},
 };
 
+/// The table that an app may have of its own: `[apps.properties]`.
+pub(super) const APP_PROPERTIES: &str = "properties";
+
 /// The tables and keys that `default.toml` names.
 pub(super) struct Known {
     sections: Vec<Section>,
@@ -21,7 +24,7 @@ impl Known {
     /// so that what is left can be merged without a second look.
     pub(super) fn prune(&self, table: &mut Map<String, Value>, problems: &mut Vec<Problem>) {
         table.retain(|name, value| {
-            let Some(section) = self.section(name) else {
+            let Some(section) = self.section(name).filter(|_| !name.contains('.')) else {
                 problems.push(problem(name.clone(), self.unknown_section(name), value));
                 return false;
             };
@@ -54,7 +57,11 @@ impl Known {
             value.kind = ValueKind::Table(Map::new());
             return true;
         };
+        let below = self.section(&format!("{}.{APP_PROPERTIES}", section.name));
         table.retain(|name, value| {
+            if let Some(below) = below.filter(|_| name == APP_PROPERTIES) {
+                return self.prune_section(below, &format!("{path}.{name}"), value, problems);
+            }
             let known = section.keys.iter().any(|key| key.name == *name);
             if !known {
                 let message = self.unknown_key(section, name);
@@ -118,7 +125,8 @@ impl Known {
     fn unknown_variable(&self, segments: &[String]) -> String {
         let index = segments.get(1).filter(|text| text.parse::<usize>().is_ok());
         let index = index.map_or("0", String::as_str);
-        let variables = self.sections.iter().flat_map(|section| {
+        let tables = self.sections.iter().filter(|section| !section.name.contains('.'));
+        let variables = tables.flat_map(|section| {
             let prefix = match section.name.as_str() {
                 "apps" => format!("apps__{index}"),
                 name => name.to_owned(),
@@ -134,6 +142,7 @@ impl Section {
     fn path_of(&self, key: &str) -> String {
         match self.name.as_str() {
             "apps" => format!("[[apps]] {key}"),
+            name if name.contains('.') => format!("[{name}] {key}"),
             name => format!("{name}.{key}"),
         }
     }

@@ -10,7 +10,10 @@ use std::{
 
 use config::{Format, Map, Source, Value, ValueKind};
 
-use super::{ConfigError, DEFAULT_TOML, Problem, known::Known};
+use super::{
+    ConfigError, DEFAULT_TOML, Problem,
+    known::{APP_PROPERTIES, Known},
+};
 
 /// What the names of the gateway's environment variables start with.
 pub(super) const PREFIX: &str = "USERPILOT_GATEWAY__";
@@ -106,7 +109,19 @@ fn complete_apps(written: &mut Map<String, Value>, defaults: &Map<String, Value>
             let left_out: Vec<_> =
                 left_out.map(|(key, value)| (key.clone(), value.clone())).collect();
             app.extend(left_out);
+            complete_below(app, template);
         }
+    }
+}
+
+/// The same in a table of the app's own.
+fn complete_below(app: &mut Map<String, Value>, template: &Map<String, Value>) {
+    let ours = app.get_mut(APP_PROPERTIES).map(|value| &mut value.kind);
+    let theirs = template.get(APP_PROPERTIES).map(|value| &value.kind);
+    if let (Some(ValueKind::Table(ours)), Some(ValueKind::Table(theirs))) = (ours, theirs) {
+        let left_out = theirs.iter().filter(|(key, _)| !ours.contains_key(*key));
+        let left_out: Vec<_> = left_out.map(|(key, value)| (key.clone(), value.clone())).collect();
+        ours.extend(left_out);
     }
 }
 

@@ -82,6 +82,14 @@ pub enum Warning {
         /// The file of its key.
         path: PathBuf,
     },
+    /// Everybody on the machine can read the key that values are hashed under.
+    #[error("app {app}: every user of this machine can read the hash key in {}; chmod 600 it", path.display())]
+    HashKeyReadableByAll {
+        /// The app.
+        app: String,
+        /// The file of the key.
+        path: PathBuf,
+    },
     /// Other machines may reach the listener that can stop delivery.
     #[error(
         "server.admin_listen: {listen} is not a loopback address; whoever reaches it can pause delivery"

@@ -13,6 +13,7 @@ use super::{
     IntakeConfig, LimitsConfig, LogConfig, LogFormat, OnPartial, Problem, ServerConfig,
     StoreConfig, Upload, Warning,
     api_key::{self, ApiKey},
+    encryption, properties,
     reader::Reader,
 };
 
@@ -33,7 +34,7 @@ pub(super) fn config(
     warnings: &mut Vec<Warning>,
 ) -> Option<Config> {
     let server = server(&mut table(values, "server", problems)?);
-    let store = store(&mut table(values, "store", problems)?);
+    let store = store(&mut table(values, "store", problems)?, folder);
     let intake = intake(&mut table(values, "intake", problems)?);
     let limits = limits(&mut table(values, "limits", problems)?);
     let history = history(&mut table(values, "history", problems)?);
@@ -54,9 +55,10 @@ pub(super) fn config(
 /// Reads what a store alone needs.
 pub(super) fn store_alone(
     values: &Map<String, Value>,
+    folder: &Path,
     problems: &mut Vec<Problem>,
 ) -> Option<(StoreConfig, LimitsConfig)> {
-    let store = store(&mut table(values, "store", problems)?);
+    let store = store(&mut table(values, "store", problems)?, folder);
     let limits = limits(&mut table(values, "limits", problems)?);
     Some((store, limits))
 }
@@ -84,7 +86,7 @@ fn server(reader: &mut Reader<'_>) -> ServerConfig {
     }
 }
 
-fn store(reader: &mut Reader<'_>) -> StoreConfig {
+fn store(reader: &mut Reader<'_>, folder: &Path) -> StoreConfig {
     StoreConfig {
         engine: reader.word("engine", [("sled", EngineKind::Sled), ("redb", EngineKind::Redb)]),
         path: reader.folder("path"),
@@ -94,6 +96,7 @@ fn store(reader: &mut Reader<'_>) -> StoreConfig {
         pending_bytes_max: reader.number("pending_bytes_max", KIB..=TIB),
         free_bytes_min: reader.number("free_bytes_min", 0..=PIB),
         rebuild_bytes_min: reader.number("rebuild_bytes_min", 0..=PIB),
+        encryption: encryption::encryption(reader, folder),
     }
 }
 
@@ -180,6 +183,7 @@ fn app(
     if let Some((ApiKeySource::File(path), ApiKey { readable_by_all: true, .. })) = &key {
         warnings.push(Warning::KeyFileReadableByAll { app: name.clone(), path: path.clone() });
     }
+    let properties = properties::properties(reader, folder, &name, warnings);
     // What nothing can stand in for comes last, so that all that is wrong has been seen by then.
     Some(AppConfig {
         name,
@@ -200,6 +204,8 @@ fn app(
         failed_jobs_max: reader.number("failed_jobs_max", 1..=100),
         on_partial: reader
             .word("on_partial", [("isolate", OnPartial::Isolate), ("accept", OnPartial::Accept)]),
+        stringify_values: reader.flag("stringify_values"),
+        properties,
         base_url: base_url?,
         api_key: key.as_ref()?.1.key.clone(),
         api_key_source: key?.0,

@@ -83,7 +83,22 @@ impl<'a> Reader<'a> {
         self.problems.push(Problem { key, message, origin });
     }
 
-    fn read<T>(
+    /// The table of this key, to be read by a reader of its own.
+    pub(super) fn below(&mut self, key: &str) -> Option<Reader<'_>> {
+        match self.table.get(key).map(|value| &value.kind) {
+            Some(ValueKind::Table(table)) => {
+                Some(Reader::new(format!("{}.{key}", self.path), table, self.problems))
+            }
+            _ => None,
+        }
+    }
+
+    /// A list of texts, none of them empty.
+    pub(super) fn texts(&mut self, key: &str) -> Vec<String> {
+        self.read(key, texts).unwrap_or_default()
+    }
+
+    pub(super) fn read<T>(
         &mut self,
         key: &str,
         parse: impl FnOnce(&'a Value) -> Result<T, String>,
@@ -96,7 +111,10 @@ impl<'a> Reader<'a> {
     }
 }
 
-fn number<T: TryFrom<u64>>(value: &Value, range: &RangeInclusive<u64>) -> Result<T, String> {
+pub(super) fn number<T: TryFrom<u64>>(
+    value: &Value,
+    range: &RangeInclusive<u64>,
+) -> Result<T, String> {
     let number = match (&value.kind, from_environment(value)) {
         (ValueKind::I64(number), _) => Ok(*number),
         (ValueKind::String(text), true) => {
@@ -120,12 +138,19 @@ fn flag(value: &Value) -> Result<bool, String> {
     }
 }
 
-fn text(value: &Value) -> Result<&str, String> {
+pub(super) fn text(value: &Value) -> Result<&str, String> {
     if let ValueKind::String(text) = &value.kind {
         Ok(text)
     } else {
         Err(format!("expected a text in quotes, found {}", kind(&value.kind)))
     }
+}
+
+fn texts(value: &Value) -> Result<Vec<String>, String> {
+    let ValueKind::Array(values) = &value.kind else {
+        return Err(format!("expected a list of texts, found {}", kind(&value.kind)));
+    };
+    values.iter().map(|value| not_empty(text(value)?).map(str::to_owned)).collect()
 }
 
 fn not_empty(text: &str) -> Result<&str, String> {
@@ -183,7 +208,7 @@ fn base_url(value: &Value) -> Result<Url, String> {
     }
 }
 
-fn word<T: Copy>(value: &Value, words: &[(&str, T)]) -> Result<T, String> {
+pub(super) fn word<T: Copy>(value: &Value, words: &[(&str, T)]) -> Result<T, String> {
     let text = text(value)?;
     let known = words.iter().find(|(word, _)| *word == text);
     known.map(|(_, meaning)| *meaning).ok_or_else(|| {
@@ -196,7 +221,7 @@ fn from_environment(value: &Value) -> bool {
     value.origin().is_some_and(|origin| origin.starts_with(layers::PREFIX))
 }
 
-fn kind(kind: &ValueKind) -> &'static str {
+pub(super) fn kind(kind: &ValueKind) -> &'static str {
     match kind {
         ValueKind::Nil => "nothing",
         ValueKind::Boolean(_) => "true or false",

@@ -1,5 +1,6 @@
 //! What configurations bring about; `refusals` has those that are refused.
 
+mod properties;
 mod refusals;
 
 use std::{collections::BTreeSet, fs};
@@ -142,16 +143,29 @@ fn the_default_file_and_the_configuration_have_the_same_keys() {
     for section in sections() {
         documented.extend(section.keys.iter().map(|key| format!("{}.{}", section.name, key.name)));
     }
+    // Keys that only stand there where somebody gives them.
+    let below = "apps.properties";
+    held_in_comments(&mut documented);
     let file = load(&app(""), &[]).0.effective_toml();
     let env = load("", &[]).0.effective_toml();
     let mut held = BTreeSet::new();
     for text in [file, env] {
         for (section, table) in text.parse::<toml::Table>().unwrap() {
             let table = table.get(0).unwrap_or(&table).as_table().unwrap();
-            held.extend(table.keys().map(|key| format!("{section}.{key}")));
+            let names = table.keys().map(|key| format!("{section}.{key}"));
+            held.extend(names.filter(|name| name != below));
+            let nested = table.get("properties").and_then(toml::Value::as_table);
+            let nested = nested.into_iter().flat_map(toml::Table::keys);
+            held.extend(nested.map(|key| format!("{below}.{key}")));
         }
     }
     assert_eq!(documented, held);
+}
+
+fn held_in_comments(documented: &mut BTreeSet<String>) {
+    for key in ["store.encryption_key_file", "apps.properties.hash_key_file"] {
+        assert!(documented.remove(key), "{key} is not documented");
+    }
 }
 
 #[test]

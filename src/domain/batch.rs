@@ -5,6 +5,7 @@ use std::{fmt, str::FromStr};
 use serde::{Deserialize, Serialize};
 
 use super::{
+    row::RowValues,
     time::Timestamp,
     update::{AppId, ByKind, Sequence, SubjectKind},
 };
@@ -85,11 +86,13 @@ pub struct ClaimLimits {
     pub batch: BatchLimits,
     /// Only records whose first sequence is among the last so many.
     pub reach: u64,
+    /// As what the values of its rows go up.
+    pub values: RowValues,
 }
 
 impl From<BatchLimits> for ClaimLimits {
     fn from(batch: BatchLimits) -> Self {
-        Self { batch, reach: u64::MAX }
+        Self { batch, reach: u64::MAX, values: RowValues::default() }
     }
 }
 
@@ -205,6 +208,8 @@ pub struct Batch {
     pub watermark: Sequence,
     /// Rows (users or companies).
     pub rows: u64,
+    /// As what the values of its rows go up, however often.
+    pub values: RowValues,
     /// Updates that were coalesced into them.
     pub updates: u64,
     /// Bytes of the upload.
@@ -246,6 +251,7 @@ impl Batch {
             then: None,
             watermark,
             rows: 0,
+            values: RowValues::default(),
             updates: 0,
             bytes: 0,
             claimed_at,

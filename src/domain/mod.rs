@@ -9,6 +9,7 @@ pub mod budget;
 pub mod lifecycle;
 pub mod memory;
 pub mod merge;
+pub mod property;
 pub mod row;
 pub mod share;
 pub mod space;

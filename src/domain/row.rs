@@ -4,7 +4,7 @@
 //! of a company, as Userpilot's bulk identify takes them.
 
 use serde::{
-    Serialize, Serializer,
+    Deserialize, Serialize, Serializer,
     ser::{SerializeMap, SerializeStruct},
 };
 
@@ -13,15 +13,26 @@ use super::{
     update::{Subject, SubjectKind, Value},
 };
 
+/// As what numbers and booleans go up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RowValues {
+    /// As they are.
+    #[default]
+    Primitive,
+    /// As strings, for accounts that take no others.
+    Text,
+}
+
 /// Appends the row's JSON to `out`, without a line end.
-pub fn write_row(subject: &Subject, record: &Record, out: &mut Vec<u8>) {
-    serde_json::to_writer(out, &Row { subject, record })
+pub fn write_row(subject: &Subject, record: &Record, values: RowValues, out: &mut Vec<u8>) {
+    serde_json::to_writer(out, &Row { subject, record, values })
         .expect("a row has string keys only, and a Vec takes every byte");
 }
 
 struct Row<'a> {
     subject: &'a Subject,
     record: &'a Record,
+    values: RowValues,
 }
 
 impl Serialize for Row<'_> {
@@ -37,19 +48,22 @@ impl Serialize for Row<'_> {
             SubjectKind::Company => row.serialize_field("company_id", &self.subject.id)?,
         }
         if !self.record.properties.is_empty() {
-            row.serialize_field("metadata", &Metadata(&self.record.properties))?;
+            row.serialize_field("metadata", &Metadata(&self.record.properties, self.values))?;
         }
         row.end()
     }
 }
 
-struct Metadata<'a>(&'a [Property]);
+struct Metadata<'a>(&'a [Property], RowValues);
 
 impl Serialize for Metadata<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(Some(self.0.len()))?;
         for property in self.0 {
-            map.serialize_entry(&property.name, &Json(&property.value))?;
+            match self.1 {
+                RowValues::Primitive => map.serialize_entry(&property.name, &Json(&property.value)),
+                RowValues::Text => map.serialize_entry(&property.name, &Text(&property.value)),
+            }?;
         }
         map.end()
     }
@@ -69,6 +83,20 @@ impl Serialize for Json<'_> {
     }
 }
 
+struct Text<'a>(&'a Value);
+
+impl Serialize for Text<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.0 {
+            Value::Null => serializer.serialize_unit(),
+            Value::Text(value) => serializer.serialize_str(value),
+            Value::Bool(_) | Value::Integer(_) | Value::Float(_) => {
+                serializer.serialize_str(&self.0.as_text())
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -77,14 +105,20 @@ mod tests {
         update::{AppId, ClientId, Lane, Update},
     };
 
-    fn check(company_id: Option<&str>, properties: Vec<(&str, Value)>, expected: &str) {
-        check_of(Subject::user("u-\"1\""), company_id, properties, expected);
+    fn check(
+        company_id: Option<&str>,
+        properties: Vec<(&str, Value)>,
+        values: RowValues,
+        expected: &str,
+    ) {
+        check_of(Subject::user("u-\"1\""), company_id, properties, values, expected);
     }
 
     fn check_of(
         subject: Subject,
         company_id: Option<&str>,
         properties: Vec<(&str, Value)>,
+        values: RowValues,
         expected: &str,
     ) {
         let update = Update {
@@ -97,28 +131,40 @@ mod tests {
             lane: Lane::Interactive,
         };
         let mut out = Vec::new();
-        write_row(&subject, &Record::new(update, 1, Timestamp::default()), &mut out);
+        let record = Record::new(update, 1, Timestamp::default());
+        write_row(&subject, &record, values, &mut out);
         assert_eq!(String::from_utf8(out).unwrap(), expected);
     }
 
     #[test]
     fn a_row_is_one_line_of_json() {
-        check(None, vec![], r#"{"user_id":"u-\"1\""}"#);
-        check(
-            Some("acme"),
+        check(None, vec![], RowValues::Primitive, r#"{"user_id":"u-\"1\""}"#);
+        let properties = || {
             vec![
                 ("a", Value::Null),
                 ("b", Value::Bool(true)),
                 ("c", Value::Integer(42)),
                 ("d", Value::Float(0.5)),
                 ("e", Value::Text("line\nend".into())),
-            ],
+            ]
+        };
+        check(
+            Some("acme"),
+            properties(),
+            RowValues::Primitive,
             r#"{"user_id":"u-\"1\"","company_id":"acme","metadata":{"a":null,"b":true,"c":42,"d":0.5,"e":"line\nend"}}"#,
+        );
+        check(
+            None,
+            properties(),
+            RowValues::Text,
+            r#"{"user_id":"u-\"1\"","metadata":{"a":null,"b":"true","c":"42","d":"0.5","e":"line\nend"}}"#,
         );
         check_of(
             Subject::company("acme"),
             None,
             vec![("seats", Value::Integer(3))],
+            RowValues::Primitive,
             r#"{"company_id":"acme","metadata":{"seats":3}}"#,
         );
     }

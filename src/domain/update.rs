@@ -144,6 +144,19 @@ pub enum Value {
     Text(String),
 }
 
+impl Value {
+    /// The value as it stands in JSON, a string without its quotes.
+    pub fn as_text(&self) -> String {
+        match self {
+            Self::Null => "null".to_owned(),
+            Self::Bool(value) => value.to_string(),
+            Self::Integer(value) => value.to_string(),
+            Self::Float(value) => serde_json::to_string(value).expect("a finite number is JSON"),
+            Self::Text(text) => text.clone(),
+        }
+    }
+}
+
 /// One accepted-to-be update, past all validation.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Update {

@@ -9,6 +9,7 @@ use tonic::Status;
 
 use super::{
     caller::Caller,
+    properties::Properties,
     receipt as receipts,
     refusal::Refusal,
     sent::Sent,
@@ -17,7 +18,7 @@ use super::{
 use crate::{
     domain::{
         merge::Record,
-        row,
+        row::{self, RowValues},
         time::Timestamp,
         update::{AppId, ClientId, Lane, Subject, SubjectKind, Update, Value},
     },
@@ -69,7 +70,7 @@ fn caller() -> Caller {
 }
 
 fn reads<T: Into<Sent>>(sent: T, as_sent: fn(&Update) -> T) -> bool {
-    let wire = Wire { limits: LIMITS };
+    let wire = Wire { limits: LIMITS, properties: Properties::default() };
     let read = |update| wire.update(update, &caller(), NOW, || "update".to_owned());
     match read(Some(sent)) {
         Ok(update) => {
@@ -150,7 +151,7 @@ fn goes_up_as_it_is(update: Update) {
     let (subject, company_id) = (update.subject.clone(), update.company_id.clone());
     let properties = update.properties.clone();
     let mut line = Vec::new();
-    row::write_row(&subject, &Record::new(update, 1, NOW), &mut line);
+    row::write_row(&subject, &Record::new(update, 1, NOW), RowValues::Primitive, &mut line);
     assert!(!line.contains(&b'\n'), "a row of several lines");
     let json: serde_json::Value = serde_json::from_slice(&line).expect("a row is JSON");
     let text = |key| json.get(key).and_then(serde_json::Value::as_str);

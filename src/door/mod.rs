@@ -9,6 +9,7 @@ pub mod grpc;
 pub mod health;
 pub mod http;
 pub mod listener;
+pub mod properties;
 pub mod receipt;
 pub mod refusal;
 pub mod sent;

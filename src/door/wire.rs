@@ -1,11 +1,15 @@
 //! The only parser of what clients send. Past it there is nothing left to check.
 
+#[cfg(test)]
+mod tests;
+
 use std::time::Duration;
 
 use prost_types::Struct;
 
 use super::{
     caller::{Caller, Client},
+    properties::Properties,
     refusal::{Refusal, Violation},
     sent::{Sent, primitive},
 };
@@ -39,6 +43,8 @@ pub struct UpdateLimits {
 pub struct Wire {
     /// The limits.
     pub limits: UpdateLimits,
+    /// What properties may be.
+    pub properties: Properties,
 }
 
 /// Violations of one update that are named at the most.
@@ -62,6 +68,8 @@ impl Wire {
         reading.id(&update.subject);
         reading.company_id(update.company_id.as_deref());
         let properties = reading.properties(update.metadata);
+        let properties =
+            reading.under_rules(&self.properties, app, update.subject.kind, properties);
         let occurred_at = reading.occurred_at(update.occurred_at, now);
         let lane = reading.lane(update.lane);
         let (true, Some(app)) = (reading.violations.is_empty(), app) else {
@@ -167,6 +175,22 @@ impl<P: Fn() -> String> Reading<'_, P> {
         properties
     }
 
+    /// What the app's rules leave of the properties.
+    fn under_rules(
+        &mut self,
+        rules: &Properties,
+        app: Option<AppId>,
+        kind: SubjectKind,
+        properties: Vec<(String, Value)>,
+    ) -> Vec<(String, Value)> {
+        let Some(app) = app else { return properties };
+        let (properties, rejected) = rules.apply(app, kind, properties);
+        for (name, mismatch) in rejected {
+            self.refuse(&metadata_path(&name), mismatch.to_string());
+        }
+        properties
+    }
+
     fn is_name(&mut self, name: &str) -> bool {
         let max = self.limits.property_name_bytes_max;
         if name.is_empty() {
@@ -223,174 +247,4 @@ fn metadata_path(name: &str) -> String {
 
 fn too_long(bytes: usize, limit: &str, max: usize) -> String {
     format!("takes {bytes} bytes, more than {limit} ({max})")
-}
-
-#[cfg(test)]
-mod tests {
-    use prost_types::{ListValue, value::Kind};
-
-    use super::*;
-
-    fn caller(apps: &[&str]) -> Caller {
-        let apps = apps.iter().zip(0..).map(|(name, id)| ((*name).to_owned(), AppId(id)));
-        Caller::anyone(apps.collect())
-    }
-
-    fn wire() -> Wire {
-        Wire {
-            limits: UpdateLimits {
-                user_id_bytes_max: 512,
-                company_id_bytes_max: 512,
-                properties_max: 3,
-                property_name_bytes_max: 20,
-                record_bytes_max: 700,
-                occurred_at_ahead_max: Duration::from_secs(60),
-            },
-        }
-    }
-
-    fn value(kind: Kind) -> prost_types::Value {
-        prost_types::Value { kind: Some(kind) }
-    }
-
-    fn update(fields: &[(&str, prost_types::Value)]) -> proto::UserUpdate {
-        let fields = fields.iter().map(|(name, value)| ((*name).to_owned(), value.clone()));
-        proto::UserUpdate {
-            user_id: "u".into(),
-            metadata: Some(Struct { fields: fields.collect() }),
-            ..proto::UserUpdate::default()
-        }
-    }
-
-    fn read(apps: &[&str], update: proto::UserUpdate) -> Result<Update, Refusal> {
-        let now = Timestamp::from_micros(1_000_000_000);
-        wire().update(Some(update), &caller(apps), now, || "update".into())
-    }
-
-    fn check_refused(update: proto::UserUpdate, expected: &[(&str, &str)]) {
-        let Err(Refusal::Invalid(violations)) = read(&["p"], update) else {
-            panic!("was not refused")
-        };
-        let found: Vec<_> = violations.iter().map(|v| (&*v.field, &*v.description)).collect();
-        assert_eq!(found.len(), expected.len(), "{found:?}");
-        for ((field, description), (expected_field, part)) in found.iter().zip(expected) {
-            assert_eq!(field, expected_field);
-            assert!(description.contains(part), "{description}");
-        }
-    }
-
-    #[test]
-    fn an_update_is_read() {
-        let sent = proto::UserUpdate {
-            company_id: Some("acme".into()),
-            occurred_at: Some(prost_types::Timestamp { seconds: 900, nanos: 1_999 }),
-            lane: proto::Lane::Bulk.into(),
-            ..update(&[
-                ("whole", value(Kind::NumberValue(3.0))),
-                ("null", value(Kind::NullValue(0))),
-                ("half", value(Kind::NumberValue(0.5))),
-            ])
-        };
-        let read = read(&["p"], sent).unwrap();
-        assert_eq!(read.subject, Subject::user("u"));
-        assert_eq!((read.app, read.lane), (AppId(0), Lane::Bulk));
-        assert_eq!(read.occurred_at, Some(Timestamp::from_micros(900_000_001)));
-        let expected = [
-            ("half".to_owned(), Value::Float(0.5)),
-            ("null".to_owned(), Value::Null),
-            ("whole".to_owned(), Value::Integer(3)),
-        ];
-        assert_eq!(read.properties, expected);
-    }
-
-    #[test]
-    fn each_field_that_is_wrong_is_named() {
-        let text = |n| value(Kind::StringValue("x".repeat(n)));
-        check_refused(
-            proto::UserUpdate { user_id: String::new(), ..update(&[]) },
-            &[("update.user_id", "is empty")],
-        );
-        check_refused(
-            proto::UserUpdate { user_id: "x".repeat(513), ..update(&[]) },
-            &[("update.user_id", "limits.user_id_bytes_max (512)")],
-        );
-        check_refused(
-            proto::UserUpdate { company_id: Some(String::new()), lane: 9, ..update(&[]) },
-            &[("update.company_id", "is empty"), ("update.lane", "not a known lane")],
-        );
-        check_refused(
-            update(&[
-                ("a", value(Kind::ListValue(ListValue::default()))),
-                ("b", value(Kind::StructValue(Struct::default()))),
-                ("c", value(Kind::NumberValue(f64::NAN))),
-            ]),
-            &[
-                ("update.metadata[\"a\"]", "is a list"),
-                ("update.metadata[\"b\"]", "is a nested structure"),
-                ("update.metadata[\"c\"]", "NaN"),
-            ],
-        );
-        check_refused(
-            update(&[("", text(1)), ("a", prost_types::Value { kind: None })]),
-            &[("update.metadata", "empty name"), ("update.metadata[\"a\"]", "has no value")],
-        );
-        check_refused(
-            update(&[("a", text(1)), ("b", text(1)), ("c", text(1)), ("d", text(1))]),
-            &[("update.metadata", "4 properties")],
-        );
-        check_refused(update(&[("a", text(700))]), &[("update", "limits.record_bytes_max (700)")]);
-        for (seconds, nanos, part) in [(1_061, 0, "further ahead"), (5, -1, "not a valid")] {
-            let occurred_at = Some(prost_types::Timestamp { seconds, nanos });
-            check_refused(
-                proto::UserUpdate { occurred_at, ..update(&[]) },
-                &[("update.occurred_at", part)],
-            );
-        }
-    }
-
-    #[test]
-    fn an_update_of_a_company_is_read_as_one_of_a_user() {
-        let now = Timestamp::from_micros(1_000_000_000);
-        let read = |company_id: &str| {
-            let company_id = company_id.to_owned();
-            let metadata = update(&[("seats", value(Kind::NumberValue(3.0)))]).metadata;
-            let sent = proto::CompanyUpdate { company_id, metadata, ..Default::default() };
-            wire().update(Some(sent), &caller(&["p"]), now, || "company".into())
-        };
-        let update = read("acme").unwrap();
-        assert_eq!((update.subject, update.company_id), (Subject::company("acme"), None));
-        assert_eq!(update.properties, [("seats".to_owned(), Value::Integer(3))]);
-        for (id, expected) in [("", "is empty"), (&*"x".repeat(513), "company_id_bytes_max (512)")]
-        {
-            let Err(Refusal::Invalid(violations)) = read(id) else { panic!("{id} is taken") };
-            assert_eq!(violations[0].field, "company.company_id");
-            assert!(violations[0].description.contains(expected));
-        }
-    }
-
-    #[test]
-    fn no_violation_quotes_a_value() {
-        let sent = update(&[("a", value(Kind::StringValue("secret".repeat(200))))]);
-        let refusal = read(&["p"], sent).unwrap_err();
-        assert!(!format!("{refusal:?}").contains("secret"));
-    }
-
-    #[test]
-    fn the_app_may_be_left_out_where_there_is_one() {
-        let named = |app: &str| proto::UserUpdate { app: app.into(), ..update(&[]) };
-        assert!(read(&["p"], named("p")).is_ok());
-        assert!(read(&["p"], named("q")).is_err());
-        assert!(read(&["p", "q"], named("")).is_err());
-        assert_eq!(read(&["p", "q"], named("q")).unwrap().app, AppId(1));
-    }
-
-    #[test]
-    fn an_update_is_required() {
-        let refusal = wire()
-            .update(None::<proto::UserUpdate>, &caller(&["p"]), Timestamp::default(), || {
-                "update".into()
-            })
-            .unwrap_err();
-        assert_eq!(refusal, Refusal::field("update", "is required"));
-    }
 }

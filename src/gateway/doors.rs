@@ -16,6 +16,7 @@ use crate::{
     config::Config,
     door::{
         caller::Caller, front::Front, grpc::Ingest, health::UntilStopped, http, http::HttpDoor,
+        properties::Properties,
     },
     intake::Intake,
     proto::{
@@ -66,11 +67,11 @@ pub(super) fn http(
 
 pub(super) fn routers(
     config: &Config,
-    observatory: &Observatory,
+    (observatory, properties): (&Observatory, Properties),
     health: HealthService,
     stop: &CancellationToken,
 ) -> anyhow::Result<Routers> {
-    let ingest = ingest(config, observatory, stop.clone());
+    let ingest = ingest(config, (observatory, properties), stop.clone());
     let admin = Admin::new(observatory.clone(), stop.clone());
     let mut grpc = Routes::new(HealthServer::new(UntilStopped { health, stop: stop.clone() }));
     let mut admin = Routes::new(AdminServiceServer::new(admin));
@@ -85,7 +86,7 @@ pub(super) fn routers(
 
 fn ingest(
     config: &Config,
-    observatory: &Observatory,
+    (observatory, properties): (&Observatory, Properties),
     stop: CancellationToken,
 ) -> IngestServiceServer<Ingest> {
     let operators = observatory.apps.iter().map(|app| (app.id, app.operator.clone())).collect();
@@ -93,7 +94,7 @@ fn ingest(
     let space = observatory.space.clone();
     let intake = Intake::new(store.clone(), space, settings::intake(config));
     let ingest = Ingest::new(
-        settings::wire(config),
+        settings::wire(config, properties),
         intake,
         store.clone(),
         operators,

@@ -11,7 +11,7 @@ use crate::{
     store::{
         self, Orphan, RecoveredApps, Store, Writer,
         directory::{Opening, REDB_FILE, SLED_FOLDER},
-        engine::{Engine, RedbEngine, SledEngine, SledOptions},
+        engine::{Engine, RedbEngine, SealedEngine, SledEngine, SledOptions},
         file_system,
         queue::Queue,
         rebuild::rebuild_if_worth,
@@ -26,8 +26,8 @@ pub(super) fn announce(config: &Config, addresses: &Addresses) {
 pub(super) async fn open(config: &Config) -> anyhow::Result<(Store, Writer, RecoveredApps)> {
     let opened = clock::now().instant;
     let (store, writer, recovered) = match config.store.engine {
-        EngineKind::Sled => start(open_sled(config).await?, config).await?,
-        EngineKind::Redb => start(open_redb(config).await?, config).await?,
+        EngineKind::Sled => start(told(open_sled(config).await?), config).await?,
+        EngineKind::Redb => start(told(open_redb(config).await?), config).await?,
     };
     let took = clock::now().instant.since(opened);
     tracing::info!(
@@ -55,31 +55,47 @@ async fn start(
 }
 
 /// Opens redb, which reads its whole file after a crash.
-async fn open_redb(config: &Config) -> anyhow::Result<RedbEngine> {
+async fn open_redb(config: &Config) -> anyhow::Result<SealedEngine<RedbEngine>> {
     let options = settings::redb(&config.store);
+    let keys = settings::keys(&config.store);
     let opening = tokio::task::spawn_blocking(move || {
         let _opening = Opening::begin(&options.path, REDB_FILE)?;
         warn_of_file_system(&options.path);
-        anyhow::Ok(RedbEngine::open(&options)?)
+        let path = options.path.display().to_string();
+        anyhow::Ok(SealedEngine::open(RedbEngine::open(&options)?, keys, &path)?)
     });
     opening.await?
 }
 
 /// Opens sled, which reads its whole log, and writes the store anew if that pays.
-async fn open_sled(config: &Config) -> anyhow::Result<SledEngine> {
+async fn open_sled(config: &Config) -> anyhow::Result<SealedEngine<SledEngine>> {
     let options = settings::sled(&config.store);
+    let keys = settings::keys(&config.store);
     let limits = settings::rebuild(&config.store);
     let runtime = tokio::runtime::Handle::current();
     let opening = tokio::task::spawn_blocking(move || {
         let opening = Opening::begin(&options.path, SLED_FOLDER)?;
         warn_of_file_system(&options.path);
-        let engine = SledEngine::open(&options)?;
         let open = |path: &Path| {
-            SledEngine::open(&SledOptions { path: path.to_owned(), ..options.clone() })
+            let options = SledOptions { path: path.to_owned(), ..options.clone() };
+            let place = path.display().to_string();
+            SealedEngine::open(SledEngine::open(&options)?, keys.clone(), &place)
         };
+        let engine = open(&options.path)?;
         anyhow::Ok(runtime.block_on(rebuild_if_worth(&opening, engine, open, limits))?)
     });
     opening.await?
+}
+
+/// Says where some values are not encrypted as new ones are.
+fn told<E: Engine>(engine: SealedEngine<E>) -> SealedEngine<E> {
+    if engine.is_mixed() {
+        tracing::warn!(
+            "some of the store's values are in clear or under an old key: `store reencrypt`, while \
+             the gateway is stopped, rewrites them"
+        );
+    }
+    engine
 }
 
 fn warn_of_file_system(path: &Path) {

@@ -2,23 +2,29 @@
 
 use std::time::Duration;
 
+use secrecy::ExposeSecret;
+
 use super::housekeeping::{Keeping, Watermark};
 use crate::{
+    admin::status::App,
     config::{self, AppConfig, Config, LimitsConfig, StoreConfig},
     domain::{
         admission::QueueLimits,
         backoff::BackoffLimits,
         batch::BatchLimits,
         lifecycle::{PartialPolicy, Settings},
+        property::{HashKey, OnMismatch, PropertyKind, PropertyRules, PropertyType, TextFormat},
+        row::RowValues,
     },
     door::{
         listener::ListenerLimits,
+        properties::{AppProperties, Properties},
         wire::{UpdateLimits, Wire},
     },
     intake::IntakeLimits,
     store::{
         GroupLimits,
-        engine::{RedbOptions, SledOptions},
+        engine::{RedbOptions, SledOptions, StoreKey, StoreKeys},
         rebuild::RebuildLimits,
     },
     upstream::{HttpUpstreamOptions, Upload},
@@ -33,6 +39,12 @@ pub(crate) fn sled(store: &StoreConfig) -> SledOptions {
 
 pub(crate) fn redb(store: &StoreConfig) -> RedbOptions {
     RedbOptions { path: store.path.clone(), cache_bytes_max: store.cache_bytes_max }
+}
+
+pub(crate) fn keys(store: &StoreConfig) -> StoreKeys {
+    let key = |key: &config::StoreKeyBytes| StoreKey::new(key.expose_secret());
+    let config::EncryptionConfig { key: active, old_keys, .. } = &store.encryption;
+    StoreKeys { active: active.as_ref().map(key), old: old_keys.iter().map(key).collect() }
 }
 
 pub(crate) fn queue(store: &StoreConfig, limits: &LimitsConfig) -> QueueLimits {
@@ -69,7 +81,7 @@ pub(super) fn intake(config: &Config) -> IntakeLimits {
     }
 }
 
-pub(super) fn wire(config: &Config) -> Wire {
+pub(super) fn wire(config: &Config, properties: Properties) -> Wire {
     let limits = &config.limits;
     Wire {
         limits: UpdateLimits {
@@ -79,6 +91,53 @@ pub(super) fn wire(config: &Config) -> Wire {
             property_name_bytes_max: limits.property_name_bytes_max,
             record_bytes_max: limits.record_bytes_max,
             occurred_at_ahead_max: Duration::from_millis(limits.occurred_at_ahead_max_ms),
+        },
+        properties,
+    }
+}
+
+/// The rules for properties, of the apps as the store numbers them.
+pub(super) fn properties(config: &Config, apps: &[App]) -> Properties {
+    let of_app = |(config, app): (&AppConfig, &App)| {
+        (app.id, AppProperties::new(config.name.clone(), rules(&config.properties)))
+    };
+    config.apps.iter().zip(apps).map(of_app).collect()
+}
+
+fn rules(properties: &config::PropertiesConfig) -> PropertyRules {
+    let config::PropertiesConfig {
+        deny,
+        allow,
+        hash,
+        hash_key_file: _,
+        hash_key,
+        on_mismatch,
+        types,
+    } = properties;
+    let expected = |of: &config::PropertyTypeConfig| PropertyType {
+        kind: match of.kind {
+            config::TypeWord::String => PropertyKind::String,
+            config::TypeWord::Number => PropertyKind::Number,
+            config::TypeWord::Boolean => PropertyKind::Boolean,
+            config::TypeWord::Date => PropertyKind::Date,
+        },
+        format: of.format.map(|format| match format {
+            config::FormatWord::Email => TextFormat::Email,
+            config::FormatWord::Url => TextFormat::Url,
+            config::FormatWord::Uuid => TextFormat::Uuid,
+        }),
+        max_length: of.max_length,
+    };
+    PropertyRules {
+        deny: deny.iter().collect(),
+        allow: allow.iter().cloned().collect(),
+        hash: hash.iter().collect(),
+        hash_key: hash_key.as_ref().map(|key| HashKey::new(key.expose_secret().as_bytes())),
+        types: types.iter().map(|(name, of)| (name.clone(), expected(of))).collect(),
+        on_mismatch: match on_mismatch {
+            config::MismatchWord::Reject => OnMismatch::Reject,
+            config::MismatchWord::Drop => OnMismatch::Drop,
+            config::MismatchWord::Warn => OnMismatch::Warn,
         },
     }
 }
@@ -126,6 +185,10 @@ pub(super) fn lifecycle(app: &AppConfig) -> Settings {
             config::OnPartial::Accept => PartialPolicy::Accept,
         },
         uploads_are_named: upload(app) == Upload::File,
+        values: match app.stringify_values {
+            true => RowValues::Text,
+            false => RowValues::Primitive,
+        },
     }
 }
 

@@ -14,7 +14,7 @@ use super::{
     engine::Engine,
     keys,
     queue::{FORMAT, StoreError},
-    records::{AppState, Damage, Dead, Delivery, Head, InFlight, PageEntry, Stored},
+    records::{AppState, Damage, Dead, Delivery, Head, InFlight, PageEntry, Stored, Tombstone},
     walk::{Kind, Walk, app_of, sequence_of},
 };
 use crate::domain::{
@@ -102,6 +102,7 @@ impl Check {
             | Kind::InFlight
             | Kind::Dead
             | Kind::DeadOf
+            | Kind::Forgotten
             | Kind::PagesDamaged
             | Kind::Page
             | Kind::Pending => match app_of(key) {
@@ -127,6 +128,7 @@ impl Check {
             }
             Kind::Page => Vec::decode(value).map(|entries| self.page(app, key, entries)),
             Kind::Pending => Record::decode(value).map(|record| self.record(app, key, &record)),
+            Kind::Forgotten => Tombstone::decode(value).map(drop),
             Kind::PagesDamaged => {
                 self.facts(app).pages_to_be_remade = true;
                 Ok(())

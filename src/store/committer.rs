@@ -19,8 +19,8 @@ use super::{
     engine::Engine,
     handle::Permits,
     queue::{
-        Accepted, Claim, DeadId, Disposition, Queue, QueueDepth, Replay, Retention, Settling,
-        StoreError,
+        Accepted, Claim, DeadId, Disposition, Forgotten, Queue, QueueDepth, Replay, Retention,
+        Settling, StoreError, Swept,
     },
 };
 use crate::{
@@ -30,7 +30,7 @@ use crate::{
         batch::{Batch, Claimable, Settlement},
         memory::Memory,
         time::Instant,
-        update::{AppId, SubjectKind, Update},
+        update::{AppId, Sequence, Subject, SubjectKind, Update},
     },
 };
 
@@ -75,6 +75,18 @@ pub(super) enum Op {
         app: AppId,
         id: DeadId,
         reply: oneshot::Sender<bool>,
+    },
+    Forget {
+        app: AppId,
+        subject: Subject,
+        reply: oneshot::Sender<Forgotten>,
+    },
+    Sweep {
+        app: AppId,
+        subject: Subject,
+        up_to: Sequence,
+        from: Option<Vec<u8>>,
+        reply: oneshot::Sender<Swept>,
     },
     /// Everything that was asked before is done; then the writer ends.
     Close,
@@ -159,6 +171,8 @@ impl<E: Engine> Committer<E> {
                 | Op::Pause { .. }
                 | Op::Replay { .. }
                 | Op::Discard { .. }
+                | Op::Forget { .. }
+                | Op::Sweep { .. }
                 | Op::Prune { .. } => self.execute(op).await?,
             }
         }
@@ -228,6 +242,16 @@ impl<E: Engine> Committer<E> {
                 let discarded = self.queue.discard(app, id, now).await?;
                 self.publish(app);
                 reply.send(discarded).ok();
+            }
+            Op::Forget { app, subject, reply } => {
+                let forgotten = self.queue.forget(app, &subject, now).await?;
+                self.publish(app);
+                reply.send(forgotten).ok();
+            }
+            Op::Sweep { app, subject, up_to, from, reply } => {
+                let swept = self.queue.sweep(app, &subject, up_to, from).await?;
+                self.publish(app);
+                reply.send(swept).ok();
             }
             Op::Prune { from, retention, reply } => {
                 let next = self.queue.prune(from, retention).await?;

@@ -12,7 +12,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::engine::EngineError;
+use super::{engine::EngineError, private};
 
 /// Where a store is made anew.
 pub(super) const REBUILD: &str = "rebuild";
@@ -42,7 +42,8 @@ impl Opening {
         check(path, engine)?;
         let file = path.join(LOCK);
         let cannot = |error| cannot_use(&file, &error);
-        let options = File::options().create(true).truncate(false).write(true).clone();
+        let mut options = private::file_options();
+        let options = options.create(true).truncate(false).write(true);
         let lock = options.open(&file).map_err(cannot)?;
         match lock.try_lock() {
             Ok(()) => {}
@@ -55,6 +56,7 @@ impl Opening {
         refuse_another_engines(path, engine)?;
         let opening = Self { path: path.to_owned(), engine, _lock: lock };
         opening.finish().map_err(|error| cannot_use(path, &error))?;
+        private::close_to_others(path).map_err(|error| cannot_use(path, &error))?;
         Ok(opening)
     }
 
@@ -162,7 +164,7 @@ fn refuse_another_engines(path: &Path, engine: &str) -> Result<(), EngineError> 
 
 /// Makes the directory, and opens for writing what the engine will.
 fn check(path: &Path, engine: &str) -> Result<(), EngineError> {
-    fs::create_dir_all(path).map_err(|error| cannot_use(path, &error))?;
+    private::make_folder(path).map_err(|error| cannot_use(path, &error))?;
     // Made and removed: some file systems tell only then that they are read-only.
     let probe = path.join(".probe");
     File::create(&probe)

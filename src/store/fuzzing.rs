@@ -17,7 +17,7 @@ use crate::domain::{
     budget::Occupancy,
     memory::{Experience, Learned, Memory},
     merge::Record,
-    row,
+    row::{self, RowValues},
     time::{Now, Timestamp, Uptime},
     update::{AppId, ByKind, ClientId, Lane, Subject, SubjectKind, Update, Value},
 };
@@ -64,7 +64,7 @@ fn reads_and_writes<T: Stored>(bytes: &[u8]) -> Option<T> {
 
 fn sends(record: &Record) {
     let mut line = Vec::new();
-    row::write_row(&Subject::user("u"), record, &mut line);
+    row::write_row(&Subject::user("u"), record, RowValues::Text, &mut line);
     assert!(!line.contains(&b'\n'), "a row of several lines");
     serde_json::from_slice::<serde_json::Value>(&line).expect("a row is JSON");
 }
@@ -136,7 +136,7 @@ pub(crate) fn stored_seeds() -> Vec<Vec<u8>> {
         .into();
     let delivery = Delivery { first_sequence: 40, last_sequence: 42, batch: 3, delivered_at: at };
     let record = record(at);
-    let in_flight = InFlight { batch: 3, position: 1, record: record.clone() };
+    let in_flight = InFlight { batch: 3, position: 1, record: record.clone(), forgotten: false };
     let dead = dead(record.clone(), at);
     let redo = redo::encode(&[(&b"h"[..], &head.encode()[..]), (b"a", b"x")]);
     let values = [

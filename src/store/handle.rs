@@ -1,5 +1,8 @@
 //! How everybody else reaches the store: ops go to the writer, reads go past it.
 
+mod forget;
+mod reads;
+
 use std::{collections::BTreeMap, sync::Arc, thread};
 
 use futures_util::future::BoxFuture;
@@ -8,6 +11,8 @@ use tokio::{
     sync::{OwnedSemaphorePermit, mpsc, oneshot, watch},
 };
 
+pub use self::forget::Erased;
+use self::reads::ReadAny;
 use super::{
     committer::{Committer, Gauges, Op, Outcomes, QueueView, StoreGauges},
     engine::Engine,
@@ -290,97 +295,5 @@ impl Store {
     /// The engine's name in the configuration.
     pub fn engine_name(&self) -> &'static str {
         self.reads.engine_name()
-    }
-}
-
-/// [`Reads`] of any engine.
-trait ReadAny: Send + Sync {
-    fn find(
-        self: Arc<Self>,
-        app: AppId,
-        subject: Subject,
-        sequence: Sequence,
-    ) -> BoxFuture<'static, Result<Found, StoreError>>;
-    fn upload(self: Arc<Self>, batch: Batch) -> BoxFuture<'static, Result<Vec<u8>, StoreError>>;
-    fn batches(
-        self: Arc<Self>,
-        app: AppId,
-        newest: u64,
-        limit: usize,
-    ) -> BoxFuture<'static, Result<Vec<Batch>, StoreError>>;
-    fn oldest(
-        self: Arc<Self>,
-        app: AppId,
-    ) -> BoxFuture<'static, Result<Option<Timestamp>, StoreError>>;
-    fn dead_letters(
-        self: Arc<Self>,
-        app: AppId,
-        filter: DeadFilter,
-        after: Option<DeadId>,
-        limit: usize,
-    ) -> BoxFuture<'static, Result<DeadPage, StoreError>>;
-    fn dead_letter(
-        self: Arc<Self>,
-        app: AppId,
-        id: DeadId,
-    ) -> BoxFuture<'static, Result<Option<DeadLetter>, StoreError>>;
-    fn disk_bytes(&self) -> u64;
-    fn engine_name(&self) -> &'static str;
-}
-
-impl<E: Engine> ReadAny for Reads<E> {
-    fn find(
-        self: Arc<Self>,
-        app: AppId,
-        subject: Subject,
-        sequence: Sequence,
-    ) -> BoxFuture<'static, Result<Found, StoreError>> {
-        Box::pin(async move { Reads::find(&self, app, &subject, sequence).await })
-    }
-
-    fn upload(self: Arc<Self>, batch: Batch) -> BoxFuture<'static, Result<Vec<u8>, StoreError>> {
-        Box::pin(async move { Reads::upload(&self, &batch).await })
-    }
-
-    fn batches(
-        self: Arc<Self>,
-        app: AppId,
-        newest: u64,
-        limit: usize,
-    ) -> BoxFuture<'static, Result<Vec<Batch>, StoreError>> {
-        Box::pin(async move { Reads::batches(&self, app, newest, limit).await })
-    }
-
-    fn oldest(
-        self: Arc<Self>,
-        app: AppId,
-    ) -> BoxFuture<'static, Result<Option<Timestamp>, StoreError>> {
-        Box::pin(async move { Reads::oldest(&self, app).await })
-    }
-
-    fn dead_letters(
-        self: Arc<Self>,
-        app: AppId,
-        filter: DeadFilter,
-        after: Option<DeadId>,
-        limit: usize,
-    ) -> BoxFuture<'static, Result<DeadPage, StoreError>> {
-        Box::pin(async move { Reads::dead_letters(&self, app, &filter, after, limit).await })
-    }
-
-    fn dead_letter(
-        self: Arc<Self>,
-        app: AppId,
-        id: DeadId,
-    ) -> BoxFuture<'static, Result<Option<DeadLetter>, StoreError>> {
-        Box::pin(async move { Reads::dead_letter(&self, app, id).await })
-    }
-
-    fn disk_bytes(&self) -> u64 {
-        Reads::disk_bytes(self)
-    }
-
-    fn engine_name(&self) -> &'static str {
-        Reads::engine_name(self)
     }
 }

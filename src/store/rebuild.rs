@@ -90,6 +90,7 @@ fn waits_for_nothing(key: &[u8], value: &[u8]) -> bool {
             | Kind::Delivery
             | Kind::Dead
             | Kind::DeadOf
+            | Kind::Forgotten
             | Kind::Head
             | Kind::Name
             | Kind::Page

@@ -112,6 +112,26 @@ pub(crate) struct InFlight {
     pub(crate) batch: u64,
     pub(crate) position: u64,
     pub(crate) record: Record,
+    /// Its subject is forgotten: its values are erased, and when its batch is settled it goes
+    /// without a trace. Until then it keeps its place, since a batch does not change.
+    pub(crate) forgotten: bool,
+}
+
+impl InFlight {
+    /// Erases the values. What is sent from now on holds the id alone, which changes nothing.
+    pub(crate) fn forget(&mut self) {
+        self.forgotten = true;
+        self.record.company_id = None;
+        self.record.properties.clear();
+    }
+}
+
+/// A subject was forgotten.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Tombstone {
+    /// The last sequence that had been given by then.
+    pub(crate) up_to: Sequence,
+    pub(crate) forgotten_at: Timestamp,
 }
 
 /// A delivery of one subject's updates.
@@ -181,7 +201,7 @@ macro_rules! stored_as_it_is {
     )+};
 }
 
-stored_as_it_is!(Head, AppState, Batch, Vec<PageEntry>, Delivery, u16);
+stored_as_it_is!(Head, AppState, Batch, Vec<PageEntry>, Delivery, Tombstone, u16);
 
 fn seal(content: &impl Serialize) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(256);
@@ -343,13 +363,13 @@ impl Stored for Record {
 
 impl Stored for InFlight {
     fn encode(&self) -> Vec<u8> {
-        seal(&(self.batch, self.position, StoredRecord::from(&self.record)))
+        seal(&(self.batch, self.position, StoredRecord::from(&self.record), self.forgotten))
     }
 
     fn decode(bytes: &[u8]) -> Result<Self, Damage> {
-        let (batch, position, record): (u64, u64, StoredRecord<'_>) =
+        let (batch, position, record, forgotten): (u64, u64, StoredRecord<'_>, bool) =
             postcard::from_bytes(content(bytes)?).map_err(|_| Damage::Content)?;
-        Ok(Self { batch, position, record: record.read()? })
+        Ok(Self { batch, position, record: record.read()?, forgotten })
     }
 }
 

@@ -18,6 +18,7 @@ pub(super) enum Kind {
     Batch,
     Delivery,
     InFlight,
+    Forgotten,
     Head,
     Dead,
     DeadOf,
@@ -32,11 +33,12 @@ pub(super) enum Kind {
 
 impl Kind {
     /// All kinds, in the order of their keys.
-    pub(super) const ALL: [Self; 13] = [
+    pub(super) const ALL: [Self; 14] = [
         Self::App,
         Self::Batch,
         Self::Delivery,
         Self::InFlight,
+        Self::Forgotten,
         Self::Head,
         Self::Dead,
         Self::DeadOf,
@@ -55,6 +57,7 @@ impl Kind {
             Self::Batch => b'b',
             Self::Delivery => b'd',
             Self::InFlight => b'f',
+            Self::Forgotten => b'g',
             Self::Head => b'h',
             Self::Dead => b'l',
             Self::DeadOf => b'm',
@@ -79,6 +82,7 @@ impl Kind {
             Self::Batch => "batch",
             Self::Delivery => "delivery",
             Self::InFlight => "record in flight",
+            Self::Forgotten => "forgotten subject",
             Self::Head => "head",
             Self::Dead => "dead letter",
             Self::DeadOf => "index of dead letters",
@@ -154,6 +158,7 @@ mod tests {
             (keys::in_flight(app, &subject), Kind::InFlight),
             (keys::dead(app, Timestamp::default(), 1), Kind::Dead),
             (keys::dead_of(app, &[], Timestamp::default(), 1), Kind::DeadOf),
+            (keys::forgotten(app, 1, b"u"), Kind::Forgotten),
             (keys::pages_damaged(app), Kind::PagesDamaged),
             (keys::page(app, (SubjectKind::Company, Lane::Bulk), ClientId(1), 9), Kind::Page),
             (keys::pending(app, &subject), Kind::Pending),

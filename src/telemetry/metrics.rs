@@ -22,11 +22,13 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
+use super::properties::ObservedProperties;
 use crate::{
     admin::status::{AppStatus, Observatory},
     clock,
     delivery::Report,
     domain::{batch::Settlement, lifecycle::Conflicts, time::Timestamp},
+    door::properties::Properties,
     proto::AppState,
 };
 
@@ -140,6 +142,12 @@ impl Metrics {
     /// Has what `observatory` sees on the page, too.
     pub fn observe(&self, observatory: Observatory) {
         self.registry().register_collector(Box::new(Observed(observatory)));
+    }
+
+    /// Has what is done with properties on the page, too.
+    pub fn watched(&self, properties: Properties) -> Properties {
+        self.registry().register_collector(Box::new(ObservedProperties(properties.clone())));
+        properties
     }
 
     /// Says for how long the app's longest waiting record has waited.

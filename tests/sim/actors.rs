@@ -47,6 +47,7 @@ impl World {
                 self.say(|| "killed".into());
                 Err(Halt::Died)
             }
+            18 if self.scenario.has(Fault::Forget) => self.forget(),
             _ => self.ask_after_some(),
         }
     }
@@ -60,47 +61,6 @@ impl World {
         let died = outcomes.is_err();
         self.hear(sent, &outcomes)?;
         if died { Err(Halt::Died) } else { Ok(()) }
-    }
-
-    /// One update of each of so many users, in one commit.
-    pub(crate) fn send_one_of_each(&mut self, users: u64) -> Result<(), Halt> {
-        let one = |user| {
-            let value = Value::Integer(i64::try_from(user).unwrap_or(i64::MAX));
-            let occurred = Occurred::WhenAccepted;
-            let update = Update {
-                app: self.process.ledger.app,
-                client: ClientId(0),
-                subject: subject_of(user),
-                company_id: None,
-                properties: vec![("p0".to_owned(), value)],
-                occurred_at: None,
-                lane: Lane::Interactive,
-            };
-            let (properties, heard) = (vec![0], Heard::Nothing);
-            (Sent { user, properties, occurred, heard, group: 0 }, update)
-        };
-        let (sent, updates): (Vec<Sent>, Vec<Update>) = (0..users).map(one).unzip();
-        let wall = self.now().wall;
-        let outcomes = at_once(self.process.ledger.queue.get_mut().accept(updates, wall));
-        self.hear(sent, &outcomes)
-    }
-
-    /// Somebody sends what upstream takes, of users and of companies, as somebody always does:
-    /// where it has refused a few rows and taken none, the gateway waits for that.
-    pub(crate) fn send_something_good(&mut self) -> Result<(), Halt> {
-        let first = self.checker.sent.len() as u64;
-        let (sent, updates): (Vec<Sent>, Vec<Update>) =
-            (first..first + 4).map(|number| self.make_of_nobody(number)).unzip();
-        let wall = self.now().wall;
-        let outcomes = at_once(self.process.ledger.queue.get_mut().accept(updates, wall));
-        self.hear(sent, &outcomes)
-    }
-
-    /// An update of a user or a company of which there is no other. Of four in a row, two are of
-    /// each, and one of these two is good.
-    fn make_of_nobody(&mut self, number: u64) -> (Sent, Update) {
-        let user = self.scenario.subjects + number;
-        self.make_of(if number / 2 % 2 == 0 { user } else { company(user) }, number, number)
     }
 
     /// Groups that clients send between the commits of the command that is to be carried out,
@@ -139,7 +99,7 @@ impl World {
     }
 
     /// Clients hear what became of a group.
-    fn hear(&mut self, group: Vec<Sent>, outcomes: &Outcomes) -> Result<(), Halt> {
+    pub(crate) fn hear(&mut self, group: Vec<Sent>, outcomes: &Outcomes) -> Result<(), Halt> {
         self.note_the_dead().map_err(Halt::Broken)?;
         let liar = self.scenario.sabotage == Some(Sabotage::AnswerBeforeCommit);
         for (index, mut sent) in group.into_iter().enumerate() {
@@ -185,7 +145,7 @@ impl World {
         self.make_of(if is_company { company(user) } else { user }, number, group)
     }
 
-    fn make_of(&mut self, user: u64, number: u64, group: u64) -> (Sent, Update) {
+    pub(crate) fn make_of(&mut self, user: u64, number: u64, group: u64) -> (Sent, Update) {
         let whim = &mut self.whim;
         let subject = subject_of(user);
         let company = whim.percent(20) && subject.kind == SubjectKind::User;
@@ -379,10 +339,13 @@ impl World {
                 false
             }
             Found::Delivered { .. } | Found::DeliveredLongAgo => true,
-            Found::Forgotten => return Err(format!("update {number} is said to be forgotten")),
+            Found::Forgotten => {
+                return self.checker.told_forgotten(number, true).map(|()| Some(found));
+            }
             Found::Damaged => return Err(format!("update {number} is said to be damaged")),
             Found::Unknown => return Err(format!("update {number} is not known")),
         };
+        self.checker.told_forgotten(number, false)?;
         self.checker.told(number, delivered)?;
         Ok(Some(found))
     }

@@ -74,6 +74,10 @@ pub(crate) struct Checker {
     died: BTreeSet<u64>,
     /// Updates that are dead letters in the end.
     dead: BTreeSet<u64>,
+    /// Updates of users that were forgotten since: nothing of them is to be sent any more.
+    forgotten: BTreeSet<u64>,
+    /// The same, where the gateway died meanwhile: they may be forgotten or not.
+    perhaps_forgotten: BTreeSet<u64>,
     last_sequence: u64,
 }
 
@@ -162,6 +166,9 @@ impl Checker {
         let Some(sent) = sent else {
             return Err(format!("u{user}.p{property} = {number}, which nobody sent"));
         };
+        if self.forgotten.contains(&number) {
+            return Err(format!("update {number} was forgotten, and sent"));
+        }
         match sent.heard {
             Heard::Accepted(_) => {}
             Heard::Nothing => {
@@ -257,6 +264,35 @@ impl Checker {
         self.died.extend(dead.map(|(number, _)| number));
     }
 
+    /// A user was forgotten; or may have been, where that is not `certain`.
+    pub(crate) fn forgot(&mut self, user: u64, certain: bool) {
+        for (number, _) in (0..).zip(&self.sent).filter(|(_, sent)| sent.user == user) {
+            // Like a dead one it does not stand in the way of others.
+            self.died.insert(number);
+            match certain {
+                true => self.forgotten.insert(number),
+                false => self.perhaps_forgotten.insert(number),
+            };
+        }
+    }
+
+    /// A client asked after an update, and was told that it is forgotten, or that it is not.
+    pub(crate) fn told_forgotten(&self, number: u64, forgotten: bool) -> Verdict {
+        match forgotten {
+            true if !self.may_be_forgotten(number) => {
+                Err(format!("update {number} is said to be forgotten, and is not"))
+            }
+            false if self.forgotten.contains(&number) => {
+                Err(format!("update {number} was forgotten, and is still known"))
+            }
+            true | false => Ok(()),
+        }
+    }
+
+    fn may_be_forgotten(&self, number: u64) -> bool {
+        self.forgotten.contains(&number) || self.perhaps_forgotten.contains(&number)
+    }
+
     /// An update is a dead letter in the end: visible, and not owed.
     pub(crate) fn bury(&mut self, number: u64) {
         self.dead.insert(number);
@@ -272,7 +308,7 @@ impl Checker {
     pub(crate) fn finish(&self) -> Verdict {
         let mut latest: BTreeMap<(u64, u64), u64> = BTreeMap::new();
         for (number, sent) in (0..).zip(&self.sent) {
-            if !self.is_owed(number, sent) {
+            if !self.is_owed(number, sent) || self.may_be_forgotten(number) {
                 continue;
             }
             if !self.is_dead(number, sent) && !self.is_applied(number, sent) {

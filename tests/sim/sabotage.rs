@@ -50,11 +50,13 @@ pub(crate) enum Sabotage {
     MixesKinds,
     /// A replayed letter comes after everything else, as though it were new.
     ReplayAsNew,
+    /// Who was to be forgotten is not.
+    ForgetNobody,
 }
 
 impl Sabotage {
     /// All of them.
-    pub(crate) const ALL: [Self; 20] = [
+    pub(crate) const ALL: [Self; 21] = [
         Self::AnswerBeforeCommit,
         Self::DropRequeued,
         Self::RequeueOnTop,
@@ -75,6 +77,7 @@ impl Sabotage {
         Self::UsersFirst,
         Self::MixesKinds,
         Self::ReplayAsNew,
+        Self::ForgetNobody,
     ];
 
     /// What the bug makes of an event.

@@ -8,6 +8,7 @@ use userpilot_gateway::{
         backoff::BackoffLimits,
         batch::BatchLimits,
         lifecycle::{PartialPolicy, Settings},
+        row::RowValues,
     },
     store::engine::ENTRY_BYTES_MAX,
 };
@@ -79,6 +80,8 @@ pub(crate) enum Fault {
     ShortQueue,
     /// History is pruned early.
     Prune,
+    /// Operators have users forgotten.
+    Forget,
     /// Lists show a job only a while after it was taken. Not promised against.
     ListLags,
     /// A request whose answer was lost is carried out later. Not promised against.
@@ -89,7 +92,7 @@ pub(crate) enum Fault {
 
 impl Fault {
     /// Against these the promises are kept.
-    pub(crate) const EXPECTED: [Self; 31] = [
+    pub(crate) const EXPECTED: [Self; 32] = [
         Self::NotSent,
         Self::LostRequest,
         Self::LostAnswer,
@@ -121,6 +124,7 @@ impl Fault {
         Self::Operator,
         Self::ShortQueue,
         Self::Prune,
+        Self::Forget,
     ];
 
     /// Against these they are not, for want of a way to know; the simulation shows what
@@ -231,6 +235,7 @@ impl Scenario {
                 failed_jobs_max: u32::try_from(random.between(1, 3)).unwrap_or(1),
                 partial: PartialPolicy::Isolate,
                 uploads_are_named: true,
+                values: RowValues::Primitive,
             },
             queue: QueueLimits {
                 records_max: if short { random.between(1, 4) } else { 1_000_000 },

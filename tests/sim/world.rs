@@ -358,7 +358,8 @@ impl World {
         }
         for number in 0..self.checker.sent.len() as u64 {
             match self.ask_after(number)? {
-                Some(Found::Delivered { .. } | Found::DeliveredLongAgo) | None => {}
+                Some(Found::Delivered { .. } | Found::DeliveredLongAgo | Found::Forgotten)
+                | None => {}
                 Some(Found::Dead(_)) => self.checker.bury(number),
                 Some(found) => return Err(format!("update {number} ended as {found:?}")),
             }

@@ -8,7 +8,7 @@ use comfy_table::{Table, presets::NOTHING};
 use super::{Missing, Opened, Place, Work};
 use crate::store::{
     check::{Findings, check},
-    engine::Engine,
+    engine::{Engine, SealedEngine},
 };
 
 /// Verify a store: every entry reads back, and they fit together.
@@ -28,7 +28,11 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
 struct Check;
 
 impl Work for Check {
-    async fn on<E: Engine + Clone>(self, engine: E, store: &Opened) -> anyhow::Result<()> {
+    async fn on<E: Engine + Clone>(
+        self,
+        engine: SealedEngine<E>,
+        store: &Opened,
+    ) -> anyhow::Result<()> {
         let findings = check(&engine).await?;
         writeln!(io::stdout(), "{}", page(&findings))?;
         let wrong: u64 = findings.problems.iter().map(|problem| problem.entries).sum();

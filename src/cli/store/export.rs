@@ -12,7 +12,7 @@ use super::{Missing, Opened, Place, Work};
 use crate::{
     clock,
     store::{
-        engine::Engine,
+        engine::{Engine, SealedEngine},
         exchange::{Exported, export},
     },
 };
@@ -39,7 +39,11 @@ struct Export {
 }
 
 impl Work for Export {
-    async fn on<E: Engine + Clone>(self, engine: E, _: &Opened) -> anyhow::Result<()> {
+    async fn on<E: Engine + Clone>(
+        self,
+        engine: SealedEngine<E>,
+        _: &Opened,
+    ) -> anyhow::Result<()> {
         let exported = match &self.output {
             Some(path) => to_file(&engine, path).await?,
             None => export(&engine, &mut BufWriter::new(io::stdout())).await?,

@@ -11,7 +11,11 @@ use anyhow::Context;
 use super::{Missing, Opened, Place, Work};
 use crate::{
     gateway::settings,
-    store::{engine::Engine, exchange::import, queue::Queue},
+    store::{
+        engine::{Engine, SealedEngine},
+        exchange::import,
+        queue::Queue,
+    },
     telemetry::{self, LogFormat},
 };
 
@@ -39,7 +43,11 @@ struct Import {
 }
 
 impl Work for Import {
-    async fn on<E: Engine + Clone>(self, engine: E, store: &Opened) -> anyhow::Result<()> {
+    async fn on<E: Engine + Clone>(
+        self,
+        engine: SealedEngine<E>,
+        store: &Opened,
+    ) -> anyhow::Result<()> {
         let limits = settings::queue(&store.config, &store.limits);
         let lines = open(&self.file)?;
         let mut queue = Queue::open(engine, limits, rand::random()).await?;

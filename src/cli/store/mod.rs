@@ -3,6 +3,7 @@
 mod check;
 mod export;
 mod import;
+mod reencrypt;
 
 use std::path::PathBuf;
 
@@ -13,7 +14,7 @@ use crate::{
     gateway::settings,
     store::{
         directory::{Opening, REDB_FILE, SLED_FOLDER, holds_store},
-        engine::{Engine, EngineError, RedbEngine, SledEngine},
+        engine::{Engine, EngineError, RedbEngine, SealedEngine, SledEngine},
     },
 };
 
@@ -29,6 +30,7 @@ enum Command {
     Check(check::Args),
     Export(export::Args),
     Import(import::Args),
+    Reencrypt(reencrypt::Args),
 }
 
 /// Which store.
@@ -52,12 +54,17 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         Command::Check(args) => check::run(args).await,
         Command::Export(args) => export::run(args).await,
         Command::Import(args) => import::run(args).await,
+        Command::Reencrypt(args) => reencrypt::run(args).await,
     }
 }
 
 /// What is done with a store, of whichever engine.
 trait Work {
-    async fn on<E: Engine + Clone>(self, engine: E, store: &Opened) -> anyhow::Result<()>;
+    async fn on<E: Engine + Clone>(
+        self,
+        engine: SealedEngine<E>,
+        store: &Opened,
+    ) -> anyhow::Result<()>;
 }
 
 /// A store that is open.
@@ -103,17 +110,24 @@ impl Place {
         let done = match store.config.engine {
             EngineKind::Sled => {
                 let engine = SledEngine::open(&settings::sled(&store.config)).map_err(explain)?;
+                let engine = sealed(engine, &store).map_err(explain)?;
                 drop(opening);
                 work.on(engine, &store).await
             }
             EngineKind::Redb => {
                 let engine = RedbEngine::open(&settings::redb(&store.config)).map_err(explain)?;
+                let engine = sealed(engine, &store).map_err(explain)?;
                 drop(opening);
                 work.on(engine, &store).await
             }
         };
         done.with_context(|| format!("the store in {}", path.display()))
     }
+}
+
+fn sealed<E: Engine>(engine: E, store: &Opened) -> Result<SealedEngine<E>, EngineError> {
+    let path = store.config.path.display().to_string();
+    SealedEngine::open(engine, settings::keys(&store.config), &path)
 }
 
 fn explain(error: EngineError) -> anyhow::Error {

@@ -27,6 +27,7 @@ use super::{
     batch::{Batch, BatchId, BatchLimits, BatchState, ClaimLimits, Claimable, Settlement},
     budget::Occupancy,
     memory::Memory,
+    row::RowValues,
     time::{Instant, Now, Timestamp},
     update::{ByKind, SubjectKind},
     verdict::{FailureKind, JobReport, Jobs, Poll, Submission},
@@ -55,6 +56,8 @@ pub struct Settings {
     pub partial: PartialPolicy,
     /// Whether batches are uploaded under their file names.
     pub uploads_are_named: bool,
+    /// As what the values of rows go up.
+    pub values: RowValues,
 }
 
 /// What becomes of a batch whose job completed without some of its rows.
@@ -341,10 +344,12 @@ impl Lifecycle {
     fn claim_limits(&self, kind: SubjectKind, now: Now) -> ClaimLimits {
         let experience = self.memory.of(kind);
         let batch = experience.limits(self.settings.batch, now.wall);
-        match experience.is_in_doubt() {
-            true => ClaimLimits { batch: BatchLimits { rows_max: 1, ..batch }, reach: self.reach },
-            false => batch.into(),
-        }
+        let (rows_max, reach) = match experience.is_in_doubt() {
+            true => (1, self.reach),
+            false => (batch.rows_max, u64::MAX),
+        };
+        let batch = BatchLimits { rows_max, ..batch };
+        ClaimLimits { batch, reach, values: self.settings.values }
     }
 
     /// When the next batch may be claimed: something waits, has lingered, and the budget is

@@ -20,6 +20,7 @@ const SETTINGS: Settings = Settings {
     failed_jobs_max: 3,
     partial: PartialPolicy::Isolate,
     uploads_are_named: true,
+    values: RowValues::Primitive,
 };
 
 /// A machine with its clock, driven by hand.

@@ -33,6 +33,10 @@ fn keys(engine: &impl Engine, range: RangeInclusive<&[u8]>, limit: usize) -> Vec
 }
 
 fn check(engine: &impl Engine, reopen: impl Fn()) {
+    check_up_to(engine, ENTRY_BYTES_MAX, reopen);
+}
+
+fn check_up_to(engine: &impl Engine, entry_bytes_max: usize, reopen: impl Fn()) {
     // What was committed is read; the last write of a key wins; the rest is not there.
     write(engine, &[(b"a", Some(b"1")), (b"b", Some(b"2")), (b"a", Some(b"3"))]);
     assert_eq!(read(engine, b"a").as_deref(), Some(&b"3"[..]));
@@ -63,7 +67,7 @@ fn check(engine: &impl Engine, reopen: impl Fn()) {
     assert_eq!(keys(engine, b"ab"..=b"ab", 2), [b"ab".to_vec()]);
 
     // Values of every size that a record can have.
-    for size in [0, 1, 4_095, 65_536, ENTRY_BYTES_MAX - 5] {
+    for size in [0, 1, 4_095, 65_536, entry_bytes_max - 5] {
         let value: Vec<u8> = (0..=250).cycle().take(size).collect();
         write(engine, &[(b"large", Some(&value))]);
         assert_eq!(read(engine, b"large"), Some(value));
@@ -71,7 +75,7 @@ fn check(engine: &impl Engine, reopen: impl Fn()) {
     // A commit with an entry that is too large is refused, and refused whole.
     let mut transaction = now(engine.begin()).unwrap();
     transaction.put(b"small", vec![]);
-    transaction.put(b"large", vec![0; ENTRY_BYTES_MAX - 4]);
+    transaction.put(b"large", vec![0; entry_bytes_max - 4]);
     now(transaction.commit()).unwrap_err();
     assert_eq!(read(engine, b"small"), None);
     reopen();
@@ -182,4 +186,119 @@ fn memory_loses_a_commit_whole_or_keeps_it_whole() {
         engine.restart();
         assert_eq!(engine.keys().len(), if survives { 2 } else { 0 });
     }
+}
+
+fn keys_of(active: u8, old: &[u8]) -> StoreKeys {
+    let key = |byte: &u8| StoreKey::new(&[*byte; 32]);
+    let active = (active > 0).then(|| key(&active));
+    StoreKeys { active, old: old.iter().map(key).collect() }
+}
+
+fn sealed<E: Engine>(engine: E, active: u8, old: &[u8]) -> Result<SealedEngine<E>, EngineError> {
+    SealedEngine::open(engine, keys_of(active, old), "the store")
+}
+
+#[test]
+fn sealed_engines_conform() {
+    let directory = tempfile::tempdir().unwrap();
+    let max = ENTRY_BYTES_MAX - SEAL_BYTES;
+    check_up_to(&sealed(MemoryEngine::default(), 1, &[]).unwrap(), max, || {});
+    check_up_to(&sealed(MemoryEngine::default(), 0, &[]).unwrap(), max, || {});
+    let path = directory.path().join("sled");
+    check_up_to(&sealed(sled(&path).unwrap(), 1, &[]).unwrap(), max, || {});
+    assert_eq!(
+        read(&sealed(sled(&path).unwrap(), 1, &[]).unwrap(), b"a").as_deref(),
+        Some(&b"3"[..])
+    );
+    let path = directory.path().join("redb");
+    check_up_to(&sealed(redb(&path).unwrap(), 1, &[]).unwrap(), max, || {});
+}
+
+#[test]
+fn a_sealed_value_is_nowhere_in_clear_and_opens_only_where_it_belongs() {
+    let disk = MemoryEngine::default();
+    let engine = sealed(disk.clone(), 1, &[]).unwrap();
+    let secret = b"\x01ada@example.com";
+    write(&engine, &[(b"a", Some(secret)), (b"b", Some(secret))]);
+    assert_eq!(read(&engine, b"a").as_deref(), Some(&secret[..]));
+    let stored = [b"a", b"b"].map(|key| read(&disk, key).unwrap());
+    assert_ne!(stored[0][5..], stored[1][5..]);
+    for stored in &stored {
+        assert_eq!(stored.len(), secret.len() + SEAL_BYTES);
+        assert!(!stored.windows(3).any(|part| part == b"ada"));
+    }
+    // Moved to another key, cut off, changed, or put there in clear, it is damaged.
+    let damaged = |bytes: &[u8]| {
+        disk.damage(b"a", bytes);
+        assert_eq!(read(&engine, b"a").as_deref(), Some(&[0][..]), "{bytes:?}");
+    };
+    damaged(&stored[1]);
+    damaged(&stored[0][..SEAL_BYTES - 1]);
+    damaged(secret);
+    damaged(b"");
+    for place in 0..stored[0].len() {
+        let mut changed = stored[0].clone();
+        changed[place] ^= 1;
+        damaged(&changed);
+    }
+    disk.damage(b"a", &stored[0]);
+    assert_eq!(read(&engine, b"a").as_deref(), Some(&secret[..]));
+}
+
+#[test]
+fn without_its_keys_a_store_does_not_open_and_is_left_as_it_is() {
+    let disk = MemoryEngine::default();
+    write(&sealed(disk.clone(), 1, &[]).unwrap(), &[(b"a", Some(b"1"))]);
+    let before = (disk.keys(), read(&disk, b"a"));
+    for (active, old) in [(0, &[][..]), (2, &[]), (2, &[3]), (0, &[2])] {
+        let error = sealed(disk.clone(), active, old).err().unwrap().to_string();
+        let id = StoreKey::new(&[1; 32]).id().to_string();
+        assert!(error.contains(&id) && error.contains("store.encryption_key_file"), "{error}");
+    }
+    assert_eq!((disk.keys(), read(&disk, b"a")), before);
+    sealed(disk, 2, &[1]).unwrap();
+}
+
+#[test]
+fn resealing_turns_encryption_on_rotates_the_key_and_turns_it_off() {
+    let disk = MemoryEngine::default();
+    let value: fn(u32) -> Vec<u8> = |number| [&[1][..], &number.to_be_bytes()].concat();
+    let key = |number: u32| number.to_be_bytes();
+    let clear = sealed(disk.clone(), 0, &[]).unwrap();
+    for number in 0..700 {
+        write(&clear, &[(&key(number), Some(&value(number)))]);
+    }
+    for (active, old, gone) in [(1, &[][..], 0), (2, &[1], 1), (0, &[2], 2)] {
+        let mut engine = sealed(disk.clone(), active, old).unwrap();
+        assert!(engine.is_mixed());
+        // What is there can be read, and what is new is sealed already.
+        write(&engine, &[(&key(1), Some(&value(1)))]);
+        assert_eq!(read(&engine, &key(2)), Some(value(2)));
+        let done = now(engine.reseal()).unwrap();
+        assert_eq!(done, Resealed { rewritten: 699, kept: 1, damaged: 0 });
+        assert!(!engine.is_mixed());
+        // The old key is not needed any more, nor does it do.
+        let engine = sealed(disk.clone(), active, &[]).unwrap();
+        for number in 0..700 {
+            assert_eq!(read(&engine, &key(number)), Some(value(number)));
+        }
+        if active > 0 {
+            sealed(disk.clone(), gone, &[]).unwrap_err();
+        }
+    }
+}
+
+#[test]
+fn resealing_that_is_cut_off_goes_on() {
+    let disk = MemoryEngine::default();
+    for number in 0..600_u32 {
+        write(&disk, &[(&number.to_be_bytes(), Some(b"\x01"))]);
+    }
+    let mut engine = sealed(disk.clone(), 1, &[]).unwrap();
+    disk.crash_at(1, Crash::AfterCommit);
+    now(engine.reseal()).unwrap_err();
+    disk.restart();
+    let mut engine = sealed(disk.clone(), 1, &[]).unwrap();
+    assert!(engine.is_mixed());
+    assert_eq!(now(engine.reseal()).unwrap(), Resealed { rewritten: 88, kept: 512, damaged: 0 });
 }

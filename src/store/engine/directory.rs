@@ -4,6 +4,7 @@
 use std::{fs, io, path::Path};
 
 use super::EngineError;
+use crate::store::private;
 
 /// Each embedded engine by its name in the configuration, and what it keeps in the directory.
 const CONTENTS: [(&str, &str); 2] = [("sled", "sled"), ("redb", "store.redb")];
@@ -13,7 +14,7 @@ const LOCK_FILE: &str = "LOCK";
 /// Takes the directory for `engine`, for as long as what is returned is held. Makes it if it is
 /// missing; refuses one that another process holds or another engine made.
 pub(super) fn take(path: &Path, engine: &str) -> Result<fs::File, EngineError> {
-    fs::create_dir_all(path).map_err(|error| cannot_open(path, error))?;
+    private::make_folder(path).map_err(|error| cannot_open(path, error))?;
     let lock = lock(path)?;
     for (other, content) in CONTENTS {
         if other != engine && path.join(content).exists() {
@@ -26,7 +27,7 @@ pub(super) fn take(path: &Path, engine: &str) -> Result<fs::File, EngineError> {
 /// Takes the directory's lock, and leaves this process's id in it for whoever comes second.
 fn lock(path: &Path) -> Result<fs::File, EngineError> {
     let file = path.join(LOCK_FILE);
-    let lock = fs::File::options()
+    let lock = private::file_options()
         .create(true)
         .truncate(false)
         .read(true)

@@ -8,6 +8,7 @@ mod directory;
 mod memory;
 mod redb;
 pub(super) mod redo;
+mod sealed;
 mod sled;
 mod sync;
 
@@ -18,6 +19,7 @@ use std::{future::Future, ops::RangeInclusive};
 
 pub use memory::{Crash, MemoryEngine};
 pub use redb::{RedbEngine, RedbOptions};
+pub use sealed::{KeyId, Resealed, SEAL_BYTES, SealedEngine, StoreKey, StoreKeys};
 pub use sled::{SledEngine, SledOptions};
 
 /// The most bytes of a key and its value, in any engine. A record takes up to 88 KiB, by the

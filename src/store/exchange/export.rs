@@ -71,7 +71,7 @@ pub async fn export<E: Engine>(
         let mut transaction = engine.begin().await?;
         let row = transaction.get(&keys::in_flight_of(app, &subject_key)).await?;
         let row = row.and_then(|bytes| InFlight::decode(bytes.as_ref()).ok());
-        let row = row.filter(|row| !is_delivered(&delivered, app, row));
+        let row = row.filter(|row| !row.forgotten && !is_delivered(&delivered, app, row));
         let pending_key = keys::pending_of(app, &subject_key);
         let waiting = transaction.get(&pending_key).await?;
         let waiting = waiting.and_then(|bytes| Record::decode(bytes.as_ref()).ok());
@@ -184,7 +184,7 @@ fn first_sequence(
         return Some(Record::decode(bytes).map(|record| record.first_sequence).map_err(drop));
     }
     let Ok(row) = InFlight::decode(bytes) else { return Some(Err(())) };
-    let gone = app_of(key).is_some_and(|app| is_delivered(delivered, app, &row));
+    let gone = row.forgotten || app_of(key).is_some_and(|app| is_delivered(delivered, app, &row));
     (!gone).then_some(Ok(row.record.first_sequence))
 }
 

@@ -211,7 +211,8 @@ impl<'a> Group<'a> {
         let bytes = transaction.get(&keys::in_flight(app, subject)).await?;
         // One that is damaged is set aside when its batch is settled.
         let Some(bytes) = bytes else { return Ok(None) };
-        Ok(decode(bytes.as_ref())?.map(|row: InFlight| row.record))
+        let row: Option<InFlight> = decode(bytes.as_ref())?;
+        Ok(row.filter(|row| !row.forgotten).map(|row| row.record))
     }
 
     /// Merges what has arrived with the next sequence, and takes `size` bytes. `stamped_at` is

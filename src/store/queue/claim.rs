@@ -171,6 +171,10 @@ impl<T: Transaction> Chunk<T> {
     ) -> Result<(), StoreError> {
         self.batch.kind = kind;
         self.limits = limits;
+        // What was claimed before, if this goes on, was measured by its own.
+        if self.batch.rows == 0 {
+            self.batch.values = limits.values;
+        }
         for lane in Lane::ALL {
             self.take_lane(lane).await?;
         }
@@ -262,7 +266,7 @@ impl<T: Transaction> Chunk<T> {
             return Ok(Fate::Stays);
         }
         self.row.clear();
-        write_row(&subject, &record, &mut self.row);
+        write_row(&subject, &record, self.batch.values, &mut self.row);
         let row_bytes = self.row.len() as u64 + 1;
         if !self.limits.batch.fit(self.batch.rows, self.batch.bytes, row_bytes) {
             self.full = true;
@@ -275,7 +279,7 @@ impl<T: Transaction> Chunk<T> {
         self.taken.insert(entry.subject_key.clone());
         self.state.count_out((self.batch.kind, lane, stored_bytes));
         self.transaction.delete(&key);
-        let row = InFlight { batch: self.batch.id.number, position, record };
+        let row = InFlight { batch: self.batch.id.number, position, record, forgotten: false };
         self.transaction.put(&in_flight, row.encode());
         Ok(Fate::Gone)
     }

@@ -227,7 +227,7 @@ pub(super) async fn strike(
     Ok(closed)
 }
 
-async fn ids_of(
+pub(super) async fn ids_of(
     transaction: &mut impl Transaction,
     app: AppId,
     subject_key: &[u8],

@@ -17,7 +17,8 @@ use crate::{
         time::Timestamp,
         update::{AppId, Lane, Sequence, Subject, SubjectKind},
     },
-    store::records::{Delivery, Head, InFlight, PageEntry},
+    store::mention::{self, Traces},
+    store::records::{Delivery, Head, InFlight, PageEntry, Tombstone},
 };
 
 /// The most records that are counted to tell a record's place.
@@ -55,7 +56,8 @@ pub enum Found {
     Dead(Box<DeadLetter>),
     /// It was delivered, and more is not remembered.
     DeliveredLongAgo,
-    /// It was delivered, or was in a dead letter that was dropped; which is not remembered.
+    /// It was delivered, or was in a dead letter that was dropped; which is not remembered. Or all
+    /// that was known of its subject was erased.
     Forgotten,
     /// A record of its subject was damaged and set aside, and no delivery of it is remembered.
     Damaged,
@@ -101,10 +103,15 @@ impl<E: Engine> Reads<E> {
         }
         let mut transaction = self.engine.begin().await?;
         let head = transaction.get(keys::HEAD).await?;
-        let last = head.and_then(|bytes| Head::decode(bytes.as_ref()).ok());
-        let given = last.is_some_and(|head| (1..=head.last_sequence).contains(&sequence));
-        Ok(if !given {
-            Found::Unknown
+        let head = head.and_then(|bytes| Head::decode(bytes.as_ref()).ok());
+        let head = head.filter(|head| (1..=head.last_sequence).contains(&sequence));
+        let Some(head) = head else { return Ok(Found::Unknown) };
+        let pending = keys::pending(app, subject);
+        let grave = keys::forgotten(app, head.store, &pending[keys::SUBJECT_AT..]);
+        let grave = transaction.get(&grave).await?;
+        let grave = grave.and_then(|bytes| Tombstone::decode(bytes.as_ref()).ok());
+        Ok(if grave.is_some_and(|grave| sequence <= grave.up_to) {
+            Found::Forgotten
         } else if is_damaged(&mut transaction, app, subject, sequence).await? {
             Found::Damaged
         } else if may_be_dropped(&mut transaction, app, sequence).await? {
@@ -136,7 +143,7 @@ impl<E: Engine> Reads<E> {
         let bytes = usize::try_from(batch.bytes).unwrap_or(0);
         let mut upload = Vec::with_capacity(bytes);
         for (subject, record) in rows.values() {
-            write_row(subject, record, &mut upload);
+            write_row(subject, record, batch.values, &mut upload);
             upload.push(b'\n');
         }
         Ok(upload)
@@ -166,6 +173,16 @@ impl<E: Engine> Reads<E> {
             }
         }
         Ok(oldest)
+    }
+
+    /// Reads all of the store, and counts what names the subject by updates up to `up_to`.
+    pub async fn traces(
+        &self,
+        app: AppId,
+        subject: &Subject,
+        up_to: Sequence,
+    ) -> Result<Traces, StoreError> {
+        mention::scan(&self.engine, app, subject, up_to).await
     }
 
     /// What the store takes on disk, in bytes.
@@ -232,7 +249,8 @@ async fn find_in_flight(
 ) -> Result<Option<Found>, StoreError> {
     let bytes = transaction.get(&keys::in_flight(app, subject)).await?;
     let row = bytes.and_then(|bytes| InFlight::decode(bytes.as_ref()).ok());
-    let Some(row) = row.filter(|row| row.record.holds(sequence)) else { return Ok(None) };
+    let row = row.filter(|row| !row.forgotten && row.record.holds(sequence));
+    let Some(row) = row else { return Ok(None) };
     let Some(batch) = find_part(transaction, app, &row).await? else { return Ok(None) };
     Ok(Some(match batch.state {
         // The rest of its batch is being moved out; upstream holds it.

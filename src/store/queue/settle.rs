@@ -113,6 +113,7 @@ impl<E: Engine> Queue<E> {
                 bytes: rows.iter().map(|row| row.bytes).sum(),
                 updates: rows.iter().map(|row| row.updates).sum(),
                 refused_at: batch.refused_at,
+                values: batch.values,
                 ..Batch::new(id, batch.kind, batch.watermark, batch.claimed_at)
             };
             transaction.put(&keys::batch(app, id.number), part.encode());
@@ -154,7 +155,7 @@ impl<E: Engine> Queue<E> {
                 let row = row.filter(|row| batch.part.holds(row.batch, row.position));
                 let (Some(row), Some(subject)) = (row, keys::subject_of(key)) else { continue };
                 json.clear();
-                write_row(&subject, &row.record, &mut json);
+                write_row(&subject, &row.record, batch.values, &mut json);
                 let InFlight { position, record, .. } = row;
                 rows.push(Row { position, bytes: json.len() as u64 + 1, updates: record.updates });
             }
@@ -209,6 +210,10 @@ impl<T: Transaction> Chunk<T> {
         };
         self.accepted_at.push(row.record.first_accepted_at);
         self.transaction.delete(key);
+        if row.forgotten {
+            // Whatever became of it, nobody is to know.
+            return Ok(());
+        }
         let subject_key = &key[keys::SUBJECT_AT..];
         match settlement {
             Settlement::Delivered => self.deliver(subject_key, &row.record).await,

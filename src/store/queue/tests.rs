@@ -126,6 +126,7 @@ macro_rules! over_every_engine {
 
 // Here, since it uses the macro.
 mod dead;
+mod forget;
 mod in_flight;
 mod kinds;
 

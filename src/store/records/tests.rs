@@ -61,7 +61,7 @@ proptest! {
     ) {
         let record = records.into_iter().reduce(Record::merge).expect("at least one");
         reads_back(&record);
-        reads_back(&InFlight { batch, position, record: record.clone() });
+        reads_back(&InFlight { batch, position, record: record.clone(), forgotten: position % 2 == 0 });
         let death = Death {
             reason: DeadReason::BadRow,
             detail: "422: no".into(),

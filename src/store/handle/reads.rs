@@ -1,0 +1,125 @@
+//! The reading side of a store, of whichever engine.
+
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+
+use crate::{
+    domain::{
+        batch::Batch,
+        time::Timestamp,
+        update::{AppId, Sequence, Subject},
+    },
+    store::{
+        Traces,
+        engine::Engine,
+        queue::{DeadFilter, DeadId, DeadLetter, DeadPage, Found, Reads, StoreError},
+    },
+};
+
+/// [`Reads`] of any engine.
+pub(super) trait ReadAny: Send + Sync {
+    fn find(
+        self: Arc<Self>,
+        app: AppId,
+        subject: Subject,
+        sequence: Sequence,
+    ) -> BoxFuture<'static, Result<Found, StoreError>>;
+    fn upload(self: Arc<Self>, batch: Batch) -> BoxFuture<'static, Result<Vec<u8>, StoreError>>;
+    fn batches(
+        self: Arc<Self>,
+        app: AppId,
+        newest: u64,
+        limit: usize,
+    ) -> BoxFuture<'static, Result<Vec<Batch>, StoreError>>;
+    fn oldest(
+        self: Arc<Self>,
+        app: AppId,
+    ) -> BoxFuture<'static, Result<Option<Timestamp>, StoreError>>;
+    fn dead_letters(
+        self: Arc<Self>,
+        app: AppId,
+        filter: DeadFilter,
+        after: Option<DeadId>,
+        limit: usize,
+    ) -> BoxFuture<'static, Result<DeadPage, StoreError>>;
+    fn dead_letter(
+        self: Arc<Self>,
+        app: AppId,
+        id: DeadId,
+    ) -> BoxFuture<'static, Result<Option<DeadLetter>, StoreError>>;
+    fn traces(
+        self: Arc<Self>,
+        app: AppId,
+        subject: Subject,
+        up_to: Sequence,
+    ) -> BoxFuture<'static, Result<Traces, StoreError>>;
+    fn disk_bytes(&self) -> u64;
+    fn engine_name(&self) -> &'static str;
+}
+
+impl<E: Engine> ReadAny for Reads<E> {
+    fn find(
+        self: Arc<Self>,
+        app: AppId,
+        subject: Subject,
+        sequence: Sequence,
+    ) -> BoxFuture<'static, Result<Found, StoreError>> {
+        Box::pin(async move { Reads::find(&self, app, &subject, sequence).await })
+    }
+
+    fn upload(self: Arc<Self>, batch: Batch) -> BoxFuture<'static, Result<Vec<u8>, StoreError>> {
+        Box::pin(async move { Reads::upload(&self, &batch).await })
+    }
+
+    fn batches(
+        self: Arc<Self>,
+        app: AppId,
+        newest: u64,
+        limit: usize,
+    ) -> BoxFuture<'static, Result<Vec<Batch>, StoreError>> {
+        Box::pin(async move { Reads::batches(&self, app, newest, limit).await })
+    }
+
+    fn oldest(
+        self: Arc<Self>,
+        app: AppId,
+    ) -> BoxFuture<'static, Result<Option<Timestamp>, StoreError>> {
+        Box::pin(async move { Reads::oldest(&self, app).await })
+    }
+
+    fn dead_letters(
+        self: Arc<Self>,
+        app: AppId,
+        filter: DeadFilter,
+        after: Option<DeadId>,
+        limit: usize,
+    ) -> BoxFuture<'static, Result<DeadPage, StoreError>> {
+        Box::pin(async move { Reads::dead_letters(&self, app, &filter, after, limit).await })
+    }
+
+    fn dead_letter(
+        self: Arc<Self>,
+        app: AppId,
+        id: DeadId,
+    ) -> BoxFuture<'static, Result<Option<DeadLetter>, StoreError>> {
+        Box::pin(async move { Reads::dead_letter(&self, app, id).await })
+    }
+
+    fn traces(
+        self: Arc<Self>,
+        app: AppId,
+        subject: Subject,
+        up_to: Sequence,
+    ) -> BoxFuture<'static, Result<Traces, StoreError>> {
+        Box::pin(async move { Reads::traces(&self, app, &subject, up_to).await })
+    }
+
+    fn disk_bytes(&self) -> u64 {
+        Reads::disk_bytes(self)
+    }
+
+    fn engine_name(&self) -> &'static str {
+        Reads::engine_name(self)
+    }
+}
