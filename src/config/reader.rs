@@ -83,6 +83,11 @@ impl<'a> Reader<'a> {
         self.problems.push(Problem { key, message, origin });
     }
 
+    /// A list of texts, none of them empty.
+    pub(super) fn texts(&mut self, key: &str) -> Vec<String> {
+        self.read(key, texts).unwrap_or_default()
+    }
+
     fn read<T>(
         &mut self,
         key: &str,
@@ -126,6 +131,13 @@ fn text(value: &Value) -> Result<&str, String> {
     } else {
         Err(format!("expected a text in quotes, found {}", kind(&value.kind)))
     }
+}
+
+fn texts(value: &Value) -> Result<Vec<String>, String> {
+    let ValueKind::Array(values) = &value.kind else {
+        return Err(format!("expected a list of texts, found {}", kind(&value.kind)));
+    };
+    values.iter().map(|value| not_empty(text(value)?).map(str::to_owned)).collect()
 }
 
 fn not_empty(text: &str) -> Result<&str, String> {

@@ -1,5 +1,9 @@
 //! The only parser of what clients send. Past it there is nothing left to check.
 
+pub mod json;
+#[cfg(test)]
+mod tests;
+
 use std::time::Duration;
 
 use prost_types::{Struct, value::Kind};
@@ -54,32 +58,26 @@ impl Wire {
     ) -> Result<Update, Refusal> {
         let Some(update) = update else { return Err(Refusal::field(path(), "is required")) };
         let client = caller.client();
-        let mut reading = Reading { limits: &self.limits, client, path, violations: Vec::new() };
+        let mut reading = self.reading(client, path, dotted);
         let app = reading.app(&update.app);
         reading.user_id(&update.user_id);
         reading.company_id(update.company_id.as_deref());
         let properties = reading.properties(update.metadata);
         let occurred_at = reading.occurred_at(update.occurred_at, now);
         let lane = reading.lane(update.lane);
-        let (true, Some(app)) = (reading.violations.is_empty(), app) else {
-            return Err(Refusal::Invalid(reading.violations));
-        };
-        let update = Update {
-            app,
+        reading.update(Update {
+            app: app.unwrap_or_default(),
             client: client.id,
             subject: Subject::user(update.user_id),
             company_id: update.company_id,
             properties,
             occurred_at,
             lane,
-        };
-        let (size, max) = (update.size(), self.limits.record_bytes_max);
-        if size > max {
-            let description =
-                format!("takes {size} bytes, more than limits.record_bytes_max ({max})");
-            return Err(Refusal::field((reading.path)(), description));
-        }
-        Ok(update)
+        })
+    }
+
+    fn reading<'a, P>(&'a self, client: &'a Client, path: P, join: Join) -> Reading<'a, P> {
+        Reading { limits: &self.limits, client, path, join, violations: Vec::new() }
     }
 }
 
@@ -87,13 +85,35 @@ struct Reading<'a, P> {
     limits: &'a UpdateLimits,
     client: &'a Client,
     path: P,
+    join: Join,
     violations: Vec<Violation>,
 }
 
+/// How an update's path and a field's make one.
+type Join = fn(String, &str) -> String;
+
+fn dotted(path: String, field: &str) -> String {
+    path + "." + field
+}
+
 impl<P: Fn() -> String> Reading<'_, P> {
+    /// The update, unless any of it was refused.
+    fn update(self, update: Update) -> Result<Update, Refusal> {
+        if !self.violations.is_empty() {
+            return Err(Refusal::Invalid(self.violations));
+        }
+        let (size, max) = (update.size(), self.limits.record_bytes_max);
+        if size > max {
+            let description =
+                format!("takes {size} bytes, more than limits.record_bytes_max ({max})");
+            return Err(Refusal::field((self.path)(), description));
+        }
+        Ok(update)
+    }
+
     fn refuse(&mut self, field: &str, description: impl Into<std::borrow::Cow<'static, str>>) {
         if self.violations.len() < VIOLATIONS_MAX {
-            let field = format!("{}.{field}", (self.path)());
+            let field = (self.join)((self.path)(), field);
             self.violations.push(Violation { field, description: description.into() });
         }
     }
@@ -136,33 +156,42 @@ impl<P: Fn() -> String> Reading<'_, P> {
     }
 
     fn properties(&mut self, metadata: Option<Struct>) -> Vec<(String, Value)> {
-        let fields = metadata.unwrap_or_default().fields;
+        let fields = metadata.unwrap_or_default().fields.into_iter();
+        // Fields come sorted by name, as an update's properties are.
+        self.primitives("metadata", fields.map(|(name, value)| (name, primitive(value.kind))))
+    }
+
+    /// The properties that stand in the field `within`, sorted by name.
+    fn primitives(
+        &mut self,
+        within: &str,
+        fields: impl ExactSizeIterator<Item = (String, Result<Value, &'static str>)>,
+    ) -> Vec<(String, Value)> {
         let (count, max) = (fields.len(), self.limits.properties_max);
         if count > max {
             let description =
                 format!("has {count} properties, more than limits.properties_max ({max})");
-            self.refuse("metadata", description);
+            self.refuse(within, description);
             return Vec::new();
         }
         let mut properties = Vec::with_capacity(count);
-        // Fields come sorted by name, as an update's properties are.
         for (name, value) in fields {
-            match primitive(value.kind) {
-                Ok(value) if self.is_name(&name) => properties.push((name, value)),
+            match value {
+                Ok(value) if self.is_name(within, &name) => properties.push((name, value)),
                 Ok(_) => {}
-                Err(description) => self.refuse(&metadata_path(&name), description),
+                Err(description) => self.refuse(&property_path(within, &name), description),
             }
         }
         properties
     }
 
-    fn is_name(&mut self, name: &str) -> bool {
+    fn is_name(&mut self, within: &str, name: &str) -> bool {
         let max = self.limits.property_name_bytes_max;
         if name.is_empty() {
-            self.refuse("metadata", "has a property with an empty name");
+            self.refuse(within, "has a property with an empty name");
         } else if name.len() > max {
             let limit = "limits.property_name_bytes_max";
-            self.refuse(&metadata_path(name), too_long(name.len(), limit, max));
+            self.refuse(&property_path(within, name), too_long(name.len(), limit, max));
         } else {
             return true;
         }
@@ -235,159 +264,11 @@ fn number(value: f64) -> Result<Value, &'static str> {
 }
 
 /// `metadata["name"]`, the name shortened.
-fn metadata_path(name: &str) -> String {
+fn property_path(within: &str, name: &str) -> String {
     let short: String = name.chars().take(64).collect();
-    format!("metadata[{short:?}]")
+    format!("{within}[{short:?}]")
 }
 
 fn too_long(bytes: usize, limit: &str, max: usize) -> String {
     format!("takes {bytes} bytes, more than {limit} ({max})")
-}
-
-#[cfg(test)]
-mod tests {
-    use prost_types::ListValue;
-
-    use super::*;
-
-    fn caller(apps: &[&str]) -> Caller {
-        let apps = apps.iter().zip(0..).map(|(name, id)| ((*name).to_owned(), AppId(id)));
-        Caller::anyone(apps.collect())
-    }
-
-    fn wire() -> Wire {
-        Wire {
-            limits: UpdateLimits {
-                user_id_bytes_max: 512,
-                company_id_bytes_max: 512,
-                properties_max: 3,
-                property_name_bytes_max: 20,
-                record_bytes_max: 700,
-                occurred_at_ahead_max: Duration::from_secs(60),
-            },
-        }
-    }
-
-    fn value(kind: Kind) -> prost_types::Value {
-        prost_types::Value { kind: Some(kind) }
-    }
-
-    fn update(fields: &[(&str, prost_types::Value)]) -> proto::UserUpdate {
-        let fields = fields.iter().map(|(name, value)| ((*name).to_owned(), value.clone()));
-        proto::UserUpdate {
-            user_id: "u".into(),
-            metadata: Some(Struct { fields: fields.collect() }),
-            ..proto::UserUpdate::default()
-        }
-    }
-
-    fn read(apps: &[&str], update: proto::UserUpdate) -> Result<Update, Refusal> {
-        let now = Timestamp::from_micros(1_000_000_000);
-        wire().update(Some(update), &caller(apps), now, || "update".into())
-    }
-
-    fn check_refused(update: proto::UserUpdate, expected: &[(&str, &str)]) {
-        let Err(Refusal::Invalid(violations)) = read(&["p"], update) else {
-            panic!("was not refused")
-        };
-        let found: Vec<_> = violations.iter().map(|v| (&*v.field, &*v.description)).collect();
-        assert_eq!(found.len(), expected.len(), "{found:?}");
-        for ((field, description), (expected_field, part)) in found.iter().zip(expected) {
-            assert_eq!(field, expected_field);
-            assert!(description.contains(part), "{description}");
-        }
-    }
-
-    #[test]
-    fn an_update_is_read() {
-        let sent = proto::UserUpdate {
-            company_id: Some("acme".into()),
-            occurred_at: Some(prost_types::Timestamp { seconds: 900, nanos: 1_999 }),
-            lane: proto::Lane::Bulk.into(),
-            ..update(&[
-                ("whole", value(Kind::NumberValue(3.0))),
-                ("null", value(Kind::NullValue(0))),
-                ("half", value(Kind::NumberValue(0.5))),
-            ])
-        };
-        let read = read(&["p"], sent).unwrap();
-        assert_eq!(read.subject, Subject::user("u"));
-        assert_eq!((read.app, read.lane), (AppId(0), Lane::Bulk));
-        assert_eq!(read.occurred_at, Some(Timestamp::from_micros(900_000_001)));
-        let expected = [
-            ("half".to_owned(), Value::Float(0.5)),
-            ("null".to_owned(), Value::Null),
-            ("whole".to_owned(), Value::Integer(3)),
-        ];
-        assert_eq!(read.properties, expected);
-    }
-
-    #[test]
-    fn each_field_that_is_wrong_is_named() {
-        let text = |n| value(Kind::StringValue("x".repeat(n)));
-        check_refused(
-            proto::UserUpdate { user_id: String::new(), ..update(&[]) },
-            &[("update.user_id", "is empty")],
-        );
-        check_refused(
-            proto::UserUpdate { user_id: "x".repeat(513), ..update(&[]) },
-            &[("update.user_id", "limits.user_id_bytes_max (512)")],
-        );
-        check_refused(
-            proto::UserUpdate { company_id: Some(String::new()), lane: 9, ..update(&[]) },
-            &[("update.company_id", "is empty"), ("update.lane", "not a known lane")],
-        );
-        check_refused(
-            update(&[
-                ("a", value(Kind::ListValue(ListValue::default()))),
-                ("b", value(Kind::StructValue(Struct::default()))),
-                ("c", value(Kind::NumberValue(f64::NAN))),
-            ]),
-            &[
-                ("update.metadata[\"a\"]", "is a list"),
-                ("update.metadata[\"b\"]", "is a nested structure"),
-                ("update.metadata[\"c\"]", "NaN"),
-            ],
-        );
-        check_refused(
-            update(&[("", text(1)), ("a", prost_types::Value { kind: None })]),
-            &[("update.metadata", "empty name"), ("update.metadata[\"a\"]", "has no value")],
-        );
-        check_refused(
-            update(&[("a", text(1)), ("b", text(1)), ("c", text(1)), ("d", text(1))]),
-            &[("update.metadata", "4 properties")],
-        );
-        check_refused(update(&[("a", text(700))]), &[("update", "limits.record_bytes_max (700)")]);
-        for (seconds, nanos, part) in [(1_061, 0, "further ahead"), (5, -1, "not a valid")] {
-            let occurred_at = Some(prost_types::Timestamp { seconds, nanos });
-            check_refused(
-                proto::UserUpdate { occurred_at, ..update(&[]) },
-                &[("update.occurred_at", part)],
-            );
-        }
-    }
-
-    #[test]
-    fn no_violation_quotes_a_value() {
-        let sent = update(&[("a", value(Kind::StringValue("secret".repeat(200))))]);
-        let refusal = read(&["p"], sent).unwrap_err();
-        assert!(!format!("{refusal:?}").contains("secret"));
-    }
-
-    #[test]
-    fn the_app_may_be_left_out_where_there_is_one() {
-        let named = |app: &str| proto::UserUpdate { app: app.into(), ..update(&[]) };
-        assert!(read(&["p"], named("p")).is_ok());
-        assert!(read(&["p"], named("q")).is_err());
-        assert!(read(&["p", "q"], named("")).is_err());
-        assert_eq!(read(&["p", "q"], named("q")).unwrap().app, AppId(1));
-    }
-
-    #[test]
-    fn an_update_is_required() {
-        let refusal = wire()
-            .update(None, &caller(&["p"]), Timestamp::default(), || "update".into())
-            .unwrap_err();
-        assert_eq!(refusal, Refusal::field("update", "is required"));
-    }
 }

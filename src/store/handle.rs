@@ -1,6 +1,12 @@
 //! How everybody else reaches the store: ops go to the writer, reads go past it.
 
-use std::{collections::BTreeMap, sync::Arc, thread};
+mod jobs;
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+    thread,
+};
 
 use futures_util::future::BoxFuture;
 use tokio::{
@@ -8,6 +14,7 @@ use tokio::{
     sync::{OwnedSemaphorePermit, mpsc, oneshot, watch},
 };
 
+use self::jobs::{ReadJobs, Seen};
 use super::{
     committer::{Committer, Gauges, Op, Outcomes, QueueView, StoreGauges},
     engine::Engine,
@@ -53,6 +60,7 @@ pub struct Store {
     reads: Arc<dyn ReadAny>,
     apps: Arc<BTreeMap<AppId, Gauges>>,
     gauges: Arc<StoreGauges>,
+    seen_jobs: Arc<Mutex<Seen>>,
     id: u64,
 }
 
@@ -92,12 +100,14 @@ pub async fn start<E: Engine + Clone>(
             },
         );
     }
+    queue.recover_jobs().await?;
     let (ops, receiver) = mpsc::channel(limits.waiting_updates_max + CONTROL_OPS_MAX);
     let store = Store {
         ops,
         reads: Arc::new(Reads::new(queue.engine().clone())),
         apps: Arc::new(gauges),
         gauges: Arc::default(),
+        seen_jobs: Arc::default(),
         id: queue.store(),
     };
     let committer = Committer {
@@ -294,7 +304,7 @@ impl Store {
 }
 
 /// [`Reads`] of any engine.
-trait ReadAny: Send + Sync {
+trait ReadAny: ReadJobs + Send + Sync {
     fn find(
         self: Arc<Self>,
         app: AppId,

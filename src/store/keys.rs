@@ -14,7 +14,11 @@
 //! | `d` | app, subject, last sequence | a delivery |
 //! | `l` | app, time, last sequence | a dead letter |
 //! | `m` | app, subject, time, last sequence | that the subject has this dead letter |
+//! | `j` | app, client, number, descending | a virtual job |
+//! | `k` | app, client, number, descending, page | a page of its rows that are not final |
 //! | `x` | the damaged entry's key, last sequence then | an entry that did not decode, as it was found |
+
+pub(crate) mod jobs;
 
 use std::ops::RangeInclusive;
 

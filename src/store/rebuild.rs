@@ -91,6 +91,8 @@ fn waits_for_nothing(key: &[u8], value: &[u8]) -> bool {
             | Kind::Dead
             | Kind::DeadOf
             | Kind::Head
+            | Kind::Job
+            | Kind::JobPage
             | Kind::Name
             | Kind::Page
             | Kind::Quarantine

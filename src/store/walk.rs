@@ -19,6 +19,8 @@ pub(super) enum Kind {
     Delivery,
     InFlight,
     Head,
+    Job,
+    JobPage,
     Dead,
     DeadOf,
     Name,
@@ -32,12 +34,14 @@ pub(super) enum Kind {
 
 impl Kind {
     /// All kinds, in the order of their keys.
-    pub(super) const ALL: [Self; 13] = [
+    pub(super) const ALL: [Self; 15] = [
         Self::App,
         Self::Batch,
         Self::Delivery,
         Self::InFlight,
         Self::Head,
+        Self::Job,
+        Self::JobPage,
         Self::Dead,
         Self::DeadOf,
         Self::Name,
@@ -56,6 +60,8 @@ impl Kind {
             Self::Delivery => b'd',
             Self::InFlight => b'f',
             Self::Head => b'h',
+            Self::Job => b'j',
+            Self::JobPage => b'k',
             Self::Dead => b'l',
             Self::DeadOf => b'm',
             Self::Name => b'n',
@@ -80,6 +86,8 @@ impl Kind {
             Self::Delivery => "delivery",
             Self::InFlight => "record in flight",
             Self::Head => "head",
+            Self::Job => "virtual job",
+            Self::JobPage => "page of a virtual job",
             Self::Dead => "dead letter",
             Self::DeadOf => "index of dead letters",
             Self::Name => "name",

@@ -127,6 +127,7 @@ macro_rules! over_every_engine {
 // Here, since it uses the macro.
 mod dead;
 mod in_flight;
+mod jobs;
 
 over_every_engine! {
     updates_of_one_user_that_wait_go_as_one_row => coalesces;
