@@ -23,6 +23,7 @@ use std::{
     collections::BTreeMap,
     env,
     net::SocketAddr,
+    num::NonZeroU32,
     path::{Path, PathBuf},
 };
 
@@ -49,6 +50,8 @@ pub const APPS_MAX: usize = 64;
 pub struct Config {
     /// Where the gateway listens, and how much one caller may ask of it.
     pub server: ServerConfig,
+    /// What the HTTP door takes.
+    pub http: HttpConfig,
     /// Where accepted updates are kept until they are delivered.
     pub store: StoreConfig,
     /// What may wait in memory to become durable.
@@ -82,6 +85,33 @@ pub struct ServerConfig {
     pub connections_max: usize,
     /// Whether gRPC server reflection is on.
     pub reflection: bool,
+}
+
+/// What the HTTP door takes.
+#[derive(Clone, Debug, Serialize)]
+pub struct HttpConfig {
+    /// For how long one request may take, its body and its answer included.
+    pub request_timeout_ms: u64,
+    /// How many bytes a bulk request may have.
+    pub bulk_bytes_max: usize,
+    /// How many rows it may have.
+    pub bulk_rows_max: usize,
+    /// How many bytes of JSON bodies are held in memory at once.
+    pub buffered_bytes_max: usize,
+    /// What becomes of a file with bad rows.
+    pub bad_rows: BadRows,
+    /// How many jobs are kept, per app.
+    pub jobs_max: usize,
+}
+
+/// What becomes of a file with bad rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BadRows {
+    /// The others are taken, and the job names the bad ones.
+    SkipRows,
+    /// It is refused, and nothing of it is taken.
+    RejectFile,
 }
 
 /// Where accepted updates are kept until they are delivered.
@@ -235,6 +265,10 @@ pub struct AppConfig {
     pub stringify_values: bool,
     /// What properties may be.
     pub properties: PropertiesConfig,
+    /// What is passed through to Userpilot, such as `POST /v1/track`.
+    pub pass_through: Vec<String>,
+    /// How many requests are passed through in a minute.
+    pub pass_through_per_minute: NonZeroU32,
 }
 
 /// Where an API key came from.

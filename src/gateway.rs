@@ -8,26 +8,37 @@ mod keys;
 mod opening;
 pub(crate) mod settings;
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use anyhow::Context;
 use futures_util::FutureExt as _;
 use hyper_util::service::TowerToHyperService;
-use tokio::{sync::watch, task::JoinSet};
+use tokio::{net::TcpListener, sync::watch, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 use tonic_health::{
     ServingStatus,
     server::{HealthReporter, HealthService},
 };
 
-use self::{doors::Listeners, housekeeping::House, keys::KeyWatch};
+use self::{
+    doors::{Listeners, Routers},
+    housekeeping::House,
+    keys::KeyWatch,
+};
 use crate::{
     admin::status::{App, Observatory},
     clock,
     config::{AppConfig, Config},
     delivery::{AppLedger, Delivery, DeliveryEnd},
     domain::{lifecycle::Recovered, space::Space, update::AppId},
-    door::listener,
+    door::{
+        http::PassThroughs,
+        listener::{self, ListenerLimits},
+    },
     store::{Store, Writer},
     telemetry::{Freshness, Metrics, Reporter},
     upstream::HttpUpstream,
@@ -84,8 +95,9 @@ impl Gateway {
         let (not_ready, readiness) = watch::channel(Some("the store is being opened"));
 
         let mut tasks = JoinSet::new();
+        let api = Arc::new(OnceLock::new());
         let http = {
-            let router = doors::http(readiness.clone(), metrics.clone());
+            let router = doors::http(config, readiness.clone(), metrics.clone(), Arc::clone(&api));
             let serving =
                 listener::serve(http, router, limits, CancellationToken::clone(&stop_http));
             JoinSet::from_iter([serving.map(|()| Ended::Listener("http"))])
@@ -95,9 +107,11 @@ impl Gateway {
         let watermark = settings::watermark(&config.store);
         let (space, seen) = watch::channel(watermark.look(Space::default()).await);
         let mut apps = Vec::new();
+        let mut pass_through = PassThroughs::new();
         for (app_config, recovered) in config.apps.iter().zip(recovered) {
-            let (delivery, keys, app) = deliver(app_config, &store, &metrics, recovered)?;
+            let (delivery, keys, app, upstream) = deliver(app_config, &store, &metrics, recovered)?;
             tasks.spawn(drive(app.name.clone(), delivery, keys, stop_drivers.clone()));
+            pass_through.insert(app.id, settings::pass_through(app_config, upstream));
             apps.push(app);
         }
         let observatory = Observatory {
@@ -122,12 +136,11 @@ impl Gateway {
         };
         house.keep(&mut tasks, watermark, space);
         let watched = HealthService::from_health_reporter(health.clone());
-        let routers = doors::routers(config, (&observatory, properties), watched, &stop_doors)?;
-        let serving = listener::serve(grpc, routers.grpc, limits, stop_doors.clone());
-        tasks.spawn(serving.map(|()| Ended::Listener("grpc")));
-        let router = TowerToHyperService::new(routers.admin);
-        let serving = listener::serve(admin, router, limits, stop_doors.clone());
-        tasks.spawn(serving.map(|()| Ended::Listener("admin")));
+        let routers =
+            doors::routers(config, (&observatory, properties), watched, pass_through, &stop_doors)?;
+        // Nobody else sets it.
+        api.get_or_init(|| routers.api.clone());
+        open_doors(&mut tasks, (grpc, admin), routers, limits, &stop_doors);
         announce(config, &addresses);
         let grace = Duration::from_millis(config.server.shutdown_grace_ms);
         Ok(Self {
@@ -162,6 +175,21 @@ impl Gateway {
     }
 }
 
+/// Lets services and operators in.
+fn open_doors(
+    tasks: &mut JoinSet<Ended>,
+    (grpc, admin): (TcpListener, TcpListener),
+    routers: Routers,
+    limits: ListenerLimits,
+    stop: &CancellationToken,
+) {
+    let serving = listener::serve(grpc, routers.grpc, limits, stop.clone());
+    tasks.spawn(serving.map(|()| Ended::Listener("grpc")));
+    let router = TowerToHyperService::new(routers.admin);
+    let serving = listener::serve(admin, router, limits, stop.clone());
+    tasks.spawn(serving.map(|()| Ended::Listener("admin")));
+}
+
 fn announce(config: &Config, addresses: &Addresses) {
     tracing::info!(
         grpc = %addresses.grpc,
@@ -178,7 +206,7 @@ fn deliver(
     store: &Store,
     metrics: &Metrics,
     (id, recovered): (AppId, Recovered),
-) -> anyhow::Result<(Delivery<HttpUpstream, Reporter>, KeyWatch, App)> {
+) -> anyhow::Result<(Delivery<HttpUpstream, Reporter>, KeyWatch, App, HttpUpstream)> {
     let AppConfig { name, users_per_minute, .. } = config;
     let upstream = HttpUpstream::new(settings::upstream(config));
     let upstream = upstream.with_context(|| format!("app {name}"))?;
@@ -187,10 +215,10 @@ fn deliver(
     let reporter = metrics.reporter(name);
     let settings = settings::lifecycle(config);
     let (delivery, operator) =
-        Delivery::new(name.clone(), ledger, upstream, reporter, settings, recovered);
+        Delivery::new(name.clone(), ledger, upstream.clone(), reporter, settings, recovered);
     let keys = KeyWatch::new(config, key, operator.clone());
     let app = App { name: name.clone(), id, users_per_minute: *users_per_minute, operator };
-    Ok((delivery, keys, app))
+    Ok((delivery, keys, app, upstream))
 }
 
 async fn drive(

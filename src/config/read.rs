@@ -3,15 +3,16 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    num::NonZeroU32,
     path::{self, Path},
 };
 
 use config::{Map, Value, ValueKind};
 
 use super::{
-    APPS_MAX, ApiKeySource, AppConfig, Config, DeadLettersConfig, EngineKind, HistoryConfig,
-    IntakeConfig, LimitsConfig, LogConfig, LogFormat, OnPartial, Problem, ServerConfig,
-    StoreConfig, Upload, Warning,
+    APPS_MAX, ApiKeySource, AppConfig, BadRows, Config, DeadLettersConfig, EngineKind,
+    HistoryConfig, HttpConfig, IntakeConfig, LimitsConfig, LogConfig, LogFormat, OnPartial,
+    Problem, ServerConfig, StoreConfig, Upload, Warning,
     api_key::{self, ApiKey},
     encryption, properties,
     reader::Reader,
@@ -34,6 +35,7 @@ pub(super) fn config(
     warnings: &mut Vec<Warning>,
 ) -> Option<Config> {
     let server = server(&mut table(values, "server", problems)?);
+    let http = http(&mut table(values, "http", problems)?);
     let store = store(&mut table(values, "store", problems)?, folder);
     let intake = intake(&mut table(values, "intake", problems)?);
     let limits = limits(&mut table(values, "limits", problems)?);
@@ -41,7 +43,7 @@ pub(super) fn config(
     let dead_letters = dead_letters(&mut table(values, "dead_letters", problems)?);
     let log = log(&mut table(values, "log", problems)?);
     let apps = apps(values, folder, env, problems, warnings);
-    let config = Config { server, store, intake, limits, history, dead_letters, log, apps };
+    let config = Config { server, http, store, intake, limits, history, dead_letters, log, apps };
     if problems.is_empty() {
         check_together(&config, problems);
         let listen = config.server.admin_listen;
@@ -83,6 +85,18 @@ fn server(reader: &mut Reader<'_>) -> ServerConfig {
         request_bytes_max: reader.number("request_bytes_max", KIB..=64 * MIB),
         connections_max: reader.number("connections_max", 1..=65_536),
         reflection: reader.flag("reflection"),
+    }
+}
+
+fn http(reader: &mut Reader<'_>) -> HttpConfig {
+    let policies = [("skip_rows", BadRows::SkipRows), ("reject_file", BadRows::RejectFile)];
+    HttpConfig {
+        request_timeout_ms: reader.number("request_timeout_ms", 1..=HOUR_MS),
+        bulk_bytes_max: reader.number("bulk_bytes_max", KIB..=50_000_000),
+        bulk_rows_max: reader.number("bulk_rows_max", 1..=10_000),
+        buffered_bytes_max: reader.number("buffered_bytes_max", KIB..=4 * GIB),
+        bad_rows: reader.word("bad_rows", policies),
+        jobs_max: reader.number("jobs_max", 1..=100_000),
     }
 }
 
@@ -206,10 +220,45 @@ fn app(
             .word("on_partial", [("isolate", OnPartial::Isolate), ("accept", OnPartial::Accept)]),
         stringify_values: reader.flag("stringify_values"),
         properties,
+        pass_through: pass_through(reader),
+        pass_through_per_minute: NonZeroU32::new(
+            reader.number("pass_through_per_minute", 1..=1_000_000),
+        )
+        .unwrap_or(NonZeroU32::MIN),
         base_url: base_url?,
         api_key: key.as_ref()?.1.key.clone(),
         api_key_source: key?.0,
     })
+}
+
+/// Methods and paths that the gateway does not answer itself.
+fn pass_through(reader: &mut Reader<'_>) -> Vec<String> {
+    let requests = reader.texts("pass_through");
+    for request in &requests {
+        if let Err(expected) = may_pass(request) {
+            reader.refuse("pass_through", format!("{request:?}: expected {expected}"));
+        }
+    }
+    requests
+}
+
+fn may_pass(request: &str) -> Result<(), &'static str> {
+    let (method, path) = request.split_once(' ').unwrap_or((request, ""));
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/_-".contains(&byte);
+    if !["GET", "POST", "PUT", "PATCH", "DELETE"].contains(&method)
+        || !path.starts_with("/v1/")
+        || !path.bytes().all(is_plain)
+    {
+        return Err("a method and a path, such as \"POST /v1/track\"");
+    }
+    let own = ["/v1/identify", "/v1/users", "/v1/companies", "/v1/background_jobs"];
+    let is_own = |own: &&str| {
+        path.strip_prefix(*own).is_some_and(|rest| ["", "/"].contains(&rest.get(..1).unwrap_or("")))
+    };
+    match own.iter().any(is_own) {
+        true => Err("a path that the gateway does not answer itself"),
+        false => Ok(()),
+    }
 }
 
 /// The app's key, of the one place that says where it is. A file that somebody named goes before
@@ -248,7 +297,7 @@ fn api_key(
 
 /// What must hold between keys: else something valid could never get through.
 fn check_together(config: &Config, problems: &mut Vec<Problem>) {
-    let Config { server, store, intake, limits, history: _, dead_letters: _, log: _, apps } =
+    let Config { server, http, store, intake, limits, history: _, dead_letters: _, log: _, apps } =
         config;
     let mut demand = |holds: bool, key: &str, message: String| {
         if !holds {
@@ -260,6 +309,10 @@ fn check_together(config: &Config, problems: &mut Vec<Problem>) {
     let request = server.request_bytes_max;
     let message = at_least("server.request_bytes_max", request as u64);
     demand(intake.waiting_bytes_max >= request, "intake.waiting_bytes_max", message);
+
+    let bulk = http.bulk_bytes_max;
+    let message = at_least("http.bulk_bytes_max", bulk as u64);
+    demand(http.buffered_bytes_max >= bulk, "http.buffered_bytes_max", message);
 
     let updates = limits.updates_per_request_max;
     let message = at_least("limits.updates_per_request_max", updates as u64);

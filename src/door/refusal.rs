@@ -3,6 +3,7 @@
 
 use std::{borrow::Cow, time::Duration};
 
+use http::StatusCode;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt};
 
@@ -45,6 +46,29 @@ impl Refusal {
     /// The refusal of a single field.
     pub fn field(field: impl Into<String>, description: impl Into<Cow<'static, str>>) -> Self {
         Self::Invalid(vec![Violation { field: field.into(), description: description.into() }])
+    }
+
+    /// The status over HTTP.
+    pub fn http_status(&self) -> StatusCode {
+        match self {
+            Self::Invalid(_) => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::Queue(_) | Self::Intake(NotAccepted::Busy | NotAccepted::DiskLow) => {
+                StatusCode::TOO_MANY_REQUESTS
+            }
+            Self::Intake(NotAccepted::Stopping | NotAccepted::Failed) => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
+        }
+    }
+
+    /// When to try again, where that helps.
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.meaning().retry_after
+    }
+
+    /// What is wrong, in a sentence.
+    pub fn message(&self) -> Cow<'static, str> {
+        self.meaning().message
     }
 
     fn meaning(&self) -> Meaning {

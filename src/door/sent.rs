@@ -50,7 +50,7 @@ pub(super) fn primitive(kind: Option<Kind>) -> Result<Value, &'static str> {
 }
 
 /// Whole numbers that a double holds exactly are sent as such: 3, not 3.0.
-fn number(value: f64) -> Result<Value, &'static str> {
+pub(super) fn number(value: f64) -> Result<Value, &'static str> {
     const EXACT_MAX: f64 = 9_007_199_254_740_992.0; // 2^53
     if !value.is_finite() {
         return Err("is NaN or infinite, which JSON cannot express");

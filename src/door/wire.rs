@@ -1,5 +1,6 @@
 //! The only parser of what clients send. Past it there is nothing left to check.
 
+pub mod json;
 #[cfg(test)]
 mod tests;
 
@@ -49,6 +50,8 @@ pub struct Wire {
 
 /// Violations of one update that are named at the most.
 const VIOLATIONS_MAX: usize = 16;
+/// Where properties stand as a rule.
+const METADATA: &str = "metadata";
 
 impl Wire {
     /// Reads an update, of a user or a company, that `caller` sent `now`. `path` is where it
@@ -63,20 +66,15 @@ impl Wire {
         let Some(update) = update else { return Err(Refusal::field(path(), "is required")) };
         let update: Sent = update.into();
         let client = caller.client();
-        let mut reading = Reading { limits: &self.limits, client, path, violations: Vec::new() };
+        let mut reading = self.reading(client, path, dotted);
         let app = reading.app(&update.app);
         reading.id(&update.subject);
         reading.company_id(update.company_id.as_deref());
         let properties = reading.properties(update.metadata);
-        let properties =
-            reading.under_rules(&self.properties, app, update.subject.kind, properties);
         let occurred_at = reading.occurred_at(update.occurred_at, now);
         let lane = reading.lane(update.lane);
-        let (true, Some(app)) = (reading.violations.is_empty(), app) else {
-            return Err(Refusal::Invalid(reading.violations));
-        };
         let update = Update {
-            app,
+            app: app.unwrap_or_default(),
             client: client.id,
             subject: update.subject,
             company_id: update.company_id,
@@ -84,27 +82,59 @@ impl Wire {
             occurred_at,
             lane,
         };
-        let (size, max) = (update.size(), self.limits.record_bytes_max);
-        if size > max {
-            let description =
-                format!("takes {size} bytes, more than limits.record_bytes_max ({max})");
-            return Err(Refusal::field((reading.path)(), description));
-        }
-        Ok(update)
+        reading.update(update, METADATA)
+    }
+
+    fn reading<'a, P>(&'a self, client: &'a Client, path: P, join: Join) -> Reading<'a, P> {
+        let Self { limits, properties: rules } = self;
+        Reading { limits, rules, client, path, join, violations: Vec::new() }
     }
 }
 
 struct Reading<'a, P> {
     limits: &'a UpdateLimits,
+    rules: &'a Properties,
     client: &'a Client,
     path: P,
+    join: Join,
     violations: Vec<Violation>,
 }
 
+/// How an update's path and a field's make one.
+type Join = fn(String, &str) -> String;
+
+fn dotted(path: String, field: &str) -> String {
+    path + "." + field
+}
+
 impl<P: Fn() -> String> Reading<'_, P> {
+    /// The update with what the app's rules leave of its properties, which stand in the field
+    /// `within`, unless any of it was refused.
+    fn update(mut self, mut update: Update, within: &str) -> Result<Update, Refusal> {
+        // Where something is wrong already, the app may be, too.
+        if self.violations.is_empty() {
+            let (app, kind) = (update.app, update.subject.kind);
+            let (kept, rejected) = self.rules.apply(app, kind, update.properties);
+            update.properties = kept;
+            for (name, mismatch) in rejected {
+                self.refuse(&property_path(within, &name), mismatch.to_string());
+            }
+        }
+        if !self.violations.is_empty() {
+            return Err(Refusal::Invalid(self.violations));
+        }
+        let (size, max) = (update.size(), self.limits.record_bytes_max);
+        if size > max {
+            let description =
+                format!("takes {size} bytes, more than limits.record_bytes_max ({max})");
+            return Err(Refusal::field((self.path)(), description));
+        }
+        Ok(update)
+    }
+
     fn refuse(&mut self, field: &str, description: impl Into<std::borrow::Cow<'static, str>>) {
         if self.violations.len() < VIOLATIONS_MAX {
-            let field = format!("{}.{field}", (self.path)());
+            let field = (self.join)((self.path)(), field);
             self.violations.push(Violation { field, description: description.into() });
         }
     }
@@ -155,49 +185,42 @@ impl<P: Fn() -> String> Reading<'_, P> {
     }
 
     fn properties(&mut self, metadata: Option<Struct>) -> Vec<(String, Value)> {
-        let fields = metadata.unwrap_or_default().fields;
+        let fields = metadata.unwrap_or_default().fields.into_iter();
+        // Fields come sorted by name, as an update's properties are.
+        self.primitives(METADATA, fields.map(|(name, value)| (name, primitive(value.kind))))
+    }
+
+    /// The properties that stand in the field `within`, sorted by name.
+    fn primitives(
+        &mut self,
+        within: &str,
+        fields: impl ExactSizeIterator<Item = (String, Result<Value, &'static str>)>,
+    ) -> Vec<(String, Value)> {
         let (count, max) = (fields.len(), self.limits.properties_max);
         if count > max {
             let description =
                 format!("has {count} properties, more than limits.properties_max ({max})");
-            self.refuse("metadata", description);
+            self.refuse(within, description);
             return Vec::new();
         }
         let mut properties = Vec::with_capacity(count);
-        // Fields come sorted by name, as an update's properties are.
         for (name, value) in fields {
-            match primitive(value.kind) {
-                Ok(value) if self.is_name(&name) => properties.push((name, value)),
+            match value {
+                Ok(value) if self.is_name(within, &name) => properties.push((name, value)),
                 Ok(_) => {}
-                Err(description) => self.refuse(&metadata_path(&name), description),
+                Err(description) => self.refuse(&property_path(within, &name), description),
             }
         }
         properties
     }
 
-    /// What the app's rules leave of the properties.
-    fn under_rules(
-        &mut self,
-        rules: &Properties,
-        app: Option<AppId>,
-        kind: SubjectKind,
-        properties: Vec<(String, Value)>,
-    ) -> Vec<(String, Value)> {
-        let Some(app) = app else { return properties };
-        let (properties, rejected) = rules.apply(app, kind, properties);
-        for (name, mismatch) in rejected {
-            self.refuse(&metadata_path(&name), mismatch.to_string());
-        }
-        properties
-    }
-
-    fn is_name(&mut self, name: &str) -> bool {
+    fn is_name(&mut self, within: &str, name: &str) -> bool {
         let max = self.limits.property_name_bytes_max;
         if name.is_empty() {
-            self.refuse("metadata", "has a property with an empty name");
+            self.refuse(within, "has a property with an empty name");
         } else if name.len() > max {
             let limit = "limits.property_name_bytes_max";
-            self.refuse(&metadata_path(name), too_long(name.len(), limit, max));
+            self.refuse(&property_path(within, name), too_long(name.len(), limit, max));
         } else {
             return true;
         }
@@ -240,9 +263,9 @@ impl<P: Fn() -> String> Reading<'_, P> {
 }
 
 /// `metadata["name"]`, the name shortened.
-fn metadata_path(name: &str) -> String {
+fn property_path(within: &str, name: &str) -> String {
     let short: String = name.chars().take(64).collect();
-    format!("metadata[{short:?}]")
+    format!("{within}[{short:?}]")
 }
 
 fn too_long(bytes: usize, limit: &str, max: usize) -> String {

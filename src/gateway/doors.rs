@@ -1,11 +1,17 @@
 //! Where the gateway listens, and what each listener serves.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{
+    net::SocketAddr,
+    sync::{Arc, OnceLock},
+};
 
 use anyhow::Context;
 use axum::Router;
 use hyper_util::service::TowerToHyperService;
-use tokio::{net::TcpListener, sync::watch};
+use tokio::{
+    net::TcpListener,
+    sync::{Semaphore, watch},
+};
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use tonic_health::{pb::health_server::HealthServer, server::HealthService};
@@ -15,8 +21,13 @@ use crate::{
     admin::{grpc::Admin, status::Observatory},
     config::Config,
     door::{
-        caller::Caller, front::Front, grpc::Ingest, health::UntilStopped, http, http::HttpDoor,
+        caller::Caller,
+        front::Front,
+        grpc::Ingest,
+        health::UntilStopped,
+        http::{self, Api, HttpDoor, PassThroughs},
         properties::Properties,
+        wire::Wire,
     },
     intake::Intake,
     proto::{
@@ -54,24 +65,33 @@ impl Listeners {
 pub(super) struct Routers {
     pub(super) grpc: Front<IngestServiceServer<Ingest>>,
     pub(super) admin: Router,
+    pub(super) api: Arc<Api>,
 }
 
-/// Health, readiness and metrics, which do not wait for the store.
+/// Health, readiness and metrics, which do not wait for the store; and Userpilot's API, which
+/// does, until it is there.
 pub(super) fn http(
+    config: &Config,
     not_ready: watch::Receiver<Option<&'static str>>,
     metrics: Metrics,
+    api: Arc<OnceLock<Arc<Api>>>,
 ) -> TowerToHyperService<Router> {
     let metrics = Arc::new(move || metrics.page());
-    TowerToHyperService::new(http::router(HttpDoor { not_ready, metrics }))
+    let request_timeout = settings::http_timeout(config);
+    TowerToHyperService::new(http::router(HttpDoor { not_ready, metrics, request_timeout, api }))
 }
 
 pub(super) fn routers(
     config: &Config,
     (observatory, properties): (&Observatory, Properties),
     health: HealthService,
+    pass_through: PassThroughs,
     stop: &CancellationToken,
 ) -> anyhow::Result<Routers> {
-    let ingest = ingest(config, (observatory, properties), stop.clone());
+    let (store, space) = (observatory.store.clone(), observatory.space.clone());
+    let intake = Intake::new(store, space, settings::intake(config));
+    let wire = settings::wire(config, properties);
+    let ingest = ingest(config, observatory, (wire.clone(), intake.clone()), stop.clone());
     let admin = Admin::new(observatory.clone(), stop.clone());
     let mut grpc = Routes::new(HealthServer::new(UntilStopped { health, stop: stop.clone() }));
     let mut admin = Routes::new(AdminServiceServer::new(admin));
@@ -80,23 +100,32 @@ pub(super) fn routers(
         admin = reflect(admin)?;
     }
     let apps = observatory.apps.iter().map(|app| (app.name.clone(), app.id)).collect();
-    let grpc = Front::new(ingest, grpc.into_axum_router(), Caller::anyone(apps));
-    Ok(Routers { grpc, admin: admin.into_axum_router() })
+    let caller = Caller::anyone(apps);
+    let grpc = Front::new(ingest, grpc.into_axum_router(), caller.clone());
+    let api = Api {
+        wire,
+        intake,
+        store: observatory.store.clone(),
+        caller,
+        limits: settings::http(config),
+        pass_through,
+        buffers: Arc::new(Semaphore::new(config.http.buffered_bytes_max)),
+        stop: stop.clone(),
+    };
+    Ok(Routers { grpc, admin: admin.into_axum_router(), api: Arc::new(api) })
 }
 
 fn ingest(
     config: &Config,
-    (observatory, properties): (&Observatory, Properties),
+    observatory: &Observatory,
+    (wire, intake): (Wire, Intake),
     stop: CancellationToken,
 ) -> IngestServiceServer<Ingest> {
     let operators = observatory.apps.iter().map(|app| (app.id, app.operator.clone())).collect();
-    let store = &observatory.store;
-    let space = observatory.space.clone();
-    let intake = Intake::new(store.clone(), space, settings::intake(config));
     let ingest = Ingest::new(
-        settings::wire(config, properties),
+        wire,
         intake,
-        store.clone(),
+        observatory.store.clone(),
         operators,
         config.limits.updates_per_request_max,
         stop,

@@ -14,11 +14,13 @@ use crate::{
     admin::status::Observatory,
     clock,
     domain::space::{Room, Space},
-    store::{self, Store, file_system, queue::Retention},
+    store::{self, JobId, Store, file_system, queue::Retention},
     telemetry::Metrics,
 };
 
 const KEEP_INTERVAL: Duration = Duration::from_secs(1);
+/// Jobs that are looked at in each interval.
+const JOBS_AT_ONCE: usize = 8;
 const LOOK_INTERVAL: Duration = Duration::from_secs(10);
 const SPACE_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -46,6 +48,7 @@ impl House {
         let Self { observatory, metrics, keeping, not_ready, health, stop } = self;
         not_ready.send_replace(reason(*space.borrow()));
         tasks.spawn(keep(observatory.store.clone(), keeping, stop.clone()));
+        tasks.spawn(follow_jobs(observatory.store.clone(), stop.clone()));
         tasks.spawn(tell_health(observatory.not_ready.clone(), health, stop.clone()));
         tasks.spawn(look(observatory, metrics, stop.clone()));
         tasks.spawn(watch_space(watermark, space, not_ready, stop));
@@ -84,6 +87,30 @@ async fn keep(store: Store, keeping: Keeping, stop: CancellationToken) -> Ended 
         tokio::select! {
             () = stop.cancelled() => {}
             () = clock::sleep_until(Some(now.instant.plus(KEEP_INTERVAL))) => {}
+        }
+    }
+    Ended::Housekeeper
+}
+
+/// Notes what has become of callers' jobs, some at a time: what is noted does not depend on
+/// deliveries and dead letters that history will forget.
+async fn follow_jobs(store: Store, stop: CancellationToken) -> Ended {
+    let mut after = None;
+    while !stop.is_cancelled() {
+        let Ok(jobs) = store.unfinished_jobs().await else { break };
+        let due = jobs.iter().filter(|id| after.is_none_or(|after| **id > after));
+        let due: Vec<JobId> = due.copied().take(JOBS_AT_ONCE).collect();
+        // Round and round.
+        after = due.last().copied();
+        for id in due {
+            if let Err(error) = store.follow_job(id).await {
+                tracing::warn!(%error, "what has become of a job cannot be read");
+            }
+        }
+        let next = clock::now().instant.plus(KEEP_INTERVAL);
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = clock::sleep_until(Some(next)) => {}
         }
     }
     Ended::Housekeeper

@@ -17,6 +17,7 @@ use crate::{
         row::RowValues,
     },
     door::{
+        http::{BadRows, HttpLimits, PassThrough},
         listener::ListenerLimits,
         properties::{AppProperties, Properties},
         wire::{UpdateLimits, Wire},
@@ -27,7 +28,7 @@ use crate::{
         engine::{RedbOptions, SledOptions, StoreKey, StoreKeys},
         rebuild::RebuildLimits,
     },
-    upstream::{HttpUpstreamOptions, Upload},
+    upstream::{HttpUpstream, HttpUpstreamOptions, Upload},
 };
 
 /// As long as hyper is told to wait for a request's headers.
@@ -140,6 +141,30 @@ fn rules(properties: &config::PropertiesConfig) -> PropertyRules {
             config::MismatchWord::Warn => OnMismatch::Warn,
         },
     }
+}
+
+pub(super) fn http_timeout(config: &Config) -> Duration {
+    Duration::from_millis(config.http.request_timeout_ms)
+}
+
+pub(super) fn http(config: &Config) -> HttpLimits {
+    HttpLimits {
+        body_bytes_max: config.server.request_bytes_max,
+        bulk_bytes_max: config.http.bulk_bytes_max,
+        bulk_rows_max: config.http.bulk_rows_max,
+        bad_rows: match config.http.bad_rows {
+            config::BadRows::SkipRows => BadRows::SkipRows,
+            config::BadRows::RejectFile => BadRows::RejectFile,
+        },
+        spool: config.store.path.clone(),
+        jobs_max: config.http.jobs_max,
+    }
+}
+
+/// What of an app is passed through to `upstream`.
+pub(super) fn pass_through(app: &AppConfig, upstream: HttpUpstream) -> PassThrough {
+    let allowed = app.pass_through.iter().cloned().collect();
+    PassThrough::new(upstream, allowed, app.pass_through_per_minute)
 }
 
 pub(super) fn listener(config: &Config) -> ListenerLimits {

@@ -14,7 +14,10 @@ use super::{
     engine::Engine,
     keys,
     queue::{FORMAT, StoreError},
-    records::{AppState, Damage, Dead, Delivery, Head, InFlight, PageEntry, Stored, Tombstone},
+    records::{
+        AppState, Damage, Dead, Delivery, Head, InFlight, PageEntry, Stored, Tombstone,
+        jobs::{Job, JobRow},
+    },
     walk::{Kind, Walk, app_of, sequence_of},
 };
 use crate::domain::{
@@ -100,6 +103,8 @@ impl Check {
             | Kind::Batch
             | Kind::Delivery
             | Kind::InFlight
+            | Kind::Job
+            | Kind::JobPage
             | Kind::Dead
             | Kind::DeadOf
             | Kind::Forgotten
@@ -120,6 +125,8 @@ impl Check {
             Kind::Batch => Batch::decode(value).map(|batch| self.batch(app, key, batch)),
             Kind::Delivery => Delivery::decode(value).map(|_| self.subject(kind, app, key)),
             Kind::InFlight => InFlight::decode(value).map(|row| self.row(app, key, &row)),
+            Kind::Job => Job::decode(value).map(drop),
+            Kind::JobPage => Vec::<JobRow>::decode(value).map(drop),
             Kind::Dead => Dead::decode(value).map(|letter| self.dead(app, key, &letter)),
             // One whose letter was forgotten leads nowhere, and is passed over.
             Kind::DeadOf => {

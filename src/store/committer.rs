@@ -5,6 +5,8 @@
 //! (claim, advance, settle …) is a commit by itself, in its turn, so that no accepted update
 //! waits for a commit of a thousand rows that it has no part in.
 
+mod jobs;
+
 use std::{
     collections::BTreeMap,
     sync::{
@@ -15,6 +17,7 @@ use std::{
 
 use tokio::sync::{mpsc, oneshot, watch};
 
+pub(super) use self::jobs::JobOp;
 use super::{
     engine::Engine,
     handle::Permits,
@@ -95,6 +98,7 @@ pub(super) enum Op {
         retention: Retention,
         reply: oneshot::Sender<Option<Vec<u8>>>,
     },
+    Job(JobOp),
 }
 
 /// What the writer tells the world about an app's queue.
@@ -130,6 +134,8 @@ pub struct StoreGauges {
     pub group_commits: AtomicU64,
     /// Dead letters that were dropped since the start, for their age or their number.
     pub dead_lost: AtomicU64,
+    /// Rises when records may have moved on.
+    pub moves: AtomicU64,
 }
 
 /// The one writer.
@@ -173,7 +179,8 @@ impl<E: Engine> Committer<E> {
                 | Op::Discard { .. }
                 | Op::Forget { .. }
                 | Op::Sweep { .. }
-                | Op::Prune { .. } => self.execute(op).await?,
+                | Op::Prune { .. }
+                | Op::Job(_) => self.execute(op).await?,
             }
         }
     }
@@ -257,8 +264,11 @@ impl<E: Engine> Committer<E> {
                 let next = self.queue.prune(from, retention).await?;
                 self.publish_all();
                 reply.send(next).ok();
+                return Ok(());
             }
+            Op::Job(op) => return op.execute(&mut self.queue, now).await,
         }
+        self.store.moves.fetch_add(1, Relaxed);
         Ok(())
     }
 

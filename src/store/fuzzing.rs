@@ -8,6 +8,7 @@ use super::{
     keys::{self, SUBJECT_AT},
     records::{
         AppState, Closing, Dead, Death, Delivery, Head, InFlight, PageEntry, Stored, StoredDepth,
+        jobs::{Job, JobRow},
         sealed_for_fuzzing,
     },
 };
@@ -23,7 +24,7 @@ use crate::domain::{
 };
 
 /// The kinds of value, as the first byte of an input numbers them.
-const KINDS: u8 = 10;
+const KINDS: u8 = 12;
 
 /// A value: its kind, and its bytes. Below `KINDS` they are put behind a right header, as no
 /// fuzzer finds a checksum; above they are taken as they are.
@@ -41,6 +42,8 @@ pub(crate) fn stored(input: &[u8]) -> bool {
         6 => reads_and_writes::<Record>(bytes).map(|record| sends(&record)).is_some(),
         7 => reads_and_writes::<InFlight>(bytes).map(|it| sends(&it.record)).is_some(),
         8 => reads_and_writes::<Dead>(bytes).map(|dead| sends(&dead.record)).is_some(),
+        9 => reads_and_writes::<Job>(bytes).is_some(),
+        10 => reads_and_writes::<Vec<JobRow>>(bytes).is_some(),
         // It has no version: its header is one byte shorter.
         _ => redo(&bytes[usize::from(!bytes.is_empty())..]),
     }
@@ -94,6 +97,21 @@ pub(crate) fn keys(input: &[u8]) -> bool {
     let among = keys::deliveries(app, &first, 0).contains(&keys::delivery(app, &second, last));
     assert_eq!(among, first == second, "a delivery among another subject's");
     true
+}
+
+fn job(at: Timestamp) -> Job {
+    let mut job = Job {
+        filename: Some("users.ndjson".into()),
+        file_bytes: Some(70),
+        rows: 3,
+        refused_rows: 1,
+        delivered_rows: 1,
+        submitted_at: at,
+        started_at: Some(at),
+        ..Job::default()
+    };
+    job.note_error(2, "user_id: is empty");
+    job
 }
 
 /// One value of each kind, as the store holds it, without its header.
@@ -150,7 +168,9 @@ pub(crate) fn stored_seeds() -> Vec<Vec<u8>> {
         (6, record.encode()),
         (7, in_flight.encode()),
         (8, dead.encode()),
-        (9, [&[0], &redo[..]].concat()),
+        (9, job(at).encode()),
+        (10, vec![JobRow { row: 7, sequence: 41, subject_key: b"u\0\x01a".to_vec() }].encode()),
+        (11, [&[0], &redo[..]].concat()),
     ];
     let bare = |(kind, bytes): &(u8, Vec<u8>)| {
         let header = sealed_for_fuzzing(&[]).len();

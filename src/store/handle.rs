@@ -1,9 +1,14 @@
 //! How everybody else reaches the store: ops go to the writer, reads go past it.
 
 mod forget;
+mod jobs;
 mod reads;
 
-use std::{collections::BTreeMap, sync::Arc, thread};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+    thread,
+};
 
 use futures_util::future::BoxFuture;
 use tokio::{
@@ -12,7 +17,7 @@ use tokio::{
 };
 
 pub use self::forget::Erased;
-use self::reads::ReadAny;
+use self::{jobs::Seen, reads::ReadAny};
 use super::{
     committer::{Committer, Gauges, Op, Outcomes, QueueView, StoreGauges},
     engine::Engine,
@@ -58,6 +63,7 @@ pub struct Store {
     reads: Arc<dyn ReadAny>,
     apps: Arc<BTreeMap<AppId, Gauges>>,
     gauges: Arc<StoreGauges>,
+    seen_jobs: Arc<Mutex<Seen>>,
     id: u64,
 }
 
@@ -97,12 +103,14 @@ pub async fn start<E: Engine + Clone>(
             },
         );
     }
+    queue.recover_jobs().await?;
     let (ops, receiver) = mpsc::channel(limits.waiting_updates_max + CONTROL_OPS_MAX);
     let store = Store {
         ops,
         reads: Arc::new(Reads::new(queue.engine().clone())),
         apps: Arc::new(gauges),
         gauges: Arc::default(),
+        seen_jobs: Arc::default(),
         id: queue.store(),
     };
     let committer = Committer {

@@ -15,8 +15,11 @@
 //! | `l` | app, time, last sequence | a dead letter |
 //! | `g` | app, digest of a subject | until when the subject was forgotten |
 //! | `m` | app, subject, time, last sequence | that the subject has this dead letter |
+//! | `j` | app, client, number, descending | a virtual job |
+//! | `k` | app, client, number, descending, page | a page of its rows that are not final |
 //! | `x` | the damaged entry's key, last sequence then | an entry that did not decode, as it was found |
 
+pub(crate) mod jobs;
 #[cfg(test)]
 mod tests;
 

@@ -5,7 +5,10 @@ use super::{
     engine::Engine,
     keys,
     queue::StoreError,
-    records::{Dead, InFlight, PageEntry, Stored},
+    records::{
+        Dead, InFlight, PageEntry, Stored,
+        jobs::{Job, JobRow},
+    },
     walk::{Kind, Walk, app_of, sequence_of},
 };
 use crate::domain::{
@@ -128,6 +131,19 @@ pub(super) fn mention(of: &Mention<'_>, key: &[u8], value: &[u8]) -> Named {
         Kind::Batch => match Batch::decode(value) {
             Ok(batch) if batch.last_error.contains(&of.subject.id) => Named::Old,
             Ok(_) => Named::No,
+            Err(_) => raw(of, value),
+        },
+        Kind::Job => match Job::decode(value) {
+            Ok(job) if job.errors.iter().any(|it| it.reason.contains(&of.subject.id)) => Named::Old,
+            Ok(_) => Named::No,
+            Err(_) => raw(of, value),
+        },
+        Kind::JobPage => match Vec::<JobRow>::decode(value) {
+            Ok(rows) => {
+                let subject_key = of.subject_key();
+                let own = rows.iter().filter(|row| row.subject_key == subject_key);
+                own.map(|row| row.sequence).min().map_or(Named::No, |first| of.age(Some(first)))
+            }
             Err(_) => raw(of, value),
         },
         Kind::Quarantine => {

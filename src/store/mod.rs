@@ -27,7 +27,11 @@ mod walk;
 pub use committer::{Gauges, Outcomes, QueueView, StoreGauges};
 pub use engine::EngineError;
 pub use handle::{Closed, Erased, GroupLimits, RecoveredApps, Store, Writer, start};
+pub use keys::jobs::JobId;
 pub use mention::Traces;
 pub use orphans::{Orphan, orphans};
 pub use queue::{Accepted, Disposition, StoreError};
-pub use records::{Closing, Death};
+pub use records::{
+    Closing, Death,
+    jobs::{Job, JobRow, RowError},
+};

@@ -92,6 +92,8 @@ fn waits_for_nothing(key: &[u8], value: &[u8]) -> bool {
             | Kind::DeadOf
             | Kind::Forgotten
             | Kind::Head
+            | Kind::Job
+            | Kind::JobPage
             | Kind::Name
             | Kind::Page
             | Kind::Quarantine

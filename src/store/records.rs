@@ -2,11 +2,13 @@
 //! (<https://postcard.jamesmunns.com/wire-format>). What does not read back is damaged; the
 //! queue sets it aside and goes on.
 
+pub(super) mod jobs;
 #[cfg(test)]
 mod tests;
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
+use self::jobs::{Job, JobRow};
 use crate::domain::{
     admission::Depth,
     ageing::Ageing,
@@ -201,7 +203,7 @@ macro_rules! stored_as_it_is {
     )+};
 }
 
-stored_as_it_is!(Head, AppState, Batch, Vec<PageEntry>, Delivery, Tombstone, u16);
+stored_as_it_is!(Head, AppState, Batch, Vec<PageEntry>, Delivery, Tombstone, u16, Job, Vec<JobRow>);
 
 fn seal(content: &impl Serialize) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(256);

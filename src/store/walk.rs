@@ -20,6 +20,8 @@ pub(super) enum Kind {
     InFlight,
     Forgotten,
     Head,
+    Job,
+    JobPage,
     Dead,
     DeadOf,
     Name,
@@ -33,13 +35,15 @@ pub(super) enum Kind {
 
 impl Kind {
     /// All kinds, in the order of their keys.
-    pub(super) const ALL: [Self; 14] = [
+    pub(super) const ALL: [Self; 16] = [
         Self::App,
         Self::Batch,
         Self::Delivery,
         Self::InFlight,
         Self::Forgotten,
         Self::Head,
+        Self::Job,
+        Self::JobPage,
         Self::Dead,
         Self::DeadOf,
         Self::Name,
@@ -59,6 +63,8 @@ impl Kind {
             Self::InFlight => b'f',
             Self::Forgotten => b'g',
             Self::Head => b'h',
+            Self::Job => b'j',
+            Self::JobPage => b'k',
             Self::Dead => b'l',
             Self::DeadOf => b'm',
             Self::Name => b'n',
@@ -84,6 +90,8 @@ impl Kind {
             Self::InFlight => "record in flight",
             Self::Forgotten => "forgotten subject",
             Self::Head => "head",
+            Self::Job => "virtual job",
+            Self::JobPage => "page of a virtual job",
             Self::Dead => "dead letter",
             Self::DeadOf => "index of dead letters",
             Self::Name => "name",

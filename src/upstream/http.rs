@@ -77,12 +77,12 @@ pub struct HttpUpstreamOptions {
     pub answer_bytes_max: usize,
 }
 
-/// An app's Userpilot.
-#[derive(Debug)]
+/// An app's Userpilot. Clones share its connections and its key.
+#[derive(Clone, Debug)]
 pub struct HttpUpstream {
-    client: Client,
-    options: HttpUpstreamOptions,
-    key: ApiKey,
+    pub(super) client: Client,
+    pub(super) options: HttpUpstreamOptions,
+    pub(super) key: ApiKey,
 }
 
 /// Why there is no way to upstream.
@@ -117,7 +117,7 @@ impl HttpUpstream {
         self.key.clone()
     }
 
-    fn url(&self, segments: &[&str]) -> Url {
+    pub(super) fn url(&self, segments: &[&str]) -> Url {
         let mut url = self.options.base_url.clone();
         if let Ok(mut path) = url.path_segments_mut() {
             // Job ids hold colons and could hold slashes: each is one segment.
@@ -184,7 +184,7 @@ fn json_body(kind: SubjectKind, mut upload: Vec<u8>) -> Vec<u8> {
 }
 
 /// What it means that there is no answer.
-fn outage(error: &reqwest::Error) -> Failure {
+pub(super) fn outage(error: &reqwest::Error) -> Failure {
     let kind = if error.is_connect() || error.is_builder() {
         FailureKind::NotSent
     } else {
@@ -224,7 +224,7 @@ fn is_of_tls(error: &(dyn std::error::Error + 'static)) -> bool {
     }
 }
 
-async fn read(mut response: Response, bytes_max: usize) -> Result<Answer, Failure> {
+pub(super) async fn read(mut response: Response, bytes_max: usize) -> Result<Answer, Failure> {
     let text = |name: &str| {
         let value = response.headers().get(name)?;
         value.to_str().ok().map(|value| value.chars().take(128).collect::<String>())

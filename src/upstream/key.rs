@@ -46,6 +46,15 @@ impl ApiKey {
         self.keys().authorization.clone()
     }
 
+    /// Whether bytes hold any of the keys.
+    pub(super) fn is_quoted_in(&self, bytes: &[u8]) -> bool {
+        let holds = |key: &SecretString| {
+            let key = key.expose_secret().as_bytes();
+            !key.is_empty() && bytes.windows(key.len()).any(|window| window == key)
+        };
+        self.keys().known.iter().any(holds)
+    }
+
     /// The text without any of the keys. What is not UTF-8 was not made of a key.
     pub(super) fn redact(&self, text: Vec<u8>) -> Vec<u8> {
         let text = String::from_utf8(text)

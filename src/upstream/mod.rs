@@ -5,11 +5,13 @@ pub mod answer;
 pub(crate) mod fuzzing;
 mod http;
 mod key;
+mod pass_through;
 
 use std::future::Future;
 
 pub use http::{HttpUpstream, HttpUpstreamOptions, Upload};
 pub use key::{ApiKey, UnfitKey};
+pub use pass_through::{PassedBack, Passing};
 
 use crate::domain::{
     batch::Batch,

@@ -12,6 +12,7 @@ mod dead_letters;
 mod delivery;
 mod directories;
 mod disk;
+mod http_door;
 mod keys;
 mod lifecycle;
 mod python;

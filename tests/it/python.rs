@@ -10,12 +10,12 @@ use serde_json::json;
 
 use crate::rig::{Change, Output, Process, Stage};
 
-fn project(path: &str) -> PathBuf {
+pub(crate) fn project(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }
 
 /// The Python that has what the client needs.
-fn python() -> PathBuf {
+pub(crate) fn python() -> PathBuf {
     let prepared = || project("target/tools/python/bin/python");
     let python = env::var_os("CLIENT_PYTHON").map_or_else(prepared, PathBuf::from);
     assert!(python.exists(), "there is no {}: run `make prepare` once", python.display());

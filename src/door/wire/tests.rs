@@ -1,4 +1,4 @@
-//! What is read, and what is refused.
+//! What is read, and what is refused, of updates that come by gRPC.
 
 use prost_types::{ListValue, value::Kind};
 
@@ -13,7 +13,7 @@ fn caller(apps: &[&str]) -> Caller {
     Caller::anyone(apps.collect())
 }
 
-fn wire() -> Wire {
+pub(super) fn wire() -> Wire {
     Wire {
         limits: UpdateLimits {
             user_id_bytes_max: 512,

@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 
+use super::jobs::ReadJobs;
+
 use crate::{
     domain::{
         batch::Batch,
@@ -18,7 +20,7 @@ use crate::{
 };
 
 /// [`Reads`] of any engine.
-pub(super) trait ReadAny: Send + Sync {
+pub(super) trait ReadAny: ReadJobs + Send + Sync {
     fn find(
         self: Arc<Self>,
         app: AppId,

@@ -6,7 +6,10 @@
 //! others (pages of the queue, what was set aside, upstream's words): they are swept out, some
 //! at a time. A tombstone of 16 digested bytes remains, so that receipts are answered rightly.
 
-use super::{AppState, Batch, Engine, Queue, StoreError, Stored, Transaction, dead, decode, keys};
+use super::{
+    AppState, Batch, Engine, Queue, StoreError, Stored, Transaction, dead, decode, jobs::ERASED,
+    keys,
+};
 use crate::{
     domain::{
         batch::BatchState,
@@ -16,7 +19,10 @@ use crate::{
     },
     store::{
         mention::{Mention, mention},
-        records::{Dead, InFlight, PageEntry, Tombstone},
+        records::{
+            Dead, InFlight, PageEntry, Tombstone,
+            jobs::{Job, JobRow},
+        },
     },
 };
 
@@ -117,6 +123,8 @@ impl<E: Engine> Queue<E> {
         let from = from.unwrap_or_default();
         let places = [
             keys::batches(app, u64::MAX),
+            keys::jobs::all_of_app(app),
+            keys::jobs::all_pages_of_app(app),
             keys::all_dead(app, None),
             keys::all_pages(app),
             keys::all_quarantines(),
@@ -193,6 +201,8 @@ impl<T: Transaction> Sweep<'_, T> {
         self.erased += 1;
         match key.first() {
             Some(b'b') => self.batch(key, bytes),
+            Some(b'j') => self.job(key, bytes),
+            Some(b'k') => self.job_page(key, bytes),
             Some(b'l') => self.dead(key, bytes),
             Some(b'q') => self.page(key, bytes),
             Some(_) | None => {
@@ -209,6 +219,37 @@ impl<T: Transaction> Sweep<'_, T> {
             let batch = Batch { last_error: String::new(), ..batch };
             self.transaction.put(key, batch.encode());
         }
+        Ok(())
+    }
+
+    /// A virtual job without the words that may quote the subject.
+    fn job(&mut self, key: &[u8], bytes: &[u8]) -> Result<(), StoreError> {
+        let Some(mut job) = decode::<Job>(bytes)? else {
+            self.transaction.delete(key);
+            return Ok(());
+        };
+        for error in &mut job.errors {
+            if error.reason.contains(&self.of.subject.id) {
+                ERASED.clone_into(&mut error.reason);
+            }
+        }
+        self.transaction.put(key, job.encode());
+        Ok(())
+    }
+
+    /// A virtual job's rows, those of the subject without it: they are over.
+    fn job_page(&mut self, key: &[u8], bytes: &[u8]) -> Result<(), StoreError> {
+        let Some(mut rows) = decode::<Vec<JobRow>>(bytes)? else {
+            self.transaction.delete(key);
+            return Ok(());
+        };
+        let subject_key = self.of.subject_key();
+        for row in &mut rows {
+            if row.subject_key == subject_key && row.sequence <= self.of.up_to {
+                row.subject_key.clear();
+            }
+        }
+        self.transaction.put(key, rows.encode());
         Ok(())
     }
 

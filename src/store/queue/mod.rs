@@ -11,6 +11,7 @@ mod dead;
 mod find;
 mod forget;
 mod import;
+pub mod jobs;
 mod pages;
 mod prune;
 mod settle;
@@ -28,6 +29,7 @@ pub use import::Arrival;
 pub use prune::Retention;
 pub use settle::Settling;
 
+use self::jobs::JobIndex;
 use super::{
     engine::{Engine, EngineError, Transaction},
     keys::{self, NameSpace},
@@ -112,6 +114,7 @@ pub struct Queue<E> {
     warned_of_clock: bool,
     /// Dead letters that were dropped since the queue was opened.
     dead_lost: u64,
+    jobs: JobIndex,
 }
 
 impl<E: Engine> Queue<E> {
@@ -146,6 +149,7 @@ impl<E: Engine> Queue<E> {
             apps: BTreeMap::new(),
             warned_of_clock: false,
             dead_lost: 0,
+            jobs: JobIndex::default(),
         })
     }
 

@@ -19,7 +19,7 @@ const DEAD_CHUNK: usize = 256;
 /// How long history is kept.
 #[derive(Clone, Copy, Debug)]
 pub struct Retention {
-    /// Deliveries and settled batches from before this are forgotten.
+    /// Deliveries, settled batches and jobs from before this are forgotten.
     pub before: Timestamp,
     /// Of each app, settled batches beyond this many are forgotten.
     pub batches_max: u64,
@@ -83,6 +83,7 @@ impl<E: Engine> Queue<E> {
             self.dead_lost += lost;
             tracing::warn!(dead_letters = lost, "dead letters are too old or too many: dropped");
         }
+        self.prune_jobs(retention.before).await?;
         Ok(deliveries.into_iter().nth(CHUNK - 1).map(|(last, _)| keys::after(last)))
     }
 }

@@ -128,6 +128,7 @@ macro_rules! over_every_engine {
 mod dead;
 mod forget;
 mod in_flight;
+mod jobs;
 mod kinds;
 
 over_every_engine! {

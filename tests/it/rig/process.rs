@@ -43,6 +43,11 @@ impl Process {
         Self { child, stdout: Ear::on(stdout), stderr: Ear::on(stderr) }
     }
 
+    /// Its id.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// The lines of its log (standard error) so far.
     pub(crate) fn log(&self) -> Vec<String> {
         self.stderr.lines.lock().unwrap().clone()

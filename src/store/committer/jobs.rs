@@ -1,0 +1,59 @@
+//! What the writer is asked to do with virtual jobs.
+
+use tokio::sync::oneshot;
+
+use crate::{
+    domain::{
+        time::Timestamp,
+        update::{AppId, ClientId},
+    },
+    store::{
+        engine::Engine,
+        keys::jobs::JobId,
+        queue::{
+            Queue, StoreError,
+            jobs::{Fates, TooManyJobs},
+        },
+        records::jobs::{Job, JobRow},
+    },
+};
+
+/// What the writer is asked to do with virtual jobs.
+pub(in crate::store) enum JobOp {
+    Add {
+        of: (AppId, ClientId),
+        job: Box<Job>,
+        rows: Vec<JobRow>,
+        jobs_max: usize,
+        reply: oneshot::Sender<Result<JobId, TooManyJobs>>,
+    },
+    NoteFates {
+        id: JobId,
+        fates: Fates,
+        reply: oneshot::Sender<Option<Box<Job>>>,
+    },
+    Unfinished {
+        reply: oneshot::Sender<Vec<JobId>>,
+    },
+}
+
+impl JobOp {
+    pub(super) async fn execute<E: Engine>(
+        self,
+        queue: &mut Queue<E>,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        match self {
+            Self::Add { of, job, rows, jobs_max, reply } => {
+                reply.send(queue.add_job(of, *job, rows, now, jobs_max).await?).ok();
+            }
+            Self::NoteFates { id, fates, reply } => {
+                reply.send(queue.note_fates(id, fates, now).await?.map(Box::new)).ok();
+            }
+            Self::Unfinished { reply } => {
+                reply.send(queue.unfinished_jobs()).ok();
+            }
+        }
+        Ok(())
+    }
+}
