@@ -6,6 +6,7 @@
 //! is read here is checked here: past [`Config::load`] there is nothing left to doubt.
 
 mod api_key;
+mod changes;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
 mod known;
@@ -16,6 +17,8 @@ mod reader;
 mod reference;
 #[cfg(test)]
 mod tests;
+mod tls;
+mod watched;
 
 use std::{
     collections::BTreeMap,
@@ -28,8 +31,11 @@ use secrecy::SecretString;
 use serde::{Serialize, Serializer};
 use url::Url;
 
+pub use changes::Changes;
 pub use problem::{ConfigError, Problem, Warning};
 pub use reference::reference_markdown;
+pub use tls::{ClientCertificate, ServerTls, TlsConfig, TlsVersion};
+pub use watched::Contents;
 
 /// The default configuration file: every key, documented.
 pub const DEFAULT_TOML: &str = include_str!("config/default.toml");
@@ -45,6 +51,8 @@ pub const APPS_MAX: usize = 64;
 pub struct Config {
     /// Where the gateway listens, and how much one caller may ask of it.
     pub server: ServerConfig,
+    /// TLS of the listeners.
+    pub tls: TlsConfig,
     /// Where accepted updates are kept until they are delivered.
     pub store: StoreConfig,
     /// What may wait in memory to become durable.
@@ -232,9 +240,27 @@ pub enum ApiKeySource {
     /// A file, by its absolute path.
     #[serde(rename = "api_key_file")]
     File(#[serde(serialize_with = "display_path")] PathBuf),
+    /// A credential that systemd has put into `$CREDENTIALS_DIRECTORY`.
+    #[serde(rename = "api_key_credential")]
+    Credential(Credential),
     /// An environment variable, by its name.
     #[serde(rename = "api_key_env")]
     Env(String),
+}
+
+/// A credential of systemd's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Credential {
+    /// As the unit calls it.
+    pub name: String,
+    /// Where it is.
+    pub path: PathBuf,
+}
+
+impl Serialize for Credential {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.name)
+    }
 }
 
 impl ApiKeySource {
@@ -242,7 +268,9 @@ impl ApiKeySource {
     /// its environment changed from outside. No message holds any of the key.
     pub fn read_again(&self) -> Option<Result<SecretString, String>> {
         match self {
-            Self::File(_) => Some(api_key::read(self, &BTreeMap::new()).map(|read| read.key)),
+            Self::File(_) | Self::Credential(_) => {
+                Some(api_key::read(self, &BTreeMap::new()).map(|read| read.key))
+            }
             Self::Env(_) => None,
         }
     }

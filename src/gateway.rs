@@ -6,21 +6,27 @@ mod ending;
 mod housekeeping;
 mod keys;
 mod opening;
+mod reload;
 pub(crate) mod settings;
 
-use std::{net::SocketAddr, time::Duration};
+use std::{collections::BTreeSet, net::SocketAddr, path::PathBuf, time::Duration};
 
 use anyhow::Context;
 use futures_util::FutureExt as _;
 use hyper_util::service::TowerToHyperService;
-use tokio::{sync::watch, task::JoinSet};
+use tokio::{signal::unix::Signal, sync::watch, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 use tonic_health::{
     ServingStatus,
     server::{HealthReporter, HealthService},
 };
 
-use self::{doors::Listeners, housekeeping::House, keys::KeyWatch};
+use self::{
+    doors::Listeners,
+    housekeeping::House,
+    keys::{KeySource, KeyWatch},
+    reload::{Levers, Reloader},
+};
 use crate::{
     admin::status::{App, Observatory},
     clock,
@@ -49,6 +55,14 @@ pub struct Gateway {
     not_ready: watch::Sender<Option<&'static str>>,
     health: HealthReporter,
     grace: Duration,
+    /// What is there for a reload of the configuration, until there is one who does it.
+    reloads: Option<Reloads>,
+}
+
+struct Reloads {
+    levers: Levers,
+    metrics: Metrics,
+    problem: watch::Sender<Option<String>>,
 }
 
 /// Where a gateway listens.
@@ -82,38 +96,40 @@ impl Gateway {
         let metrics = Metrics::default();
         let [stop_doors, stop_http, stop_drivers] = Default::default();
         let (not_ready, readiness) = watch::channel(Some("the store is being opened"));
+        let mut levers = Levers::new(config, &metrics);
+        let [grpc_tls, http_tls, admin_tls] = settings::tls(config, levers.tls.as_ref());
 
+        let router = doors::http(readiness.clone(), metrics.clone());
+        let stop = CancellationToken::clone(&stop_http);
+        let serving = listener::serve(http, router, limits, http_tls, stop);
+        let http = JoinSet::from_iter([serving.map(|()| Ended::Listener("http"))]);
         let mut tasks = JoinSet::new();
-        let http = {
-            let router = doors::http(readiness.clone(), metrics.clone());
-            let serving =
-                listener::serve(http, router, limits, CancellationToken::clone(&stop_http));
-            JoinSet::from_iter([serving.map(|()| Ended::Listener("http"))])
-        };
         opening::announce(config, &addresses);
         let (store, writer, recovered) = opening::open(config).await?;
         let watermark = settings::watermark(&config.store);
         let (space, seen) = watch::channel(watermark.look(Space::default()).await);
         let mut apps = Vec::new();
         for (app_config, recovered) in config.apps.iter().zip(recovered) {
-            let (delivery, keys, app) = deliver(app_config, &store, &metrics, recovered)?;
+            let (delivery, keys, lever, app) = deliver(app_config, &store, &metrics, recovered)?;
+            levers.keys.insert(app.name.clone(), lever);
             tasks.spawn(drive(app.name.clone(), delivery, keys, stop_drivers.clone()));
             apps.push(app);
         }
+        let (problem, config_problem) = watch::channel(None);
         let observatory = Observatory {
             started_at: clock::now().wall,
             not_ready: readiness,
+            config_problem,
             space: seen,
             store,
             apps: apps.into(),
         };
         metrics.observe(observatory.clone());
-        let freshness = metrics.freshness();
         let health = HealthReporter::new();
         health.set_service_status(INGEST, ServingStatus::Serving).await;
         let house = House {
             observatory: observatory.clone(),
-            metrics,
+            metrics: metrics.clone(),
             keeping: settings::keeping(config),
             not_ready: not_ready.clone(),
             health: health.clone(),
@@ -122,17 +138,16 @@ impl Gateway {
         house.keep(&mut tasks, watermark, space);
         let watched = HealthService::from_health_reporter(health.clone());
         let routers = doors::routers(config, &observatory, watched, &stop_doors)?;
-        let serving = listener::serve(grpc, routers.grpc, limits, stop_doors.clone());
+        let serving = listener::serve(grpc, routers.grpc, limits, grpc_tls, stop_doors.clone());
         tasks.spawn(serving.map(|()| Ended::Listener("grpc")));
         let router = TowerToHyperService::new(routers.admin);
-        let serving = listener::serve(admin, router, limits, stop_doors.clone());
+        let serving = listener::serve(admin, router, limits, admin_tls, stop_doors.clone());
         tasks.spawn(serving.map(|()| Ended::Listener("admin")));
         announce(config, &addresses);
-        let grace = Duration::from_millis(config.server.shutdown_grace_ms);
         Ok(Self {
             addresses,
             observatory,
-            freshness,
+            freshness: metrics.freshness(),
             tasks,
             http,
             writer,
@@ -141,8 +156,21 @@ impl Gateway {
             stop_drivers,
             not_ready,
             health,
-            grace,
+            grace: Duration::from_millis(config.server.shutdown_grace_ms),
+            reloads: Some(Reloads { levers, metrics, problem }),
         })
+    }
+
+    /// From now on the configuration is read again when a file of it changes, and at each of
+    /// `hangups`. It is `config`, which was read of `file`.
+    #[must_use]
+    pub fn reloading(mut self, config: Config, file: Option<PathBuf>, hangups: Signal) -> Self {
+        if let Some(Reloads { levers, metrics, problem }) = self.reloads.take() {
+            let (started, in_force, told) = (config.clone(), config, BTreeSet::new());
+            let reloader = Reloader { file, started, in_force, levers, metrics, problem, told };
+            self.tasks.spawn(reloader.run(hangups, self.stop_drivers.clone()));
+        }
+        self
     }
 
     /// Where it listens.
@@ -177,7 +205,7 @@ fn deliver(
     store: &Store,
     metrics: &Metrics,
     (id, recovered): (AppId, Recovered),
-) -> anyhow::Result<(Delivery<HttpUpstream, Reporter>, KeyWatch, App)> {
+) -> anyhow::Result<(Delivery<HttpUpstream, Reporter>, KeyWatch, watch::Sender<KeySource>, App)> {
     let AppConfig { name, users_per_minute, .. } = config;
     let upstream = HttpUpstream::new(settings::upstream(config));
     let upstream = upstream.with_context(|| format!("app {name}"))?;
@@ -187,9 +215,9 @@ fn deliver(
     let settings = settings::lifecycle(config);
     let (delivery, operator) =
         Delivery::new(name.clone(), ledger, upstream, reporter, settings, recovered);
-    let keys = KeyWatch::new(config, key, operator.clone());
+    let (keys, lever) = KeyWatch::new(config, key, operator.clone());
     let app = App { name: name.clone(), id, users_per_minute: *users_per_minute, operator };
-    Ok((delivery, keys, app))
+    Ok((delivery, keys, lever, app))
 }
 
 async fn drive(

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use userpilot_gateway::cli::{
-    check_config, dead_letters, demo, jobs, print_default_config, send, serve, shutdown,
+    check_config, check_key, dead_letters, demo, jobs, print_default_config, send, serve, shutdown,
     simulate_userpilot, status, store,
 };
 
@@ -31,13 +31,14 @@ enum Command {
     Store(store::Args),
     DeadLetters(dead_letters::Args),
     CheckConfig(check_config::Args),
+    CheckKey(check_key::Args),
     PrintDefaultConfig(print_default_config::Args),
     SimulateUserpilot(simulate_userpilot::Args),
 }
 
 fn main() -> ExitCode {
     match run() {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             writeln!(io::stderr(), "Error: {error:#}").ok();
             ExitCode::FAILURE
@@ -45,7 +46,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn run() -> anyhow::Result<()> {
+fn run() -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         match Arguments::parse().command {
@@ -57,10 +58,12 @@ fn run() -> anyhow::Result<()> {
             Command::Store(args) => store::run(args).await,
             Command::DeadLetters(args) => dead_letters::run(args).await,
             Command::CheckConfig(args) => check_config::run(args),
+            Command::CheckKey(args) => return check_key::run(args).await,
             Command::PrintDefaultConfig(args) => print_default_config::run(args),
             Command::SimulateUserpilot(args) => {
                 simulate_userpilot::run(args, shutdown::requested()).await
             }
-        }
+        }?;
+        Ok(ExitCode::SUCCESS)
     })
 }

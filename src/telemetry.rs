@@ -9,7 +9,7 @@ use tracing::{Level, Metadata};
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer, filter::filter_fn, layer::SubscriberExt as _};
 
-pub use metrics::{Freshness, Metrics, Reporter};
+pub use metrics::{Freshness, Metrics, Reload, Reporter};
 
 /// How logs look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

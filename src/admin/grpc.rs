@@ -39,7 +39,8 @@ impl Admin {
     }
 
     async fn status(&self) -> proto::GatewayStatus {
-        let Observatory { started_at, not_ready, space, store, apps } = &self.observatory;
+        let Observatory { started_at, not_ready, config_problem, space, store, apps } =
+            &self.observatory;
         let not_ready = *not_ready.borrow();
         let mut app_statuses = Vec::with_capacity(apps.len());
         for (app, status) in apps.iter().zip(self.observatory.apps()) {
@@ -64,6 +65,7 @@ impl Admin {
                 free_bytes: space.borrow().free_bytes,
             }),
             apps: app_statuses,
+            config_problem: config_problem.borrow().clone().unwrap_or_default(),
         }
     }
 

@@ -1,6 +1,7 @@
 //! The commands, one file each.
 
 pub mod check_config;
+pub mod check_key;
 pub mod client;
 pub mod dead_letters;
 pub mod demo;

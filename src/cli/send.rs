@@ -13,7 +13,7 @@ use prost_types::{Struct, value::Kind};
 use serde_json::Value;
 use tonic::transport::Channel;
 
-use super::client::{self, GRPC_DEFAULT};
+use super::client::{self, GRPC_DEFAULT, TlsArgs};
 use crate::proto::{
     Lane, UpdateUserRequest, UserUpdate, ingest_service_client::IngestServiceClient,
 };
@@ -28,6 +28,8 @@ pub struct Args {
     /// Where the gateway takes updates.
     #[arg(long, value_name = "URL", default_value = GRPC_DEFAULT)]
     pub address: String,
+    #[command(flatten)]
+    tls: TlsArgs,
     /// The app; may be left out where one is configured.
     #[arg(long, default_value = "")]
     pub app: String,
@@ -55,7 +57,7 @@ pub struct Args {
 
 /// Sends, and says what became of it. Fails if anything was refused for good.
 pub async fn run(args: Args) -> anyhow::Result<()> {
-    let client = IngestServiceClient::new(client::connect(&args.address).await?);
+    let client = IngestServiceClient::new(client::connect(&args.address, &args.tls).await?);
     match &args.file {
         Some(file) => many::send(client, file, &args).await,
         None => send_one(client, &args).await,
@@ -125,5 +127,6 @@ fn to_proto(value: Value) -> prost_types::Value {
 }
 
 fn refused(status: tonic::Status) -> anyhow::Error {
-    anyhow::anyhow!("{:?}: {}", status.code(), status.message())
+    let code = status.code();
+    client::refused(status).context(format!("{code:?}"))
 }

@@ -97,7 +97,7 @@ fn complete_apps(written: &mut Map<String, Value>, defaults: &Map<String, Value>
     let [Value { kind: ValueKind::Table(template), .. }, ..] = apps(defaults) else {
         unreachable!("default.toml has an app")
     };
-    let shared = |key: &str| !matches!(key, "name" | "api_key_file" | "api_key_env");
+    let shared = |key: &str| key != "name" && !key.starts_with("api_key_");
     let Some(Value { kind: ValueKind::Array(apps), .. }) = written.get_mut("apps") else { return };
     for app in apps {
         if let ValueKind::Table(app) = &mut app.kind {

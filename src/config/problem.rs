@@ -82,6 +82,28 @@ pub enum Warning {
         /// The file of its key.
         path: PathBuf,
     },
+    /// Everybody on the machine can read the key of the certificate.
+    #[error("tls.key_file: every user of this machine can read the key in {}; chmod 600 it", path.display())]
+    TlsKeyReadableByAll {
+        /// Its file.
+        path: PathBuf,
+    },
+    /// Clients will refuse the certificate.
+    #[error("tls.cert_file: the certificate in {} has expired, on {at}; clients refuse it", path.display())]
+    CertificateExpired {
+        /// Its file.
+        path: PathBuf,
+        /// Since when.
+        at: jiff::Timestamp,
+    },
+    /// Clients will soon refuse the certificate.
+    #[error("tls.cert_file: the certificate in {} expires soon, on {at}; renew it", path.display())]
+    CertificateExpires {
+        /// Its file.
+        path: PathBuf,
+        /// From when on.
+        at: jiff::Timestamp,
+    },
     /// Other machines may reach the listener that can stop delivery.
     #[error(
         "server.admin_listen: {listen} is not a loopback address; whoever reaches it can pause delivery"

@@ -14,6 +14,7 @@ use super::{
     StoreConfig, Upload, Warning,
     api_key::{self, ApiKey},
     reader::Reader,
+    tls::tls,
 };
 
 const HOUR_MS: u64 = 3_600_000;
@@ -33,6 +34,7 @@ pub(super) fn config(
     warnings: &mut Vec<Warning>,
 ) -> Option<Config> {
     let server = server(&mut table(values, "server", problems)?);
+    let tls = tls(&mut table(values, "tls", problems)?, folder, warnings);
     let store = store(&mut table(values, "store", problems)?);
     let intake = intake(&mut table(values, "intake", problems)?);
     let limits = limits(&mut table(values, "limits", problems)?);
@@ -40,7 +42,7 @@ pub(super) fn config(
     let dead_letters = dead_letters(&mut table(values, "dead_letters", problems)?);
     let log = log(&mut table(values, "log", problems)?);
     let apps = apps(values, folder, env, problems, warnings);
-    let config = Config { server, store, intake, limits, history, dead_letters, log, apps };
+    let config = Config { server, tls, store, intake, limits, history, dead_letters, log, apps };
     if problems.is_empty() {
         check_together(&config, problems);
         let listen = config.server.admin_listen;
@@ -206,31 +208,39 @@ fn app(
     })
 }
 
-/// The app's key, of the one place that says where it is. A file that somebody named goes before
+/// The app's key, of the one place that says where it is. One that somebody named goes before
 /// the variable that nobody did.
 fn api_key(
     reader: &mut Reader<'_>,
     folder: &Path,
     env: &BTreeMap<String, String>,
 ) -> Option<(ApiKeySource, ApiKey)> {
-    let file = reader.has("api_key_file").then(|| reader.optional("api_key_file"));
-    let variable = reader.has("api_key_env").then(|| reader.optional("api_key_env"));
-    let (key, source) = match (file, variable) {
-        (Some(_), Some(Some((_, true)))) => {
-            reader.refuse("api_key_file", "give either api_key_file or api_key_env".to_owned());
+    let places = ["api_key_file", "api_key_credential", "api_key_env"];
+    let named: Vec<&str> = places.into_iter().filter(|key| reader.is_written(key)).collect();
+    let key = match named.as_slice() {
+        [] if reader.has("api_key_env") => "api_key_env",
+        [] => {
+            let message = "no API key: give api_key_file, api_key_credential or api_key_env";
+            reader.refuse("", message.to_owned());
             return None;
         }
-        (Some(file), _) => {
-            let path = folder.join(file?.0);
-            let path = path::absolute(&path).unwrap_or(path);
-            ("api_key_file", ApiKeySource::File(path))
-        }
-        (None, Some(variable)) => ("api_key_env", ApiKeySource::Env(variable?.0)),
-        (None, None) => {
-            reader.refuse("", "no API key: give api_key_file or api_key_env".to_owned());
+        [key] => key,
+        [key, ..] => {
+            let message = "give only one of api_key_file, api_key_credential and api_key_env";
+            reader.refuse(key, message.to_owned());
             return None;
         }
     };
+    let (text, _) = reader.optional(key)?;
+    let source = match key {
+        "api_key_file" => {
+            let path = folder.join(text);
+            Ok(ApiKeySource::File(path::absolute(&path).unwrap_or(path)))
+        }
+        "api_key_credential" => api_key::credential(text, env).map(ApiKeySource::Credential),
+        _ => Ok(ApiKeySource::Env(text)),
+    };
+    let source = source.map_err(|message| reader.refuse(key, message)).ok()?;
     match api_key::read(&source, env) {
         Ok(api_key) => Some((source, api_key)),
         Err(message) => {
@@ -242,8 +252,7 @@ fn api_key(
 
 /// What must hold between keys: else something valid could never get through.
 fn check_together(config: &Config, problems: &mut Vec<Problem>) {
-    let Config { server, store, intake, limits, history: _, dead_letters: _, log: _, apps } =
-        config;
+    let Config { server, store, intake, limits, apps, .. } = config;
     let mut demand = |holds: bool, key: &str, message: String| {
         if !holds {
             problems.push(Problem { key: key.to_owned(), message, origin: None });

@@ -76,6 +76,11 @@ impl<'a> Reader<'a> {
         self.table.contains_key(key)
     }
 
+    /// Whether somebody wrote it, and it is not the default.
+    pub(super) fn is_written(&self, key: &str) -> bool {
+        self.table.get(key).is_some_and(|value| value.origin() != Some(layers::DEFAULTS))
+    }
+
     /// Reports a problem with a key that has been read.
     pub(super) fn refuse(&mut self, key: &str, message: String) {
         let origin = self.table.get(key).and_then(Value::origin).map(str::to_owned);

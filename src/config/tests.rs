@@ -1,6 +1,7 @@
 //! What configurations bring about; `refusals` has those that are refused.
 
 mod refusals;
+mod tls;
 
 use std::{collections::BTreeSet, fs};
 
@@ -144,8 +145,9 @@ fn the_default_file_and_the_configuration_have_the_same_keys() {
     }
     let file = load(&app(""), &[]).0.effective_toml();
     let env = load("", &[]).0.effective_toml();
+    let credential = tls::with_everything().effective_toml();
     let mut held = BTreeSet::new();
-    for text in [file, env] {
+    for text in [file, env, credential] {
         for (section, table) in text.parse::<toml::Table>().unwrap() {
             let table = table.get(0).unwrap_or(&table).as_table().unwrap();
             held.extend(table.keys().map(|key| format!("{section}.{key}")));

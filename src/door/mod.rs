@@ -8,6 +8,8 @@ pub mod grpc;
 pub mod health;
 pub mod http;
 pub mod listener;
+pub mod peer;
 pub mod receipt;
 pub mod refusal;
+pub mod tls;
 pub mod wire;

@@ -53,6 +53,20 @@ struct OfDeath {
     reason: String,
 }
 
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct OfReload {
+    outcome: &'static str,
+}
+
+/// What became of a configuration that was read while the gateway ran.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reload {
+    /// It is in force.
+    Applied,
+    /// It had a problem, and the old one stayed.
+    Refused,
+}
+
 type Seconds = Gauge<f64, AtomicU64>;
 
 /// All metrics of the process.
@@ -67,6 +81,8 @@ pub struct Metrics {
     oldest_pending: Family<OfApp, Seconds>,
     last_delivery: Family<OfApp, Seconds>,
     last_freshness: Freshness,
+    reloads: Family<OfReload, Counter>,
+    certificate_expiry: Family<Vec<(String, String)>, Seconds>,
 }
 
 /// How fresh the rows were that were delivered last, on average.
@@ -120,6 +136,15 @@ impl Default for Metrics {
             Unit::Seconds,
             last_delivery.clone(),
         );
+        let (reloads, certificate_expiry) = Default::default();
+        let help = "Configurations that were read while the gateway ran, by outcome";
+        registry.register("config_reloads", help, Family::clone(&reloads));
+        registry.register_with_unit(
+            "tls_certificate_expiry_timestamp",
+            "When the certificate of the listeners expires",
+            Unit::Seconds,
+            Family::clone(&certificate_expiry),
+        );
         let registry = Arc::new(Mutex::new(registry));
         let last_freshness = Freshness::default();
         Self {
@@ -132,6 +157,8 @@ impl Default for Metrics {
             oldest_pending,
             last_delivery,
             last_freshness,
+            reloads,
+            certificate_expiry,
         }
     }
 }
@@ -156,6 +183,21 @@ impl Metrics {
     /// How fresh the rows were that were delivered last.
     pub fn freshness(&self) -> Freshness {
         self.last_freshness.clone()
+    }
+
+    /// Counts a configuration that was read while the gateway ran.
+    pub fn reloaded(&self, reload: Reload) {
+        let outcome = match reload {
+            Reload::Applied => "applied",
+            Reload::Refused => "refused",
+        };
+        self.reloads.get_or_create(&OfReload { outcome }).inc();
+    }
+
+    /// The certificate of the listeners expires then.
+    pub fn certificate_expires(&self, at: Timestamp) {
+        let seconds = at.since(Timestamp::default()).as_secs_f64();
+        self.certificate_expiry.get_or_create(&Vec::new()).set(seconds);
     }
 
     /// The metrics page.

@@ -14,7 +14,7 @@ use anyhow::{Context, bail};
 use tonic::transport::Channel;
 
 use self::selection::{Filter, Which};
-use super::client::{self, ADMIN_DEFAULT, refused};
+use super::client::{self, ADMIN_DEFAULT, TlsArgs, refused};
 use crate::proto::{
     DiscardDeadLettersRequest, DiscardDeadLettersResponse, ExportDeadLettersRequest,
     GetDeadLetterRequest, ListDeadLettersRequest, ReplayDeadLettersRequest,
@@ -38,6 +38,8 @@ struct GatewayArgs {
     /// The app; may be left out where one is configured.
     #[arg(long, global = true, default_value = "")]
     app: String,
+    #[command(flatten)]
+    tls: TlsArgs,
 }
 
 #[derive(Clone, Debug, clap::Subcommand)]
@@ -101,8 +103,8 @@ type Client = AdminServiceClient<Channel>;
 
 /// Carries the command out.
 pub async fn run(args: Args) -> anyhow::Result<()> {
-    let GatewayArgs { address, app } = args.gateway;
-    let connect = async || anyhow::Ok(Client::new(client::connect(&address).await?));
+    let GatewayArgs { address, app, tls } = args.gateway;
+    let connect = async || anyhow::Ok(Client::new(client::connect(&address, &tls).await?));
     match args.command {
         Command::List { filter, include_closed, limit, output } => {
             let filter = Some(filter.message());

@@ -37,8 +37,10 @@ fn a_configuration_without_a_key_says_where_one_could_be() {
 
 #[test]
 fn an_app_says_its_name_and_its_key_itself() {
-    let expected =
-        ["apps[0]: no API key: give api_key_file or api_key_env", "apps[0].name: missing"];
+    let expected = [
+        "apps[0]: no API key: give api_key_file, api_key_credential or api_key_env",
+        "apps[0].name: missing",
+    ];
     assert_eq!(problems("[[apps]]\nlinger_ms = 1", &[]), expected);
 }
 
@@ -177,7 +179,9 @@ fn apps_have_names_of_their_own() {
 fn a_key_comes_from_one_place() {
     check(
         &app("api_key_env = \"KEY\""),
-        &["apps[0].api_key_file: give either api_key_file or api_key_env"],
+        &[
+            "apps[0].api_key_file: give only one of api_key_file, api_key_credential and api_key_env",
+        ],
     );
     check(
         "[[apps]]\nname = \"a\"\napi_key_env = \"hush\"",
