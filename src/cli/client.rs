@@ -96,7 +96,11 @@ fn advice(error: &(dyn StdError + 'static)) -> Option<&'static str> {
         }
         next = inside.map(|inside| inside as _).or(error.source());
     }
-    broken.then_some("one that speaks TLS has an https:// address, and one that does not, http://")
+    // What the gateway said at last, if anything, is lost on the way here.
+    broken.then_some(
+        "one that speaks TLS has an https:// address, one that does not, http://; one that asks \
+         for a certificate needs --client-cert-file and --client-key-file",
+    )
 }
 
 #[expect(clippy::wildcard_enum_match_arm, reason = "not our enums, and they grow")]

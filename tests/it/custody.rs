@@ -50,11 +50,7 @@ impl Elsewhere {
 
 /// Each fault at each place once, some of whom quote what they were sent.
 fn every_fault(elsewhere: &str) -> Vec<FaultRule> {
-    let quote = format!("no: Token {KEY}, and {SECOND_KEY}, with {VALUE}");
-    let status = |code: u16| {
-        let retry_after = (code == 429).then(|| "0".to_owned());
-        Fault::Status { code, body: quote.clone(), retry_after }
-    };
+    let status = |code: u16| quoting(KEY, code);
     let redirect = Fault::Redirect { location: elsewhere.to_owned() };
     let anywhere = [
         Fault::Delay { ms: 1 },
@@ -85,6 +81,12 @@ fn every_fault(elsewhere: &str) -> Vec<FaultRule> {
     ];
     rules.extend(of_submissions.map(|fault| FaultRule::once(FaultPoint::Submit, fault)));
     rules
+}
+
+/// An answer that quotes what was sent.
+fn quoting(key: &str, code: u16) -> Fault {
+    let retry_after = (code == 429).then(|| "0".to_owned());
+    Fault::Status { code, body: format!("no: Token {key}, with {VALUE}"), retry_after }
 }
 
 fn bearing_the_token<T>(message: T) -> Request<T> {
@@ -152,6 +154,10 @@ async fn no_secret_gets_out_by_any_way() {
     // Another key, half-way: neither may be seen.
     stage.simulator.change_api_key(SECOND_KEY.to_owned());
     fs::write(stage.site.path("userpilot.key"), SECOND_KEY).unwrap();
+    said.extend(send_all_ways(&mut client, nth).await);
+    settled(&stage.gateway).await;
+    let quoting = FaultRule::once(FaultPoint::Submit, quoting(SECOND_KEY, 503));
+    stage.simulator.arm_faults(vec![quoting]).unwrap();
     said.extend(send_all_ways(&mut client, nth).await);
     settled(&stage.gateway).await;
 

@@ -131,7 +131,7 @@ async fn check_key_tells_a_key_that_is_refused_from_one_that_could_not_be_asked_
     check(&[], 4, "production: the key is accepted").await;
     check(&["--app", "prod"], 1, "no app is called \"prod\"").await;
     simulator.change_api_key("another".to_owned());
-    check(&[], 3, "production: the key is refused: 401").await;
+    check(&[], 3, "production: the key is refused: 403").await;
     // Nothing has been done with it.
     assert_eq!(simulator.snapshot().submissions, 0);
 }

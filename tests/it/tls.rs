@@ -106,7 +106,7 @@ async fn commands_reach_a_gateway_over_tls_or_say_what_to_do() {
         assert!(!refused.status.success() && refused.stderr.contains(expected), "{refused:?}");
     };
     check(&secure, &mine, "name the file of its CA with --ca-file").await;
-    check(&secure, &["--ca-file", &ca], "give --client-cert-file and --client-key-file").await;
+    check(&secure, &["--ca-file", &ca], "--client-cert-file and --client-key-file").await;
     check(&plain, &[], "one that speaks TLS has an https:// address").await;
     check(&plain, &["--ca-file", &ca], "is not an https:// address").await;
     check(&secure, &["--ca-file", "nowhere.crt"], "cannot read nowhere.crt").await;
