@@ -180,12 +180,11 @@ fn server(config: &TlsConfig, warnings: &mut Vec<Warning>) -> Result<Option<Serv
         .with_single_cert(certificates.clone(), key);
     let mut rustls = rustls.map_err(|error| {
         let (key, cert) = (key_file.display(), cert_file.display());
-        let message = match error {
-            rustls::Error::InconsistentKeys(_) => {
-                format!("{key} is not the key of the certificate in {cert}")
-            }
+        let message = if matches!(error, rustls::Error::InconsistentKeys(_)) {
+            format!("{key} is not the key of the certificate in {cert}")
+        } else {
             // rustls shows no key in its errors: they are kinds.
-            error => format!("{key} with {cert}: {error}"),
+            format!("{key} with {cert}: {error}")
         };
         ("key_file", message)
     })?;

@@ -161,26 +161,8 @@ async fn no_secret_gets_out_by_any_way() {
     said.extend(send_all_ways(&mut client, nth).await);
     settled(&stage.gateway).await;
 
-    let mut admin = stage.gateway.admin().await;
-    said.push(format!("{:?}", admin.get_status(GetStatusRequest {}).await.unwrap()));
-    let jobs = ListJobsRequest { page_size: 1_000, ..ListJobsRequest::default() };
-    said.push(format!("{:?}", admin.list_jobs(jobs).await.unwrap()));
-    let dead = ListDeadLettersRequest { page_size: 1_000, ..ListDeadLettersRequest::default() };
-    let dead = format!("{:?}", admin.list_dead_letters(dead).await.unwrap());
-    assert!(dead.contains("poisoned"), "{dead}");
-    said.push(dead);
-    let config = stage.site.path("gateway.toml").display().to_string();
-    for arguments in
-        [&["check-config", "--config", &config][..], &["check-key", "--config", &config]]
-    {
-        let output = run(arguments, "").await;
-        assert!(output.status.success(), "{output:?}");
-        said.push(output.stdout + &output.stderr);
-    }
-    let mut pages = String::new();
-    for path in ["/metrics", "/healthz", "/readyz", "/nowhere"] {
-        pages += &stage.gateway.page(path).await.2;
-    }
+    said.extend(asked(&stage).await);
+    let pages = pages(&stage).await;
     stage.gateway.terminate();
     let ended = stage.gateway.end().await;
     assert!(ended.status.success());
@@ -203,6 +185,36 @@ async fn no_secret_gets_out_by_any_way() {
     }
     absent(VALUE, "the log", log.as_bytes());
     absent(VALUE, "a page", pages.as_bytes());
+}
+
+/// What the admin service and the commands tell.
+async fn asked(stage: &Stage) -> Vec<String> {
+    let mut said = Vec::new();
+    let mut admin = stage.gateway.admin().await;
+    said.push(format!("{:?}", admin.get_status(GetStatusRequest {}).await.unwrap()));
+    let jobs = ListJobsRequest { page_size: 1_000, ..ListJobsRequest::default() };
+    said.push(format!("{:?}", admin.list_jobs(jobs).await.unwrap()));
+    let dead = ListDeadLettersRequest { page_size: 1_000, ..ListDeadLettersRequest::default() };
+    let dead = format!("{:?}", admin.list_dead_letters(dead).await.unwrap());
+    assert!(dead.contains("poisoned"), "{dead}");
+    said.push(dead);
+    let config = stage.site.path("gateway.toml").display().to_string();
+    for arguments in
+        [&["check-config", "--config", &config][..], &["check-key", "--config", &config]]
+    {
+        let output = run(arguments, "").await;
+        assert!(output.status.success(), "{output:?}");
+        said.push(output.stdout + &output.stderr);
+    }
+    said
+}
+
+async fn pages(stage: &Stage) -> String {
+    let mut pages = String::new();
+    for path in ["/metrics", "/healthz", "/readyz", "/nowhere"] {
+        pages += &stage.gateway.page(path).await.2;
+    }
+    pages
 }
 
 /// Neither as it is nor in base64 or hex, wherever in a longer text it may begin.
