@@ -199,13 +199,16 @@ fn announce(config: &Config, addresses: &Addresses) {
     );
 }
 
-/// An app's driver, who watches its key, and the app as operators see it.
+type Driver = Delivery<HttpUpstream, Reporter>;
+
+/// An app's driver, who watches its key, how to have it look elsewhere, and the
+/// app as operators see it.
 fn deliver(
     config: &AppConfig,
     store: &Store,
     metrics: &Metrics,
     (id, recovered): (AppId, Recovered),
-) -> anyhow::Result<(Delivery<HttpUpstream, Reporter>, KeyWatch, watch::Sender<KeySource>, App)> {
+) -> anyhow::Result<(Driver, KeyWatch, watch::Sender<KeySource>, App)> {
     let AppConfig { name, users_per_minute, .. } = config;
     let upstream = HttpUpstream::new(settings::upstream(config));
     let upstream = upstream.with_context(|| format!("app {name}"))?;
@@ -220,12 +223,7 @@ fn deliver(
     Ok((delivery, keys, lever, app))
 }
 
-async fn drive(
-    app: String,
-    delivery: Delivery<HttpUpstream, Reporter>,
-    keys: KeyWatch,
-    stop: CancellationToken,
-) -> Ended {
+async fn drive(app: String, delivery: Driver, keys: KeyWatch, stop: CancellationToken) -> Ended {
     tokio::select! {
         end = delivery.run(stop) => Ended::Driver { app, end },
         never = keys.watch() => match never {},

@@ -61,9 +61,8 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
 
 /// What an answer to the question says of the key.
 fn verdict(jobs: Jobs) -> (Verdict, String) {
-    let Failure { kind, cause, .. } = match jobs {
-        Ok(_) => return (Verdict::Accepted, "the key is accepted".to_owned()),
-        Err(failure) => failure,
+    let Err(Failure { kind, cause, .. }) = jobs else {
+        return (Verdict::Accepted, "the key is accepted".to_owned());
     };
     match kind {
         FailureKind::KeyRejected => (Verdict::Refused, format!("the key is refused: {cause}")),

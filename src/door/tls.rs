@@ -36,13 +36,14 @@ pub(super) enum Protocol {
 
 /// A connection after its handshake.
 pub(super) struct Secured {
-    /// Gives again what was read of it already.
-    pub(super) stream: Join<Chain<Cursor<Vec<u8>>, ReadHalf<Stream>>, WriteHalf<Stream>>,
+    pub(super) stream: Join<Again, WriteHalf<Stream>>,
     pub(super) protocol: Protocol,
     pub(super) peer: PeerIdentity,
 }
 
 type Stream = TlsStream<TcpStream>;
+/// Gives again what was read already, and then the rest.
+type Again = Chain<Cursor<Vec<u8>>, ReadHalf<Stream>>;
 
 impl ListenerTls {
     /// Who stalls is given up.
