@@ -5,6 +5,7 @@
 //! key; the user's file; environment variables such as `USERPILOT_GATEWAY__STORE__PATH`. What
 //! is read here is checked here: past [`Config::load`] there is nothing left to doubt.
 
+mod access;
 mod api_key;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
@@ -12,6 +13,7 @@ mod known;
 mod layers;
 mod problem;
 mod read;
+mod read_access;
 mod reader;
 mod reference;
 #[cfg(test)]
@@ -28,6 +30,10 @@ use secrecy::SecretString;
 use serde::{Serialize, Serializer};
 use url::Url;
 
+pub use access::{
+    AdminConfig, AdminRole, AuditConfig, AuthConfig, ClientConfig, ClientLane, IssuerConfig,
+    JwksSource, Unauthenticated,
+};
 pub use problem::{ConfigError, Problem, Warning};
 pub use reference::reference_markdown;
 
@@ -57,8 +63,16 @@ pub struct Config {
     pub dead_letters: DeadLettersConfig,
     /// What is logged, and how.
     pub log: LogConfig,
+    /// Whose JSON web tokens are taken.
+    pub auth: AuthConfig,
     /// The Userpilot environments to deliver to: at least one, each name once.
     pub apps: Vec<AppConfig>,
+    /// The services that send updates. Without any, whoever reaches the gateway may.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub clients: Vec<ClientConfig>,
+    /// The operators. Without any, whoever reaches the gateway is one.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub admins: Vec<AdminConfig>,
 }
 
 /// Where the gateway listens, and how much one caller may ask of it.
@@ -78,6 +92,8 @@ pub struct ServerConfig {
     pub connections_max: usize,
     /// Whether gRPC server reflection is on.
     pub reflection: bool,
+    /// Who may call without a credential, where nobody who has one is configured.
+    pub unauthenticated: Unauthenticated,
 }
 
 /// Where accepted updates are kept until they are delivered.
@@ -164,6 +180,8 @@ pub struct LogConfig {
     pub format: LogFormat,
     /// What is logged, in the directives of `tracing_subscriber::EnvFilter`.
     pub filter: String,
+    /// Where the audit log goes.
+    pub audit: AuditConfig,
 }
 
 /// How a line of the log looks.

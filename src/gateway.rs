@@ -1,6 +1,7 @@
 //! The gateway as a whole: builds every part, owns every task, and decides the order of
 //! stopping. The only file that sees everything.
 
+mod access;
 mod doors;
 mod ending;
 mod housekeeping;
@@ -20,7 +21,7 @@ use tonic_health::{
     server::{HealthReporter, HealthService},
 };
 
-use self::{doors::Listeners, housekeeping::House, keys::KeyWatch};
+use self::{access::Doorkeeper, doors::Listeners, housekeeping::House, keys::KeyWatch};
 use crate::{
     admin::status::{App, Observatory},
     clock,
@@ -113,7 +114,7 @@ impl Gateway {
         health.set_service_status(INGEST, ServingStatus::Serving).await;
         let house = House {
             observatory: observatory.clone(),
-            metrics,
+            metrics: metrics.clone(),
             keeping: settings::keeping(config),
             not_ready: not_ready.clone(),
             health: health.clone(),
@@ -121,7 +122,9 @@ impl Gateway {
         };
         house.keep(&mut tasks, watermark, space);
         let watched = HealthService::from_health_reporter(health.clone());
-        let routers = doors::routers(config, &observatory, watched, &stop_doors)?;
+        let keeper = keeper(config, &observatory, &metrics).await?;
+        tasks.spawn(keeper.clone().keep_keys(stop_drivers.clone()));
+        let routers = doors::routers(config, &observatory, &keeper, watched, &stop_doors)?;
         let serving = listener::serve(grpc, routers.grpc, limits, stop_doors.clone());
         tasks.spawn(serving.map(|()| Ended::Listener("grpc")));
         let router = TowerToHyperService::new(routers.admin);
@@ -159,6 +162,22 @@ impl Gateway {
     pub fn freshness(&self) -> Freshness {
         self.freshness.clone()
     }
+}
+
+/// Who lets in those whom the configuration names.
+async fn keeper(
+    config: &Config,
+    observatory: &Observatory,
+    metrics: &Metrics,
+) -> anyhow::Result<Doorkeeper> {
+    let apps = observatory.apps.iter().map(|app| (app.name.clone(), app.id)).collect();
+    let keeper = Doorkeeper::new(observatory.store.clone(), apps);
+    keeper.let_in(config).await?;
+    metrics.observe_clients(keeper.callers.clone());
+    if let Some(issuer) = keeper.callers.issuer() {
+        issuer.refresh().await;
+    }
+    Ok(keeper)
 }
 
 fn announce(config: &Config, addresses: &Addresses) {

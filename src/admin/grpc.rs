@@ -7,6 +7,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
 use super::{
+    access,
     dead_letters::DeadLetters,
     status::{App, AppStatus, Observatory},
 };
@@ -197,6 +198,7 @@ impl AdminService for Admin {
         &self,
         request: Request<proto::PauseRequest>,
     ) -> Result<Response<proto::PauseResponse>, Status> {
+        access::record(request.extensions(), "pause", &request.get_ref().app)?;
         Admin::pause(self, &request.into_inner().app, true).await?;
         Ok(Response::new(proto::PauseResponse {}))
     }
@@ -205,6 +207,7 @@ impl AdminService for Admin {
         &self,
         request: Request<proto::ResumeRequest>,
     ) -> Result<Response<proto::ResumeResponse>, Status> {
+        access::record(request.extensions(), "resume", &request.get_ref().app)?;
         Admin::pause(self, &request.into_inner().app, false).await?;
         Ok(Response::new(proto::ResumeResponse {}))
     }
@@ -213,6 +216,7 @@ impl AdminService for Admin {
         &self,
         request: Request<proto::FlushNowRequest>,
     ) -> Result<Response<proto::FlushNowResponse>, Status> {
+        access::record(request.extensions(), "flush_now", &request.get_ref().app)?;
         for app in self.apps(&request.into_inner().app)? {
             app.operator.ask(Operation::Flush).await;
         }
@@ -230,6 +234,8 @@ impl AdminService for Admin {
         &self,
         request: Request<proto::GetDeadLetterRequest>,
     ) -> Result<Response<proto::GetDeadLetterResponse>, Status> {
+        let app = &request.get_ref().app;
+        access::record(request.extensions(), "get_dead_letter", app)?;
         Ok(Response::new(self.get_dead(request.into_inner()).await?))
     }
 
@@ -237,6 +243,8 @@ impl AdminService for Admin {
         &self,
         request: Request<proto::ReplayDeadLettersRequest>,
     ) -> Result<Response<proto::ReplayDeadLettersResponse>, Status> {
+        let app = &request.get_ref().app;
+        access::record(request.extensions(), "replay_dead_letters", app)?;
         Ok(Response::new(self.replay_dead(request.into_inner()).await?))
     }
 
@@ -244,6 +252,8 @@ impl AdminService for Admin {
         &self,
         request: Request<proto::DiscardDeadLettersRequest>,
     ) -> Result<Response<proto::DiscardDeadLettersResponse>, Status> {
+        let app = &request.get_ref().app;
+        access::record(request.extensions(), "discard_dead_letters", app)?;
         Ok(Response::new(self.discard_dead(request.into_inner()).await?))
     }
 
@@ -253,6 +263,8 @@ impl AdminService for Admin {
         &self,
         request: Request<proto::ExportDeadLettersRequest>,
     ) -> Result<Response<Self::ExportDeadLettersStream>, Status> {
+        let app = &request.get_ref().app;
+        access::record(request.extensions(), "export_dead_letters", app)?;
         Ok(Response::new(self.export_dead(request.into_inner())?))
     }
 }

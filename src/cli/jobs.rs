@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use comfy_table::{Table, presets::NOTHING};
 
-use super::client::{self, ADMIN_DEFAULT};
+use super::client::{self, ADMIN_DEFAULT, refused};
 use crate::proto::{JobState, ListJobsRequest, admin_service_client::AdminServiceClient};
 
 /// List jobs, newest first.
@@ -13,6 +13,9 @@ pub struct Args {
     /// Where the gateway takes operators.
     #[arg(long, value_name = "URL", default_value = ADMIN_DEFAULT)]
     pub address: String,
+    /// Where the token is.
+    #[command(flatten)]
+    pub token: client::TokenArgs,
     /// The app; may be left out where one is configured.
     #[arg(long, default_value = "")]
     pub app: String,
@@ -23,10 +26,10 @@ pub struct Args {
 
 /// Prints a table.
 pub async fn run(args: Args) -> anyhow::Result<()> {
-    let mut client = AdminServiceClient::new(client::connect(&args.address).await?);
+    let mut client = AdminServiceClient::new(client::connect_as(&args.address, &args.token).await?);
     let Args { app, limit, .. } = args;
     let request = ListJobsRequest { app, page_size: limit, page_token: String::new() };
-    let jobs = client.list_jobs(request).await?.into_inner().jobs;
+    let jobs = client.list_jobs(request).await.map_err(refused)?.into_inner().jobs;
     let mut table = Table::new();
     table.load_style(NOTHING);
     table.set_header(["batch", "state", "users", "updates", "bytes", "claimed", "took", "job"]);

@@ -11,9 +11,8 @@ use std::{
 use anyhow::Context;
 use prost_types::{Struct, value::Kind};
 use serde_json::Value;
-use tonic::transport::Channel;
 
-use super::client::{self, GRPC_DEFAULT};
+use super::client::{self, Connection, GRPC_DEFAULT};
 use crate::proto::{
     Lane, UpdateUserRequest, UserUpdate, ingest_service_client::IngestServiceClient,
 };
@@ -28,6 +27,9 @@ pub struct Args {
     /// Where the gateway takes updates.
     #[arg(long, value_name = "URL", default_value = GRPC_DEFAULT)]
     pub address: String,
+    /// Where the token is.
+    #[command(flatten)]
+    pub token: client::TokenArgs,
     /// The app; may be left out where one is configured.
     #[arg(long, default_value = "")]
     pub app: String,
@@ -55,14 +57,14 @@ pub struct Args {
 
 /// Sends, and says what became of it. Fails if anything was refused for good.
 pub async fn run(args: Args) -> anyhow::Result<()> {
-    let client = IngestServiceClient::new(client::connect(&args.address).await?);
+    let client = IngestServiceClient::new(client::connect_as(&args.address, &args.token).await?);
     match &args.file {
         Some(file) => many::send(client, file, &args).await,
         None => send_one(client, &args).await,
     }
 }
 
-async fn send_one(mut client: IngestServiceClient<Channel>, args: &Args) -> anyhow::Result<()> {
+async fn send_one(mut client: IngestServiceClient<Connection>, args: &Args) -> anyhow::Result<()> {
     let mut metadata = BTreeMap::new();
     for property in &args.properties {
         let (name, value) = property

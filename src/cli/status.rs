@@ -9,7 +9,7 @@ use std::{
 use comfy_table::{Table, presets::NOTHING};
 use tokio_stream::StreamExt;
 
-use super::client::{self, ADMIN_DEFAULT};
+use super::client::{self, ADMIN_DEFAULT, refused};
 use crate::proto::{
     self, GatewayStatus, GetStatusRequest, WatchStatusRequest,
     admin_service_client::AdminServiceClient,
@@ -21,6 +21,9 @@ pub struct Args {
     /// Where the gateway takes operators.
     #[arg(long, value_name = "URL", default_value = ADMIN_DEFAULT)]
     pub address: String,
+    /// Where the token is.
+    #[command(flatten)]
+    pub token: client::TokenArgs,
     /// Go on showing it, every second.
     #[arg(long)]
     pub watch: bool,
@@ -31,13 +34,18 @@ const CLEAR: &str = "\x1b[2J\x1b[H";
 
 /// Shows the state until `shutdown` completes, or once.
 pub async fn run(args: Args, shutdown: impl Future) -> anyhow::Result<()> {
-    let mut client = AdminServiceClient::new(client::connect(&args.address).await?);
+    let mut client = AdminServiceClient::new(client::connect_as(&args.address, &args.token).await?);
     if !args.watch {
-        let status = client.get_status(GetStatusRequest {}).await?.into_inner().status;
+        let status =
+            client.get_status(GetStatusRequest {}).await.map_err(refused)?.into_inner().status;
         io::stdout().write_all(page(&status.unwrap_or_default()).as_bytes())?;
         return Ok(());
     }
-    let statuses = client.watch_status(WatchStatusRequest { interval: None }).await?.into_inner();
+    let statuses = client
+        .watch_status(WatchStatusRequest { interval: None })
+        .await
+        .map_err(refused)?
+        .into_inner();
     let mut statuses = statuses.map(|status| status.map(|s| s.status.unwrap_or_default()));
     tokio::pin!(shutdown);
     loop {

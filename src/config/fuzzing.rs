@@ -44,7 +44,8 @@ pub(crate) fn config(input: &[u8]) -> bool {
 
 /// A fuzzer should open no file that it finds a name of.
 fn names_a_file(text: &str) -> bool {
-    text.to_ascii_lowercase().contains("key_file") || text.contains("key_\\")
+    let text = text.to_ascii_lowercase();
+    ["key_file", "key_\\", "jwks_file", "jwks_\\"].iter().any(|name| text.contains(name))
 }
 
 /// Files and variables that are taken.

@@ -82,12 +82,16 @@ pub enum Warning {
         /// The file of its key.
         path: PathBuf,
     },
-    /// Other machines may reach the listener that can stop delivery.
+    /// Whoever reaches a listener may use it.
     #[error(
-        "server.admin_listen: {listen} is not a loopback address; whoever reaches it can pause delivery"
+        "{key}: {listen} is not a loopback address, and without [[{list}]] whoever reaches it is let in"
     )]
-    AdminReachable {
-        /// Where the admin service listens.
+    Open {
+        /// The listener's key.
+        key: &'static str,
+        /// Where it listens.
         listen: SocketAddr,
+        /// What would close it.
+        list: String,
     },
 }

@@ -18,6 +18,8 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+use super::caller::PeerAddress;
+
 /// What a listener bears.
 #[derive(Clone, Copy, Debug)]
 pub struct ListenerLimits {
@@ -64,7 +66,7 @@ pub async fn serve<S, B>(
             accepted = accept(&listener, &places) => accepted,
             Some(_) = connections.join_next() => continue,
         };
-        let (stream, place) = match accepted {
+        let (stream, peer, place) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
                 tracing::warn!(%error, "a connection cannot be accepted");
@@ -72,7 +74,7 @@ pub async fn serve<S, B>(
                 continue;
             }
         };
-        let service = service.clone();
+        let service = FromPeer { service: service.clone(), peer };
         let watcher = graceful.watcher();
         let builder = builder.clone();
         let stop = stop.clone();
@@ -118,12 +120,30 @@ async fn has_spoken(stream: &TcpStream) -> io::Result<()> {
 async fn accept(
     listener: &TcpListener,
     places: &Arc<Semaphore>,
-) -> io::Result<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
+) -> io::Result<(TcpStream, PeerAddress, tokio::sync::OwnedSemaphorePermit)> {
     let place = places.clone().acquire_owned().await.map_err(io::Error::other)?;
-    let (stream, _) = listener.accept().await?;
+    let (stream, peer) = listener.accept().await?;
     // Answers are small and somebody waits for each.
     stream.set_nodelay(true)?;
-    Ok((stream, place))
+    Ok((stream, PeerAddress(peer), place))
+}
+
+/// A service whose requests say where they come from.
+#[derive(Clone)]
+struct FromPeer<S> {
+    service: S,
+    peer: PeerAddress,
+}
+
+impl<S: Service<Request<Incoming>>> Service<Request<Incoming>> for FromPeer<S> {
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = S::Future;
+
+    fn call(&self, mut request: Request<Incoming>) -> Self::Future {
+        request.extensions_mut().insert(self.peer);
+        self.service.call(request)
+    }
 }
 
 fn builder() -> auto::Builder<TokioExecutor> {

@@ -54,13 +54,22 @@ impl Wire {
     ) -> Result<Update, Refusal> {
         let Some(update) = update else { return Err(Refusal::field(path(), "is required")) };
         let client = caller.client();
-        let mut reading = Reading { limits: &self.limits, client, path, violations: Vec::new() };
+        let mut reading = Reading {
+            limits: &self.limits,
+            client,
+            path,
+            violations: Vec::new(),
+            denied: Vec::new(),
+        };
         let app = reading.app(&update.app);
         reading.user_id(&update.user_id);
         reading.company_id(update.company_id.as_deref());
         let properties = reading.properties(update.metadata);
         let occurred_at = reading.occurred_at(update.occurred_at, now);
         let lane = reading.lane(update.lane);
+        if !reading.denied.is_empty() {
+            return Err(Refusal::PermissionDenied(reading.denied));
+        }
         let (true, Some(app)) = (reading.violations.is_empty(), app) else {
             return Err(Refusal::Invalid(reading.violations));
         };
@@ -79,6 +88,11 @@ impl Wire {
                 format!("takes {size} bytes, more than limits.record_bytes_max ({max})");
             return Err(Refusal::field((reading.path)(), description));
         }
+        if let Some(max) = client.record_bytes_max.filter(|max| size > *max) {
+            let description =
+                format!("takes {size} bytes, more than the client's record_bytes_max ({max})");
+            return Err(Refusal::field((reading.path)(), description));
+        }
         Ok(update)
     }
 }
@@ -88,6 +102,8 @@ struct Reading<'a, P> {
     client: &'a Client,
     path: P,
     violations: Vec<Violation>,
+    /// What the client may not do.
+    denied: Vec<Violation>,
 }
 
 impl<P: Fn() -> String> Reading<'_, P> {
@@ -98,19 +114,27 @@ impl<P: Fn() -> String> Reading<'_, P> {
         }
     }
 
+    fn deny(&mut self, field: &str, description: &'static str) {
+        if self.denied.len() < VIOLATIONS_MAX {
+            let field = format!("{}.{field}", (self.path)());
+            self.denied.push(Violation { field, description: description.into() });
+        }
+    }
+
     fn app(&mut self, name: &str) -> Option<AppId> {
         let apps = &self.client.apps;
         if name.is_empty() && apps.len() == 1 {
             return apps.values().next().copied();
         }
         let app = apps.get(name).copied();
-        if app.is_none() {
-            let description = if name.is_empty() {
-                "is required, since several apps are configured"
-            } else {
-                "is not a configured app"
-            };
-            self.refuse("app", description);
+        match (app, self.client.is_configured) {
+            (Some(_), _) => {}
+            (None, _) if name.is_empty() => {
+                self.refuse("app", "is required, since there are several apps to choose from");
+            }
+            // Whether there is such an app is not its business.
+            (None, true) => self.deny("app", "is not an app that this client may use"),
+            (None, false) => self.refuse("app", "is not a configured app"),
         }
         app
     }
@@ -146,7 +170,12 @@ impl<P: Fn() -> String> Reading<'_, P> {
         }
         let mut properties = Vec::with_capacity(count);
         // Fields come sorted by name, as an update's properties are.
+        let allowed = self.client.properties.as_ref();
         for (name, value) in fields {
+            if allowed.is_some_and(|allowed| !allowed.contains(&name)) {
+                self.deny(&metadata_path(&name), "is not a property that this client may write");
+                continue;
+            }
             match primitive(value.kind) {
                 Ok(value) if self.is_name(&name) => properties.push((name, value)),
                 Ok(_) => {}
@@ -194,6 +223,10 @@ impl<P: Fn() -> String> Reading<'_, P> {
     fn lane(&mut self, lane: i32) -> Lane {
         match proto::Lane::try_from(lane) {
             Ok(proto::Lane::Unspecified) => self.client.lane,
+            Ok(proto::Lane::Interactive) if self.client.lane > Lane::Interactive => {
+                self.deny("lane", "is more urgent than the client's own");
+                Lane::Interactive
+            }
             Ok(proto::Lane::Interactive) => Lane::Interactive,
             Ok(proto::Lane::Bulk) => Lane::Bulk,
             Err(_) => {
@@ -249,6 +282,7 @@ mod tests {
     use prost_types::ListValue;
 
     use super::*;
+    use crate::door::caller::Proof;
 
     fn caller(apps: &[&str]) -> Caller {
         let apps = apps.iter().zip(0..).map(|(name, id)| ((*name).to_owned(), AppId(id)));
@@ -381,6 +415,43 @@ mod tests {
         assert!(read(&["p"], named("q")).is_err());
         assert!(read(&["p", "q"], named("")).is_err());
         assert_eq!(read(&["p", "q"], named("q")).unwrap().app, AppId(1));
+    }
+
+    #[test]
+    fn what_a_client_may_not_do_is_denied_by_field() {
+        let client = Client {
+            name: "crm".to_owned(),
+            is_configured: true,
+            apps: [("p".to_owned(), AppId(0)), ("q".to_owned(), AppId(1))].into(),
+            lane: Lane::Bulk,
+            record_bytes_max: Some(100),
+            properties: Some(["a".to_owned()].into()),
+            ..Client::default()
+        };
+        let caller = Caller::new(client.into(), Proof::None, 1);
+        let text = |n| value(Kind::StringValue("x".repeat(n)));
+        let named = |app: &str, lane: proto::Lane, properties: &[(&str, prost_types::Value)]| {
+            proto::UserUpdate { app: app.into(), lane: lane.into(), ..update(properties) }
+        };
+        let read = |update| {
+            wire().update(Some(update), &caller, Timestamp::from_micros(0), || "update".into())
+        };
+        let denied = |update, expected: &[&str]| match read(update) {
+            Err(Refusal::PermissionDenied(violations)) => {
+                let fields: Vec<_> = violations.iter().map(|it| &*it.field).collect();
+                assert_eq!(fields, expected);
+            }
+            other => panic!("{other:?}"),
+        };
+        let ok = read(named("q", proto::Lane::Unspecified, &[("a", text(1))])).unwrap();
+        assert_eq!((ok.app, ok.lane), (AppId(1), Lane::Bulk));
+        denied(named("r", proto::Lane::Bulk, &[]), &["update.app"]);
+        denied(named("p", proto::Lane::Interactive, &[]), &["update.lane"]);
+        let both = [("a", text(1)), ("ssn", text(1))];
+        denied(named("p", proto::Lane::Bulk, &both), &["update.metadata[\"ssn\"]"]);
+        let large = read(named("p", proto::Lane::Bulk, &[("a", text(100))])).unwrap_err();
+        assert!(format!("{large:?}").contains("the client's record_bytes_max (100)"));
+        assert!(matches!(read(named("", proto::Lane::Bulk, &[])), Err(Refusal::Invalid(_))));
     }
 
     #[test]

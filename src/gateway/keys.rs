@@ -6,7 +6,7 @@ use std::{convert::Infallible, time::Duration};
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::{
-    clock,
+    audit, clock,
     config::{ApiKeySource, AppConfig},
     delivery::{Operation, Operator},
     upstream::ApiKey,
@@ -58,6 +58,7 @@ impl KeyWatch {
             Some(Ok(key)) => match self.key.replace(key) {
                 Ok(()) => {
                     tracing::info!(app, "there is another API key: it is used from now on");
+                    audit::api_key_changed(app);
                     self.operator.ask(Operation::KeyChanged).await;
                 }
                 Err(error) => tracing::warn!(app, %error, "the API key stays as it was"),

@@ -11,10 +11,9 @@ use std::{
 };
 
 use anyhow::{Context, bail};
-use tonic::transport::Channel;
 
 use self::selection::{Filter, Which};
-use super::client::{self, ADMIN_DEFAULT, refused};
+use super::client::{self, ADMIN_DEFAULT, Connection, refused};
 use crate::proto::{
     DiscardDeadLettersRequest, DiscardDeadLettersResponse, ExportDeadLettersRequest,
     GetDeadLetterRequest, ListDeadLettersRequest, ReplayDeadLettersRequest,
@@ -35,6 +34,8 @@ struct GatewayArgs {
     /// Where the gateway takes operators.
     #[arg(long, value_name = "URL", global = true, default_value = ADMIN_DEFAULT)]
     address: String,
+    #[command(flatten)]
+    token: client::TokenArgs,
     /// The app; may be left out where one is configured.
     #[arg(long, global = true, default_value = "")]
     app: String,
@@ -97,12 +98,12 @@ enum Output {
     Json,
 }
 
-type Client = AdminServiceClient<Channel>;
+type Client = AdminServiceClient<Connection>;
 
 /// Carries the command out.
 pub async fn run(args: Args) -> anyhow::Result<()> {
-    let GatewayArgs { address, app } = args.gateway;
-    let connect = async || anyhow::Ok(Client::new(client::connect(&address).await?));
+    let GatewayArgs { address, token, app } = args.gateway;
+    let connect = async || anyhow::Ok(Client::new(client::connect_as(&address, &token).await?));
     match args.command {
         Command::List { filter, include_closed, limit, output } => {
             let filter = Some(filter.message());
