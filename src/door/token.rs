@@ -29,7 +29,7 @@ impl Hash {
     /// Reads 64 hex digits.
     pub fn parse(hex: &str) -> Option<Self> {
         let mut hash = [0; 32];
-        if hex.len() != 64 || !hex.is_ascii() {
+        if hex.len() != 64 || !hex.bytes().all(|byte| byte.is_ascii_hexdigit()) {
             return None;
         }
         for (place, byte) in hash.iter_mut().enumerate() {
