@@ -127,9 +127,8 @@ fn tables<'a>(
         problems.push(Problem { key: list.to_owned(), message, origin: None });
         return Vec::new();
     }
-    let table = |value: &'a Value| match &value.kind {
-        ValueKind::Table(table) => Some(table),
-        _ => None,
+    let table = |value: &'a Value| {
+        if let ValueKind::Table(table) = &value.kind { Some(table) } else { None }
     };
     tables.iter().filter_map(table).collect()
 }

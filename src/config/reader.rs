@@ -154,11 +154,13 @@ fn text(value: &Value) -> Result<&str, String> {
 }
 
 fn list(value: &Value) -> Result<Vec<String>, String> {
-    let texts: Vec<&str> = match &value.kind {
-        ValueKind::Array(values) => values.iter().map(text).collect::<Result<_, _>>()?,
-        ValueKind::String(text) if from_environment(value) => text.split(',').collect(),
-        ValueKind::String(text) => vec![text],
-        other => return Err(format!("expected a text or a list of them, found {}", kind(other))),
+    let texts: Vec<&str> = if let ValueKind::Array(values) = &value.kind {
+        values.iter().map(text).collect::<Result<_, _>>()?
+    } else if let ValueKind::String(text) = &value.kind {
+        if from_environment(value) { text.split(',').collect() } else { vec![text] }
+    } else {
+        let found = kind(&value.kind);
+        return Err(format!("expected a text or a list of them, found {found}"));
     };
     texts.into_iter().map(|text| not_empty(text.trim()).map(str::to_owned)).collect()
 }

@@ -28,7 +28,6 @@ impl Collector for ObservedClients {
             let counter = ConstCounter::new(client.tally.accepted());
             counter.encode(accepted.encode_family(&[("client", &*client.name)])?)?;
         }
-        drop(accepted);
         let help = "Updates that were refused, by client and reason";
         let mut refused = encoder.encode_descriptor("client_refused_updates", help, None, kind)?;
         for client in &clients {
