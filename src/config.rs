@@ -5,6 +5,7 @@
 //! key; the user's file; environment variables such as `USERPILOT_GATEWAY__STORE__PATH`. What
 //! is read here is checked here: past [`Config::load`] there is nothing left to doubt.
 
+mod access;
 mod api_key;
 mod changes;
 #[cfg(any(test, fuzzing))]
@@ -13,6 +14,7 @@ mod known;
 mod layers;
 mod problem;
 mod read;
+mod read_access;
 mod reader;
 mod reference;
 #[cfg(test)]
@@ -31,6 +33,10 @@ use secrecy::SecretString;
 use serde::{Serialize, Serializer};
 use url::Url;
 
+pub use access::{
+    AdminConfig, AdminRole, AuditConfig, AuthConfig, ClientConfig, ClientLane, IssuerConfig,
+    JwksSource, Unauthenticated,
+};
 pub use changes::Changes;
 pub use problem::{ConfigError, Problem, Warning};
 pub use reference::reference_markdown;
@@ -65,8 +71,16 @@ pub struct Config {
     pub dead_letters: DeadLettersConfig,
     /// What is logged, and how.
     pub log: LogConfig,
+    /// Whose JSON web tokens are taken.
+    pub auth: AuthConfig,
     /// The Userpilot environments to deliver to: at least one, each name once.
     pub apps: Vec<AppConfig>,
+    /// The services that send updates. Without any, whoever reaches the gateway may.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub clients: Vec<ClientConfig>,
+    /// The operators. Without any, whoever reaches the gateway is one.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub admins: Vec<AdminConfig>,
 }
 
 /// Where the gateway listens, and how much one caller may ask of it.
@@ -86,6 +100,8 @@ pub struct ServerConfig {
     pub connections_max: usize,
     /// Whether gRPC server reflection is on.
     pub reflection: bool,
+    /// Who may call without a credential, where nobody who has one is configured.
+    pub unauthenticated: Unauthenticated,
 }
 
 /// Where accepted updates are kept until they are delivered.
@@ -172,6 +188,8 @@ pub struct LogConfig {
     pub format: LogFormat,
     /// What is logged, in the directives of `tracing_subscriber::EnvFilter`.
     pub filter: String,
+    /// Where the audit log goes.
+    pub audit: AuditConfig,
 }
 
 /// How a line of the log looks.
@@ -330,6 +348,14 @@ impl Config {
             Some(config) if problems.is_empty() => Ok((config, warnings)),
             Some(_) | None => Err(ConfigError::invalid(problems)),
         }
+    }
+
+    /// What would be open to anyone if its clients and admins were those of a gateway that listens
+    /// where `server` says, and that should not be.
+    pub fn left_open(&self, server: &ServerConfig) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        read_access::check_open(self, server, &mut problems, &mut Vec::new());
+        problems
     }
 
     /// Reads what a store alone needs, by the same layers. The apps, and so their keys, are not

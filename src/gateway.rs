@@ -1,6 +1,7 @@
 //! The gateway as a whole: builds every part, owns every task, and decides the order of
 //! stopping. The only file that sees everything.
 
+mod access;
 mod doors;
 mod ending;
 mod housekeeping;
@@ -13,7 +14,6 @@ use std::{collections::BTreeSet, net::SocketAddr, path::PathBuf, time::Duration}
 
 use anyhow::Context;
 use futures_util::FutureExt as _;
-use hyper_util::service::TowerToHyperService;
 use tokio::{signal::unix::Signal, sync::watch, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 use tonic_health::{
@@ -22,6 +22,7 @@ use tonic_health::{
 };
 
 use self::{
+    access::Doorkeeper,
     doors::Listeners,
     housekeeping::House,
     keys::{KeySource, KeyWatch},
@@ -61,6 +62,7 @@ pub struct Gateway {
 
 struct Reloads {
     levers: Levers,
+    keeper: Doorkeeper,
     metrics: Metrics,
     problem: watch::Sender<Option<String>>,
 }
@@ -125,8 +127,7 @@ impl Gateway {
             apps: apps.into(),
         };
         metrics.observe(observatory.clone());
-        let health = HealthReporter::new();
-        health.set_service_status(INGEST, ServingStatus::Serving).await;
+        let health = health().await;
         let house = House {
             observatory: observatory.clone(),
             metrics: metrics.clone(),
@@ -137,11 +138,12 @@ impl Gateway {
         };
         house.keep(&mut tasks, watermark, space);
         let watched = HealthService::from_health_reporter(health.clone());
-        let routers = doors::routers(config, &observatory, watched, &stop_doors)?;
+        let keeper = keeper(config, &observatory, &metrics).await?;
+        tasks.spawn(keeper.clone().keep_keys(stop_drivers.clone()));
+        let routers = doors::routers(config, &observatory, &keeper, watched, &stop_doors)?;
         let serving = listener::serve(grpc, routers.grpc, limits, grpc_tls, stop_doors.clone());
         tasks.spawn(serving.map(|()| Ended::Listener("grpc")));
-        let router = TowerToHyperService::new(routers.admin);
-        let serving = listener::serve(admin, router, limits, admin_tls, stop_doors.clone());
+        let serving = listener::serve(admin, routers.admin, limits, admin_tls, stop_doors.clone());
         tasks.spawn(serving.map(|()| Ended::Listener("admin")));
         announce(config, &addresses);
         Ok(Self {
@@ -157,7 +159,7 @@ impl Gateway {
             not_ready,
             health,
             grace: Duration::from_millis(config.server.shutdown_grace_ms),
-            reloads: Some(Reloads { levers, metrics, problem }),
+            reloads: Some(Reloads { levers, keeper, metrics, problem }),
         })
     }
 
@@ -165,9 +167,10 @@ impl Gateway {
     /// `hangups`. It is `config`, which was read of `file`.
     #[must_use]
     pub fn reloading(mut self, config: Config, file: Option<PathBuf>, hangups: Signal) -> Self {
-        if let Some(Reloads { levers, metrics, problem }) = self.reloads.take() {
+        if let Some(Reloads { levers, keeper, metrics, problem }) = self.reloads.take() {
             let (started, in_force, told) = (config.clone(), config, BTreeSet::new());
-            let reloader = Reloader { file, started, in_force, levers, metrics, problem, told };
+            let reloader =
+                Reloader { file, started, in_force, levers, keeper, metrics, problem, told };
             self.tasks.spawn(reloader.run(hangups, self.stop_drivers.clone()));
         }
         self
@@ -187,6 +190,29 @@ impl Gateway {
     pub fn freshness(&self) -> Freshness {
         self.freshness.clone()
     }
+}
+
+/// Who tells that updates are taken.
+async fn health() -> HealthReporter {
+    let health = HealthReporter::new();
+    health.set_service_status(INGEST, ServingStatus::Serving).await;
+    health
+}
+
+/// Who lets in those whom the configuration names.
+async fn keeper(
+    config: &Config,
+    observatory: &Observatory,
+    metrics: &Metrics,
+) -> anyhow::Result<Doorkeeper> {
+    let apps = observatory.apps.iter().map(|app| (app.name.clone(), app.id)).collect();
+    let keeper = Doorkeeper::new(observatory.store.clone(), apps);
+    keeper.let_in(config).await?;
+    metrics.observe_clients(keeper.callers.clone());
+    if let Some(issuer) = keeper.callers.issuer() {
+        issuer.refresh().await;
+    }
+    Ok(keeper)
 }
 
 fn announce(config: &Config, addresses: &Addresses) {

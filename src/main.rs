@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use userpilot_gateway::cli::{
     check_config, check_key, dead_letters, demo, jobs, print_default_config, send, serve, shutdown,
-    simulate_userpilot, status, store,
+    simulate_userpilot, status, store, token,
 };
 
 /// Fewer and cheaper system calls than the default allocator's, for many small messages.
@@ -30,6 +30,7 @@ enum Command {
     Jobs(jobs::Args),
     Store(store::Args),
     DeadLetters(dead_letters::Args),
+    Token(token::Args),
     CheckConfig(check_config::Args),
     CheckKey(check_key::Args),
     PrintDefaultConfig(print_default_config::Args),
@@ -57,6 +58,7 @@ fn run() -> anyhow::Result<ExitCode> {
             Command::Jobs(args) => jobs::run(args).await,
             Command::Store(args) => store::run(args).await,
             Command::DeadLetters(args) => dead_letters::run(args).await,
+            Command::Token(args) => token::run(args),
             Command::CheckConfig(args) => check_config::run(args),
             Command::CheckKey(args) => return check_key::run(args).await,
             Command::PrintDefaultConfig(args) => print_default_config::run(args),

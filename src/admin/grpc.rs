@@ -7,6 +7,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
 use super::{
+    access,
     dead_letters::DeadLetters,
     status::{App, AppStatus, Observatory},
 };
@@ -199,6 +200,7 @@ impl AdminService for Admin {
         &self,
         request: Request<proto::PauseRequest>,
     ) -> Result<Response<proto::PauseResponse>, Status> {
+        access::record(request.extensions(), "pause", &request.get_ref().app)?;
         Admin::pause(self, &request.into_inner().app, true).await?;
         Ok(Response::new(proto::PauseResponse {}))
     }
@@ -207,6 +209,7 @@ impl AdminService for Admin {
         &self,
         request: Request<proto::ResumeRequest>,
     ) -> Result<Response<proto::ResumeResponse>, Status> {
+        access::record(request.extensions(), "resume", &request.get_ref().app)?;
         Admin::pause(self, &request.into_inner().app, false).await?;
         Ok(Response::new(proto::ResumeResponse {}))
     }
@@ -215,6 +218,7 @@ impl AdminService for Admin {
         &self,
         request: Request<proto::FlushNowRequest>,
     ) -> Result<Response<proto::FlushNowResponse>, Status> {
+        access::record(request.extensions(), "flush_now", &request.get_ref().app)?;
         for app in self.apps(&request.into_inner().app)? {
             app.operator.ask(Operation::Flush).await;
         }
@@ -232,6 +236,8 @@ impl AdminService for Admin {
         &self,
         request: Request<proto::GetDeadLetterRequest>,
     ) -> Result<Response<proto::GetDeadLetterResponse>, Status> {
+        let app = &request.get_ref().app;
+        access::record(request.extensions(), "get_dead_letter", app)?;
         Ok(Response::new(self.get_dead(request.into_inner()).await?))
     }
 
@@ -239,6 +245,8 @@ impl AdminService for Admin {
         &self,
         request: Request<proto::ReplayDeadLettersRequest>,
     ) -> Result<Response<proto::ReplayDeadLettersResponse>, Status> {
+        let app = &request.get_ref().app;
+        access::record(request.extensions(), "replay_dead_letters", app)?;
         Ok(Response::new(self.replay_dead(request.into_inner()).await?))
     }
 
@@ -246,6 +254,8 @@ impl AdminService for Admin {
         &self,
         request: Request<proto::DiscardDeadLettersRequest>,
     ) -> Result<Response<proto::DiscardDeadLettersResponse>, Status> {
+        let app = &request.get_ref().app;
+        access::record(request.extensions(), "discard_dead_letters", app)?;
         Ok(Response::new(self.discard_dead(request.into_inner()).await?))
     }
 
@@ -255,6 +265,8 @@ impl AdminService for Admin {
         &self,
         request: Request<proto::ExportDeadLettersRequest>,
     ) -> Result<Response<Self::ExportDeadLettersStream>, Status> {
+        let app = &request.get_ref().app;
+        access::record(request.extensions(), "export_dead_letters", app)?;
         Ok(Response::new(self.export_dead(request.into_inner())?))
     }
 }

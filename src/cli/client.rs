@@ -1,11 +1,18 @@
 //! How commands reach a gateway that runs.
 
-use std::{error::Error as StdError, io, path::PathBuf, time::Duration};
+use std::{error::Error as StdError, fs::File, io, io::Read as _, path::PathBuf, time::Duration};
 
 use anyhow::{Context, bail};
 use rustls::{AlertDescription, CertificateError, Error as TlsError};
 use secrecy::zeroize::Zeroizing;
-use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
+use tonic::{
+    Request, Status,
+    metadata::{Ascii, MetadataValue},
+    service::{Interceptor, interceptor::InterceptedService},
+    transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity},
+};
+
+use crate::config;
 
 /// Where the gateway takes updates, unless told otherwise.
 pub const GRPC_DEFAULT: &str = "http://127.0.0.1:50051";
@@ -29,8 +36,79 @@ pub struct TlsArgs {
     pub client_key_file: Option<PathBuf>,
 }
 
+/// How to reach a gateway that asks who is there.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct AccessArgs {
+    #[command(flatten)]
+    tls: TlsArgs,
+    #[command(flatten)]
+    token: TokenArgs,
+}
+
+/// The variable that holds the token, where no file is named.
+pub const TOKEN_VARIABLE: &str = "USERPILOT_GATEWAY_TOKEN";
+
+/// No token is longer; a log or a device given by mistake is.
+const TOKEN_BYTES_MAX: u64 = 16_384;
+
+/// Where the token is that the gateway asks for. Not in an argument, which others can see.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct TokenArgs {
+    /// The file that holds the token that the gateway asks for. Without it, the token is what
+    /// the variable USERPILOT_GATEWAY_TOKEN holds, if it is set.
+    #[arg(long, value_name = "FILE", global = true)]
+    pub token_file: Option<PathBuf>,
+}
+
+/// A connection whose requests bear a token.
+pub type Connection = InterceptedService<Channel, Bearer>;
+
+/// Bears a token, if there is one.
+#[derive(Clone, Debug)]
+pub struct Bearer(Option<MetadataValue<Ascii>>);
+
+impl Interceptor for Bearer {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        if let Some(value) = &self.0 {
+            request.metadata_mut().insert("authorization", value.clone());
+        }
+        Ok(request)
+    }
+}
+
+impl TokenArgs {
+    /// Reads the token. No error holds any of it.
+    fn bearer(&self) -> anyhow::Result<Bearer> {
+        let (text, place) = match &self.token_file {
+            Some(path) => {
+                let place = path.display().to_string();
+                let mut text = String::new();
+                let read = File::open(path)
+                    .and_then(|file| file.take(TOKEN_BYTES_MAX).read_to_string(&mut text));
+                read.with_context(|| format!("cannot read the token in {place}"))?;
+                (text, place)
+            }
+            None => {
+                let mut variables = config::process_environment();
+                let set = variables.find(|(name, _)| name == TOKEN_VARIABLE);
+                let Some((name, text)) = set else { return Ok(Bearer(None)) };
+                (text, name)
+            }
+        };
+        let token = text.trim();
+        if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+            bail!("what {place} holds is not a token");
+        }
+        let mut value: MetadataValue<Ascii> = format!("Bearer {token}").parse()?;
+        value.set_sensitive(true);
+        Ok(Bearer(Some(value)))
+    }
+}
+
 /// Connects, or says where nobody answered, and what could be done.
-pub async fn connect(address: &str, tls: &TlsArgs) -> anyhow::Result<Channel> {
+pub async fn connect(address: &str, access: &AccessArgs) -> anyhow::Result<Connection> {
+    let AccessArgs { tls, token } = access;
+    let bearer = token.bearer()?;
     let endpoint = Endpoint::from_shared(address.to_owned())
         .with_context(|| format!("{address:?} is not an address such as {GRPC_DEFAULT}"))?;
     let endpoint = match endpoint.uri().scheme_str() {
@@ -44,16 +122,24 @@ pub async fn connect(address: &str, tls: &TlsArgs) -> anyhow::Result<Channel> {
         Some(_) | None => endpoint,
     };
     let connected = endpoint.tcp_nodelay(true).connect().await;
-    connected.map_err(|error| match advice(&error) {
+    let channel = connected.map_err(|error| match advice(&error) {
         Some(advice) => anyhow::anyhow!("the gateway at {address} is not to be used so: {advice}"),
         None => anyhow::Error::new(error).context(format!("no gateway answers at {address}")),
-    })
+    })?;
+    Ok(InterceptedService::new(channel, bearer))
 }
 
 /// Why the gateway did not do as asked, in its words; where it said nothing, what could be done.
-pub fn refused(status: tonic::Status) -> anyhow::Error {
+pub fn refused(status: Status) -> anyhow::Error {
     if status.code() == tonic::Code::Unimplemented {
         return anyhow::anyhow!("the gateway does not know this command: it is of another version");
+    }
+    if status.code() == tonic::Code::Unauthenticated {
+        return anyhow::anyhow!(
+            "the gateway asks for a token, --token-file or {TOKEN_VARIABLE}, or for a certificate, \
+             --client-cert-file ({})",
+            status.message()
+        );
     }
     match advice(&status) {
         Some(advice) => anyhow::anyhow!("the gateway has closed the connection: {advice}"),

@@ -13,3 +13,4 @@ pub mod shutdown;
 pub mod simulate_userpilot;
 pub mod status;
 pub mod store;
+pub mod token;

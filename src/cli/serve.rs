@@ -6,9 +6,9 @@ use anyhow::Context;
 
 use super::shutdown;
 use crate::{
-    config::{self, Config, DEFAULT_FILE},
+    config::{self, AuditConfig, Config, DEFAULT_FILE},
     gateway::Gateway,
-    telemetry::{self, LogFormat},
+    telemetry::{self, Audit, LogFormat},
 };
 
 /// Run the gateway.
@@ -31,7 +31,12 @@ pub async fn run(args: Args, shutdown: impl Future) -> anyhow::Result<()> {
         config::LogFormat::Pretty => LogFormat::Pretty,
         config::LogFormat::Json => LogFormat::Json,
     };
-    telemetry::log(format, &config.log.filter)?;
+    let audit = match &config.log.audit {
+        AuditConfig::Stderr => Audit::Stderr,
+        AuditConfig::Off => Audit::Off,
+        AuditConfig::File(path) => Audit::File(path.clone()),
+    };
+    telemetry::log_and_audit(format, &config.log.filter, audit)?;
     for warning in warnings {
         tracing::warn!("{warning}");
     }

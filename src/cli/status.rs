@@ -9,7 +9,7 @@ use std::{
 use comfy_table::{Table, presets::NOTHING};
 use tokio_stream::StreamExt;
 
-use super::client::{self, ADMIN_DEFAULT, TlsArgs, refused};
+use super::client::{self, ADMIN_DEFAULT, AccessArgs, refused};
 use crate::proto::{
     self, GatewayStatus, GetStatusRequest, WatchStatusRequest,
     admin_service_client::AdminServiceClient,
@@ -22,7 +22,7 @@ pub struct Args {
     #[arg(long, value_name = "URL", default_value = ADMIN_DEFAULT)]
     pub address: String,
     #[command(flatten)]
-    tls: TlsArgs,
+    access: AccessArgs,
     /// Go on showing it, every second.
     #[arg(long)]
     pub watch: bool,
@@ -33,7 +33,7 @@ const CLEAR: &str = "\x1b[2J\x1b[H";
 
 /// Shows the state until `shutdown` completes, or once.
 pub async fn run(args: Args, shutdown: impl Future) -> anyhow::Result<()> {
-    let mut client = AdminServiceClient::new(client::connect(&args.address, &args.tls).await?);
+    let mut client = AdminServiceClient::new(client::connect(&args.address, &args.access).await?);
     if !args.watch {
         let answer = client.get_status(GetStatusRequest {}).await.map_err(refused)?;
         let status = answer.into_inner().status;

@@ -36,6 +36,13 @@ impl Config {
                     let of_listener = ["grpc", "http", "admin", "handshake_timeout_ms"];
                     tls_stays_on_or_off && !of_listener.contains(&key)
                 }
+                Some((table, _))
+                    if table == "auth"
+                        || table.starts_with("clients[")
+                        || table.starts_with("admins[") =>
+                {
+                    true
+                }
                 Some((_, key)) => same_apps && key.starts_with("api_key_"),
                 None => false,
             };
@@ -46,6 +53,10 @@ impl Config {
             && old.has_other_certificates(new)
         {
             changes.live.insert("the certificates".to_owned());
+        }
+        let key_set = |config: &Self| config.auth.issuer.as_ref().and_then(|it| it.key_set.clone());
+        if key_set(self) != key_set(new) {
+            changes.live.insert("the keys of auth.jwks_file".to_owned());
         }
         changes
     }
@@ -68,7 +79,7 @@ fn flatten(path: String, value: Value, flat: &mut BTreeMap<String, Value>) {
                 flatten(format!("{path}.{key}"), value, flat);
             }
         }
-        Value::Array(values) if values.iter().all(Value::is_table) => {
+        Value::Array(values) if !values.is_empty() && values.iter().all(Value::is_table) => {
             for (index, value) in values.into_iter().enumerate() {
                 flatten(format!("{path}[{index}]"), value, flat);
             }

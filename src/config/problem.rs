@@ -104,12 +104,16 @@ pub enum Warning {
         /// From when on.
         at: jiff::Timestamp,
     },
-    /// Other machines may reach the listener that can stop delivery.
+    /// Whoever reaches a listener may use it.
     #[error(
-        "server.admin_listen: {listen} is not a loopback address; whoever reaches it can pause delivery"
+        "{key}: {listen} is not a loopback address, and without [[{list}]] whoever reaches it is let in"
     )]
-    AdminReachable {
-        /// Where the admin service listens.
+    Open {
+        /// The listener's key.
+        key: &'static str,
+        /// Where it listens.
         listen: SocketAddr,
+        /// What would close it.
+        list: String,
     },
 }

@@ -9,10 +9,11 @@ use std::{
 use config::{Map, Value, ValueKind};
 
 use super::{
-    APPS_MAX, ApiKeySource, AppConfig, Config, DeadLettersConfig, EngineKind, HistoryConfig,
-    IntakeConfig, LimitsConfig, LogConfig, LogFormat, OnPartial, Problem, ServerConfig,
-    StoreConfig, Upload, Warning,
+    APPS_MAX, ApiKeySource, AppConfig, AuditConfig, Config, DeadLettersConfig, EngineKind,
+    HistoryConfig, IntakeConfig, LimitsConfig, LogConfig, LogFormat, OnPartial, Problem,
+    ServerConfig, StoreConfig, Unauthenticated, Upload, Warning,
     api_key::{self, ApiKey},
+    read_access,
     reader::Reader,
     tls::tls,
 };
@@ -41,14 +42,27 @@ pub(super) fn config(
     let history = history(&mut table(values, "history", problems)?);
     let dead_letters = dead_letters(&mut table(values, "dead_letters", problems)?);
     let log = log(&mut table(values, "log", problems)?);
+    let auth = read_access::auth(&mut table(values, "auth", problems)?, folder);
     let apps = apps(values, folder, env, problems, warnings);
-    let config = Config { server, tls, store, intake, limits, history, dead_letters, log, apps };
+    let clients = read_access::clients(values, &apps, &auth, problems);
+    let admins = read_access::admins(values, problems);
+    let config = Config {
+        server,
+        tls,
+        store,
+        intake,
+        limits,
+        history,
+        dead_letters,
+        log,
+        auth,
+        apps,
+        clients,
+        admins,
+    };
     if problems.is_empty() {
         check_together(&config, problems);
-        let listen = config.server.admin_listen;
-        if !listen.ip().is_loopback() {
-            warnings.push(Warning::AdminReachable { listen });
-        }
+        read_access::check_open(&config, &config.server, problems, warnings);
     }
     Some(config)
 }
@@ -83,6 +97,13 @@ fn server(reader: &mut Reader<'_>) -> ServerConfig {
         request_bytes_max: reader.number("request_bytes_max", KIB..=64 * MIB),
         connections_max: reader.number("connections_max", 1..=65_536),
         reflection: reader.flag("reflection"),
+        unauthenticated: reader.word(
+            "unauthenticated",
+            [
+                ("loopback", Unauthenticated::Loopback),
+                ("allow_anyone", Unauthenticated::AllowAnyone),
+            ],
+        ),
     }
 }
 
@@ -137,7 +158,15 @@ fn dead_letters(reader: &mut Reader<'_>) -> DeadLettersConfig {
 fn log(reader: &mut Reader<'_>) -> LogConfig {
     let formats =
         [("auto", LogFormat::Auto), ("pretty", LogFormat::Pretty), ("json", LogFormat::Json)];
-    LogConfig { format: reader.word("format", formats), filter: reader.filter("filter") }
+    LogConfig {
+        format: reader.word("format", formats),
+        filter: reader.filter("filter"),
+        audit: match reader.folder("audit") {
+            path if path == Path::new("stderr") => AuditConfig::Stderr,
+            path if path == Path::new("off") => AuditConfig::Off,
+            path => AuditConfig::File(path),
+        },
+    }
 }
 
 fn apps(
@@ -252,7 +281,20 @@ fn api_key(
 
 /// What must hold between keys: else something valid could never get through.
 fn check_together(config: &Config, problems: &mut Vec<Problem>) {
-    let Config { server, store, intake, limits, apps, .. } = config;
+    let Config {
+        server,
+        tls: _,
+        store,
+        intake,
+        limits,
+        history: _,
+        dead_letters: _,
+        log: _,
+        auth: _,
+        apps,
+        clients: _,
+        admins: _,
+    } = config;
     let mut demand = |holds: bool, key: &str, message: String| {
         if !holds {
             problems.push(Problem { key: key.to_owned(), message, origin: None });

@@ -10,7 +10,7 @@ use std::{
 
 use secrecy::zeroize::Zeroizing;
 
-use super::Config;
+use super::{Config, JwksSource};
 
 /// No more of a file is looked at than the readers would take.
 const BYTES_MAX: u64 = (1 << 20) + 1;
@@ -23,9 +23,14 @@ impl Config {
     /// Its files, save those of API keys, which are looked after app by app.
     pub fn files(&self) -> Vec<PathBuf> {
         let tls = &self.tls;
+        let key_set = self.auth.issuer.as_ref().and_then(|issuer| match &issuer.keys {
+            JwksSource::File(path) => Some(path.clone()),
+            JwksSource::Url(_) => None,
+        });
         [&tls.cert_file, &tls.key_file, &tls.client_ca_file]
             .into_iter()
             .filter_map(Clone::clone)
+            .chain(key_set)
             .collect()
     }
 }

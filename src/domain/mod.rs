@@ -9,6 +9,7 @@ pub mod budget;
 pub mod lifecycle;
 pub mod memory;
 pub mod merge;
+pub mod rate;
 pub mod row;
 pub mod space;
 #[cfg(test)]

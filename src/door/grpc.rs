@@ -7,13 +7,15 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{
+    auth::Callers,
     caller::Caller,
+    gate::Gate,
     receipt::{self, Receipt},
-    refusal::Refusal,
+    refusal::{Refusal, Violation},
     wire::Wire,
 };
 use crate::{
-    clock,
+    audit, clock,
     delivery::Operator,
     domain::{
         batch::Batch,
@@ -37,6 +39,7 @@ const STREAM_CHUNKS_MAX: usize = 8;
 pub struct Ingest(Arc<Parts>);
 
 struct Parts {
+    callers: Callers,
     wire: Wire,
     intake: Intake,
     store: Store,
@@ -48,6 +51,7 @@ struct Parts {
 impl Ingest {
     /// The service. When `stop` is cancelled, streams end.
     pub fn new(
+        callers: Callers,
         wire: Wire,
         intake: Intake,
         store: Store,
@@ -55,7 +59,15 @@ impl Ingest {
         updates_per_request_max: usize,
         stop: CancellationToken,
     ) -> Self {
-        Self(Arc::new(Parts { wire, intake, store, operators, updates_per_request_max, stop }))
+        Self(Arc::new(Parts {
+            callers,
+            wire,
+            intake,
+            store,
+            operators,
+            updates_per_request_max,
+            stop,
+        }))
     }
 }
 
@@ -75,9 +87,29 @@ impl Parts {
         }
     }
 
+    /// Takes one update, and answers once it is durable.
+    async fn update(
+        &self,
+        update: Option<proto::UserUpdate>,
+        caller: &Caller,
+    ) -> Result<proto::UpdateUserResponse, Refusal> {
+        let mut gate = Gate::new(&self.wire, caller, clock::now().wall);
+        let update = gate.read(update, || "update".into())?;
+        let (app, subject) = (update.app, update.subject.clone());
+        let handed_over = self.intake.hand_over(vec![update])?;
+        let outcome = handed_over.answer().await?.pop();
+        let accepted = outcome.ok_or(NotAccepted::Failed)??;
+        Ok(proto::UpdateUserResponse {
+            receipt: receipt::encode(self.store.id(), app, accepted.sequence, &subject),
+            sequence: accepted.sequence,
+            disposition: disposition(accepted.disposition).into(),
+        })
+    }
+
     /// The answers to `senders`, in order, once the good ones of them have been answered.
     async fn answer(
         &self,
+        caller: &Caller,
         senders: Senders,
         handed_over: Result<HandedOver, NotAccepted>,
     ) -> Vec<Result<proto::AcceptedUpdate, Refusal>> {
@@ -89,14 +121,19 @@ impl Parts {
             Ok(outcomes) => (outcomes.into_iter(), None),
             Err(not_accepted) => (Vec::new().into_iter(), Some(not_accepted)),
         };
-        let answer = |sender: Result<Sender, Refusal>| {
+        let mut answer = |sender: Result<Sender, Refusal>| {
             let sender = sender?;
             match (outcomes.next(), failed) {
                 (Some(outcome), _) => Ok(self.receipt(&sender, outcome?)),
                 (None, failed) => Err(failed.unwrap_or(NotAccepted::Failed).into()),
             }
         };
-        senders.into_iter().map(answer).collect()
+        let tally = &caller.client().tally;
+        let counted = |answer: Result<_, Refusal>| {
+            tally.count(&answer);
+            answer
+        };
+        senders.into_iter().map(|sender| counted(answer(sender))).collect()
     }
 }
 
@@ -122,20 +159,10 @@ impl IngestService for Ingest {
         &self,
         request: Request<proto::UpdateUserRequest>,
     ) -> Result<Response<proto::UpdateUserResponse>, Status> {
-        let Parts { wire, intake, store, .. } = &*self.0;
         let caller = Caller::of(request.extensions())?;
-        let update = request.into_inner().update;
-        let update = wire.update(update, &caller, clock::now().wall, || "update".into())?;
-        let (app, subject) = (update.app, update.subject.clone());
-        let handed_over = intake.hand_over(vec![update]).map_err(Refusal::from)?;
-        let outcome = handed_over.answer().await.map_err(Refusal::from)?.pop();
-        let outcome = outcome.ok_or(Refusal::from(NotAccepted::Failed))?;
-        let accepted = outcome.map_err(Refusal::from)?;
-        Ok(Response::new(proto::UpdateUserResponse {
-            receipt: receipt::encode(store.id(), app, accepted.sequence, &subject),
-            sequence: accepted.sequence,
-            disposition: disposition(accepted.disposition).into(),
-        }))
+        let outcome = self.0.update(request.into_inner().update, &caller).await;
+        caller.client().tally.count(&outcome);
+        Ok(Response::new(outcome?))
     }
 
     async fn update_users(
@@ -151,11 +178,8 @@ impl IngestService for Ingest {
                 format!("has {count} updates, more than limits.updates_per_request_max ({max})");
             return Err(Refusal::field("updates", description).into());
         }
-        let now = clock::now().wall;
-        let read = |(index, update)| {
-            let path = || format!("updates[{index}]");
-            parts.wire.update(Some(update), &caller, now, path)
-        };
+        let mut gate = Gate::new(&parts.wire, &caller, clock::now().wall);
+        let read = |(index, update)| gate.read(Some(update), || format!("updates[{index}]"));
         let mut updates = updates.into_iter().enumerate().map(read);
         let mut chunks = Vec::new();
         loop {
@@ -168,7 +192,7 @@ impl IngestService for Ingest {
         }
         let mut answers = Vec::with_capacity(count);
         for (senders, handed_over) in chunks {
-            answers.extend(parts.answer(senders, handed_over).await);
+            answers.extend(parts.answer(&caller, senders, handed_over).await);
         }
         let result = |answer: Result<_, Refusal>| proto::UpdateUsersResult {
             result: Some(match answer {
@@ -208,12 +232,19 @@ impl IngestService for Ingest {
         request: Request<proto::GetUpdateRequest>,
     ) -> Result<Response<proto::GetUpdateResponse>, Status> {
         let store = &self.0.store;
+        let caller = Caller::of(request.extensions())?;
         let text = request.into_inner().receipt;
         let Some(Receipt { store: of, app, sequence, subject }) = receipt::decode(&text) else {
             return Err(Refusal::field("receipt", "is not a receipt").into());
         };
         if of != store.id() {
             return Err(Status::not_found("the receipt is of another gateway's store"));
+        }
+        if !caller.client().apps.values().any(|own| *own == app) {
+            let description = "is of an app that this client may not use".into();
+            let violation = Violation { field: "receipt".to_owned(), description };
+            audit::permission_refused(&caller.client().name, &violation.field);
+            return Err(Refusal::PermissionDenied(vec![violation]).into());
         }
         let found = store.find(app, subject, sequence).await;
         let mut found = found.map_err(|_| Status::unavailable("the store cannot be read"))?;
@@ -233,6 +264,7 @@ impl IngestService for Ingest {
 /// A chunk of a stream that was handed to the writer. Tags go back with what they came with.
 struct Chunk {
     parts: Arc<Parts>,
+    caller: Caller,
     tags: Vec<u64>,
     senders: Senders,
     handed_over: Result<HandedOver, NotAccepted>,
@@ -249,24 +281,40 @@ async fn hand_over_chunk(
     let mut broken = None;
     let mut tags = Vec::with_capacity(messages.len());
     let mut updates = Vec::with_capacity(messages.len());
+    // A stream may last longer than what its sender was let in with.
+    let caller = match parts.callers.renew(&caller, now) {
+        Ok(renewed) => renewed,
+        Err(refusal) => {
+            let (senders, handed_over) = (Vec::new(), Ok(HandedOver::nothing()));
+            return Chunk {
+                parts,
+                caller,
+                tags,
+                senders,
+                handed_over,
+                broken: Some(refusal.into()),
+            };
+        }
+    };
+    let mut gate = Gate::new(&parts.wire, &caller, now);
     for message in messages {
         match message {
             Ok(message) => {
                 tags.push(message.tag);
-                updates.push(parts.wire.update(message.update, &caller, now, || "update".into()));
+                updates.push(gate.read(message.update, || "update".into()));
             }
             Err(status) => broken = Some(status),
         }
     }
     let (good, senders) = split(updates.into_iter());
     let handed_over = parts.intake.hand_over_in_turn(good).await;
-    Chunk { parts, tags, senders, handed_over, broken }
+    Chunk { parts, caller, tags, senders, handed_over, broken }
 }
 
 impl Chunk {
     async fn answer(self) -> Vec<Result<proto::StreamUserUpdatesResponse, Status>> {
         use proto::stream_user_updates_response::Result as Answer;
-        let answers = self.parts.answer(self.senders, self.handed_over).await;
+        let answers = self.parts.answer(&self.caller, self.senders, self.handed_over).await;
         let response = |(tag, answer)| {
             let result = match answer {
                 Ok(accepted) => Answer::Accepted(accepted),

@@ -27,6 +27,7 @@ use super::{
     peer::{PeerIdentity, WithPeer},
     tls::{ListenerTls, Protocol, Secured},
 };
+use crate::audit;
 
 /// What a listener bears.
 #[derive(Clone, Copy, Debug)]
@@ -153,7 +154,7 @@ where
 /// not: whoever looks whether the port is open does that.
 fn explain(error: &io::Error, peer: SocketAddr) {
     if error.kind() == io::ErrorKind::InvalidData {
-        tracing::info!(%peer, %error, "a TLS handshake failed");
+        audit::handshake_failed(peer, error);
     } else {
         tracing::debug!(%peer, %error, "a connection says nothing and is closed");
     }

@@ -1,5 +1,8 @@
 //! The only parser of what clients send. Past it there is nothing left to check.
 
+#[cfg(test)]
+mod tests;
+
 use std::time::Duration;
 
 use prost_types::{Struct, value::Kind};
@@ -54,13 +57,22 @@ impl Wire {
     ) -> Result<Update, Refusal> {
         let Some(update) = update else { return Err(Refusal::field(path(), "is required")) };
         let client = caller.client();
-        let mut reading = Reading { limits: &self.limits, client, path, violations: Vec::new() };
+        let mut reading = Reading {
+            limits: &self.limits,
+            client,
+            path,
+            violations: Vec::new(),
+            denied: Vec::new(),
+        };
         let app = reading.app(&update.app);
         reading.user_id(&update.user_id);
         reading.company_id(update.company_id.as_deref());
         let properties = reading.properties(update.metadata);
         let occurred_at = reading.occurred_at(update.occurred_at, now);
         let lane = reading.lane(update.lane);
+        if !reading.denied.is_empty() {
+            return Err(Refusal::PermissionDenied(reading.denied));
+        }
         let (true, Some(app)) = (reading.violations.is_empty(), app) else {
             return Err(Refusal::Invalid(reading.violations));
         };
@@ -79,6 +91,11 @@ impl Wire {
                 format!("takes {size} bytes, more than limits.record_bytes_max ({max})");
             return Err(Refusal::field((reading.path)(), description));
         }
+        if let Some(max) = client.record_bytes_max.filter(|max| size > *max) {
+            let description =
+                format!("takes {size} bytes, more than the client's record_bytes_max ({max})");
+            return Err(Refusal::field((reading.path)(), description));
+        }
         Ok(update)
     }
 }
@@ -88,6 +105,8 @@ struct Reading<'a, P> {
     client: &'a Client,
     path: P,
     violations: Vec<Violation>,
+    /// What the client may not do.
+    denied: Vec<Violation>,
 }
 
 impl<P: Fn() -> String> Reading<'_, P> {
@@ -98,19 +117,27 @@ impl<P: Fn() -> String> Reading<'_, P> {
         }
     }
 
+    fn deny(&mut self, field: &str, description: &'static str) {
+        if self.denied.len() < VIOLATIONS_MAX {
+            let field = format!("{}.{field}", (self.path)());
+            self.denied.push(Violation { field, description: description.into() });
+        }
+    }
+
     fn app(&mut self, name: &str) -> Option<AppId> {
         let apps = &self.client.apps;
         if name.is_empty() && apps.len() == 1 {
             return apps.values().next().copied();
         }
         let app = apps.get(name).copied();
-        if app.is_none() {
-            let description = if name.is_empty() {
-                "is required, since several apps are configured"
-            } else {
-                "is not a configured app"
-            };
-            self.refuse("app", description);
+        match (app, self.client.is_configured) {
+            (Some(_), _) => {}
+            (None, _) if name.is_empty() => {
+                self.refuse("app", "is required, since there are several apps to choose from");
+            }
+            // Whether there is such an app is not its business.
+            (None, true) => self.deny("app", "is not an app that this client may use"),
+            (None, false) => self.refuse("app", "is not a configured app"),
         }
         app
     }
@@ -146,7 +173,12 @@ impl<P: Fn() -> String> Reading<'_, P> {
         }
         let mut properties = Vec::with_capacity(count);
         // Fields come sorted by name, as an update's properties are.
+        let allowed = self.client.properties.as_ref();
         for (name, value) in fields {
+            if allowed.is_some_and(|allowed| !allowed.contains(&name)) {
+                self.deny(&metadata_path(&name), "is not a property that this client may write");
+                continue;
+            }
             match primitive(value.kind) {
                 Ok(value) if self.is_name(&name) => properties.push((name, value)),
                 Ok(_) => {}
@@ -194,6 +226,10 @@ impl<P: Fn() -> String> Reading<'_, P> {
     fn lane(&mut self, lane: i32) -> Lane {
         match proto::Lane::try_from(lane) {
             Ok(proto::Lane::Unspecified) => self.client.lane,
+            Ok(proto::Lane::Interactive) if self.client.lane > Lane::Interactive => {
+                self.deny("lane", "is more urgent than the client's own");
+                Lane::Interactive
+            }
             Ok(proto::Lane::Interactive) => Lane::Interactive,
             Ok(proto::Lane::Bulk) => Lane::Bulk,
             Err(_) => {
@@ -242,152 +278,4 @@ fn metadata_path(name: &str) -> String {
 
 fn too_long(bytes: usize, limit: &str, max: usize) -> String {
     format!("takes {bytes} bytes, more than {limit} ({max})")
-}
-
-#[cfg(test)]
-mod tests {
-    use prost_types::ListValue;
-
-    use super::*;
-
-    fn caller(apps: &[&str]) -> Caller {
-        let apps = apps.iter().zip(0..).map(|(name, id)| ((*name).to_owned(), AppId(id)));
-        Caller::anyone(apps.collect())
-    }
-
-    fn wire() -> Wire {
-        Wire {
-            limits: UpdateLimits {
-                user_id_bytes_max: 512,
-                company_id_bytes_max: 512,
-                properties_max: 3,
-                property_name_bytes_max: 20,
-                record_bytes_max: 700,
-                occurred_at_ahead_max: Duration::from_secs(60),
-            },
-        }
-    }
-
-    fn value(kind: Kind) -> prost_types::Value {
-        prost_types::Value { kind: Some(kind) }
-    }
-
-    fn update(fields: &[(&str, prost_types::Value)]) -> proto::UserUpdate {
-        let fields = fields.iter().map(|(name, value)| ((*name).to_owned(), value.clone()));
-        proto::UserUpdate {
-            user_id: "u".into(),
-            metadata: Some(Struct { fields: fields.collect() }),
-            ..proto::UserUpdate::default()
-        }
-    }
-
-    fn read(apps: &[&str], update: proto::UserUpdate) -> Result<Update, Refusal> {
-        let now = Timestamp::from_micros(1_000_000_000);
-        wire().update(Some(update), &caller(apps), now, || "update".into())
-    }
-
-    fn check_refused(update: proto::UserUpdate, expected: &[(&str, &str)]) {
-        let Err(Refusal::Invalid(violations)) = read(&["p"], update) else {
-            panic!("was not refused")
-        };
-        let found: Vec<_> = violations.iter().map(|v| (&*v.field, &*v.description)).collect();
-        assert_eq!(found.len(), expected.len(), "{found:?}");
-        for ((field, description), (expected_field, part)) in found.iter().zip(expected) {
-            assert_eq!(field, expected_field);
-            assert!(description.contains(part), "{description}");
-        }
-    }
-
-    #[test]
-    fn an_update_is_read() {
-        let sent = proto::UserUpdate {
-            company_id: Some("acme".into()),
-            occurred_at: Some(prost_types::Timestamp { seconds: 900, nanos: 1_999 }),
-            lane: proto::Lane::Bulk.into(),
-            ..update(&[
-                ("whole", value(Kind::NumberValue(3.0))),
-                ("null", value(Kind::NullValue(0))),
-                ("half", value(Kind::NumberValue(0.5))),
-            ])
-        };
-        let read = read(&["p"], sent).unwrap();
-        assert_eq!(read.subject, Subject::user("u"));
-        assert_eq!((read.app, read.lane), (AppId(0), Lane::Bulk));
-        assert_eq!(read.occurred_at, Some(Timestamp::from_micros(900_000_001)));
-        let expected = [
-            ("half".to_owned(), Value::Float(0.5)),
-            ("null".to_owned(), Value::Null),
-            ("whole".to_owned(), Value::Integer(3)),
-        ];
-        assert_eq!(read.properties, expected);
-    }
-
-    #[test]
-    fn each_field_that_is_wrong_is_named() {
-        let text = |n| value(Kind::StringValue("x".repeat(n)));
-        check_refused(
-            proto::UserUpdate { user_id: String::new(), ..update(&[]) },
-            &[("update.user_id", "is empty")],
-        );
-        check_refused(
-            proto::UserUpdate { user_id: "x".repeat(513), ..update(&[]) },
-            &[("update.user_id", "limits.user_id_bytes_max (512)")],
-        );
-        check_refused(
-            proto::UserUpdate { company_id: Some(String::new()), lane: 9, ..update(&[]) },
-            &[("update.company_id", "is empty"), ("update.lane", "not a known lane")],
-        );
-        check_refused(
-            update(&[
-                ("a", value(Kind::ListValue(ListValue::default()))),
-                ("b", value(Kind::StructValue(Struct::default()))),
-                ("c", value(Kind::NumberValue(f64::NAN))),
-            ]),
-            &[
-                ("update.metadata[\"a\"]", "is a list"),
-                ("update.metadata[\"b\"]", "is a nested structure"),
-                ("update.metadata[\"c\"]", "NaN"),
-            ],
-        );
-        check_refused(
-            update(&[("", text(1)), ("a", prost_types::Value { kind: None })]),
-            &[("update.metadata", "empty name"), ("update.metadata[\"a\"]", "has no value")],
-        );
-        check_refused(
-            update(&[("a", text(1)), ("b", text(1)), ("c", text(1)), ("d", text(1))]),
-            &[("update.metadata", "4 properties")],
-        );
-        check_refused(update(&[("a", text(700))]), &[("update", "limits.record_bytes_max (700)")]);
-        for (seconds, nanos, part) in [(1_061, 0, "further ahead"), (5, -1, "not a valid")] {
-            let occurred_at = Some(prost_types::Timestamp { seconds, nanos });
-            check_refused(
-                proto::UserUpdate { occurred_at, ..update(&[]) },
-                &[("update.occurred_at", part)],
-            );
-        }
-    }
-
-    #[test]
-    fn no_violation_quotes_a_value() {
-        let sent = update(&[("a", value(Kind::StringValue("secret".repeat(200))))]);
-        let refusal = read(&["p"], sent).unwrap_err();
-        assert!(!format!("{refusal:?}").contains("secret"));
-    }
-
-    #[test]
-    fn the_app_may_be_left_out_where_there_is_one() {
-        let named = |app: &str| proto::UserUpdate { app: app.into(), ..update(&[]) };
-        assert!(read(&["p"], named("p")).is_ok());
-        assert!(read(&["p"], named("q")).is_err());
-        assert!(read(&["p", "q"], named("")).is_err());
-        assert_eq!(read(&["p", "q"], named("q")).unwrap().app, AppId(1));
-    }
-
-    #[test]
-    fn an_update_is_required() {
-        let refusal = wire()
-            .update(None, &caller(&["p"]), Timestamp::default(), || "update".into())
-            .unwrap_err();
-        assert_eq!(refusal, Refusal::field("update", "is required"));
-    }
 }

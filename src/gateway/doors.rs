@@ -3,20 +3,18 @@
 use std::{net::SocketAddr, sync::Arc};
 
 use anyhow::Context;
-use axum::Router;
+use axum::{Router, middleware};
 use hyper_util::service::TowerToHyperService;
 use tokio::{net::TcpListener, sync::watch};
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use tonic_health::{pb::health_server::HealthServer, server::HealthService};
 
-use super::{Addresses, settings};
+use super::{Addresses, access::Doorkeeper, settings};
 use crate::{
-    admin::{grpc::Admin, status::Observatory},
+    admin::{access, grpc::Admin, status::Observatory},
     config::Config,
-    door::{
-        caller::Caller, front::Front, grpc::Ingest, health::UntilStopped, http, http::HttpDoor,
-    },
+    door::{auth::Callers, front::Front, grpc::Ingest, health::UntilStopped, http, http::HttpDoor},
     intake::Intake,
     proto::{
         self, admin_service_server::AdminServiceServer, ingest_service_server::IngestServiceServer,
@@ -52,7 +50,7 @@ impl Listeners {
 /// What each listener serves.
 pub(super) struct Routers {
     pub(super) grpc: Front<IngestServiceServer<Ingest>>,
-    pub(super) admin: Router,
+    pub(super) admin: TowerToHyperService<Router>,
 }
 
 /// Health, readiness and metrics, which do not wait for the store.
@@ -67,10 +65,11 @@ pub(super) fn http(
 pub(super) fn routers(
     config: &Config,
     observatory: &Observatory,
+    keeper: &Doorkeeper,
     health: HealthService,
     stop: &CancellationToken,
 ) -> anyhow::Result<Routers> {
-    let ingest = ingest(config, observatory, stop.clone());
+    let ingest = ingest(config, observatory, keeper.callers.clone(), stop.clone());
     let admin = Admin::new(observatory.clone(), stop.clone());
     let mut grpc = Routes::new(HealthServer::new(UntilStopped { health, stop: stop.clone() }));
     let mut admin = Routes::new(AdminServiceServer::new(admin));
@@ -78,14 +77,16 @@ pub(super) fn routers(
         grpc = reflect(grpc)?;
         admin = reflect(admin)?;
     }
-    let apps = observatory.apps.iter().map(|app| (app.name.clone(), app.id)).collect();
-    let grpc = Front::new(ingest, grpc.into_axum_router(), Caller::anyone(apps));
-    Ok(Routers { grpc, admin: admin.into_axum_router() })
+    let grpc = Front::new(ingest, grpc.into_axum_router(), keeper.callers.clone());
+    let guard = middleware::from_fn_with_state(keeper.admins.clone(), access::guard);
+    let admin = TowerToHyperService::new(admin.into_axum_router().layer(guard));
+    Ok(Routers { grpc, admin })
 }
 
 fn ingest(
     config: &Config,
     observatory: &Observatory,
+    callers: Callers,
     stop: CancellationToken,
 ) -> IngestServiceServer<Ingest> {
     let operators = observatory.apps.iter().map(|app| (app.id, app.operator.clone())).collect();
@@ -93,6 +94,7 @@ fn ingest(
     let space = observatory.space.clone();
     let intake = Intake::new(store.clone(), space, settings::intake(config));
     let ingest = Ingest::new(
+        callers,
         settings::wire(config),
         intake,
         store.clone(),

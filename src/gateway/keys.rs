@@ -7,7 +7,7 @@ use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::watch;
 
 use crate::{
-    clock,
+    audit, clock,
     config::{ApiKeySource, AppConfig},
     delivery::{Operation, Operator},
     upstream::ApiKey,
@@ -86,6 +86,7 @@ impl KeyWatch {
         match self.key.replace(key) {
             Ok(()) => {
                 tracing::info!(app, "there is another API key: it is used from now on");
+                audit::api_key_changed(app);
                 self.operator.ask(Operation::KeyChanged).await;
             }
             Err(error) => tracing::warn!(app, %error, "the API key stays as it was"),

@@ -11,9 +11,9 @@ use std::{
 use tokio::{signal::unix::Signal, sync::watch};
 use tokio_util::sync::CancellationToken;
 
-use super::{Ended, keys::KeySource};
+use super::{Ended, access::Doorkeeper, keys::KeySource};
 use crate::{
-    clock,
+    audit, clock,
     config::{self, Config, ConfigError, Contents, Warning},
     telemetry::{Metrics, Reload},
 };
@@ -67,6 +67,7 @@ pub(super) struct Reloader {
     /// As it is now, as far as it can change.
     pub(super) in_force: Config,
     pub(super) levers: Levers,
+    pub(super) keeper: Doorkeeper,
     pub(super) metrics: Metrics,
     /// Why the files as they are now are not in force.
     pub(super) problem: watch::Sender<Option<String>>,
@@ -93,29 +94,27 @@ impl Reloader {
                 let file = self.file.clone();
                 let load = move || Config::load(file.as_deref(), config::process_environment());
                 if let Some(loaded) = blocking(load).await {
-                    self.take(loaded, told);
+                    self.take(loaded, told).await;
                 }
             }
         }
     }
 
-    fn take(&mut self, loaded: Result<(Config, Vec<Warning>), ConfigError>, told: bool) {
+    async fn take(&mut self, loaded: Result<(Config, Vec<Warning>), ConfigError>, told: bool) {
         let (config, warnings) = match loaded {
             Ok(loaded) => loaded,
-            Err(error) => {
-                let problem = error.to_string();
-                tracing::warn!(problem, "the new configuration is refused: the old one stays");
-                self.metrics.reloaded(Reload::Refused);
-                self.problem.send_replace(Some(problem));
-                return;
-            }
+            Err(error) => return self.refuse(error.to_string()),
         };
         let live = self.in_force.changes(&config).live;
         let at_restart = self.started.changes(&config).at_restart;
-        self.problem.send_replace(None);
         if live.is_empty() && at_restart == self.told && !told {
+            self.problem.send_replace(None);
             return;
         }
+        if let Err(problem) = self.let_in(&config).await {
+            return self.refuse(problem);
+        }
+        self.problem.send_replace(None);
         for warning in warnings {
             tracing::warn!("{warning}");
         }
@@ -128,9 +127,26 @@ impl Reloader {
             let keys = list(&at_restart);
             tracing::warn!(keys, "these have changed and need a restart; the old values stay");
         }
+        audit::config_reloaded(Ok(()));
         self.metrics.reloaded(Reload::Applied);
         self.told = at_restart;
         self.in_force = config;
+    }
+
+    /// Lets in those whom `config` names, the first thing to take effect, as it can fail. The
+    /// listeners are where they were, whatever it says of them.
+    async fn let_in(&self, config: &Config) -> Result<(), String> {
+        if let Some(problem) = config.left_open(&self.started.server).first() {
+            return Err(problem.to_string());
+        }
+        self.keeper.let_in(config).await.map_err(|error| format!("{error:#}"))
+    }
+
+    fn refuse(&self, problem: String) {
+        tracing::warn!(problem, "the new configuration is refused: the old one stays");
+        audit::config_reloaded(Err(&problem));
+        self.metrics.reloaded(Reload::Refused);
+        self.problem.send_replace(Some(problem));
     }
 }
 

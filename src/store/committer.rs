@@ -30,7 +30,7 @@ use crate::{
         batch::{Batch, ClaimLimits, Settlement},
         memory::Memory,
         time::Instant,
-        update::{AppId, Update},
+        update::{AppId, ClientId, Update},
     },
 };
 
@@ -75,6 +75,10 @@ pub(super) enum Op {
         app: AppId,
         id: DeadId,
         reply: oneshot::Sender<bool>,
+    },
+    Clients {
+        clients: Vec<(String, Option<u64>)>,
+        reply: oneshot::Sender<Vec<ClientId>>,
     },
     /// Everything that was asked before is done; then the writer ends.
     Close,
@@ -159,6 +163,7 @@ impl<E: Engine> Committer<E> {
                 | Op::Pause { .. }
                 | Op::Replay { .. }
                 | Op::Discard { .. }
+                | Op::Clients { .. }
                 | Op::Prune { .. } => self.execute(op).await?,
             }
         }
@@ -228,6 +233,10 @@ impl<E: Engine> Committer<E> {
                 let discarded = self.queue.discard(app, id, now).await?;
                 self.publish(app);
                 reply.send(discarded).ok();
+            }
+            Op::Clients { clients, reply } => {
+                let numbers = self.queue.clients(&clients).await?;
+                reply.send(numbers).ok();
             }
             Op::Prune { from, retention, reply } => {
                 let next = self.queue.prune(from, retention).await?;

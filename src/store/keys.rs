@@ -102,6 +102,13 @@ pub(crate) fn page(app: AppId, lane: Lane, client: ClientId, first: Sequence) ->
     key
 }
 
+/// The client whose records a page holds.
+pub(crate) fn client_of_page(key: &[u8]) -> Option<ClientId> {
+    // After the kind, the app and the lane.
+    let number = key.get(4..)?.first_chunk()?;
+    Some(ClientId(u16::from_be_bytes(*number)))
+}
+
 /// All pages of a lane, from a key on.
 pub(crate) fn pages(app: AppId, lane: Lane, from: Option<Vec<u8>>) -> RangeInclusive<Vec<u8>> {
     let mut prefix = of_app(b'q', app);
@@ -303,6 +310,7 @@ mod tests {
             prop_assert_eq!(key(a).cmp(&key(b)), a.cmp(&b));
             prop_assert!(pages(AppId(3), lane, None).contains(&key(a)));
             prop_assert!(!pages(AppId(4), lane, None).contains(&key(a)));
+            prop_assert_eq!(client_of_page(&key(a)), Some(ClientId(1)));
         }
 
         #[test]

@@ -1,5 +1,7 @@
 //! Metrics, in the OpenMetrics text format. docs/operations.md lists them.
 
+mod clients;
+
 use std::{
     fmt,
     sync::{
@@ -9,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use clients::ObservedClients;
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric, text},
@@ -27,6 +30,7 @@ use crate::{
     clock,
     delivery::Report,
     domain::{batch::Settlement, lifecycle::Conflicts, time::Timestamp},
+    door::auth::Callers,
     proto::AppState,
 };
 
@@ -167,6 +171,11 @@ impl Metrics {
     /// Has what `observatory` sees on the page, too.
     pub fn observe(&self, observatory: Observatory) {
         self.registry().register_collector(Box::new(Observed(observatory)));
+    }
+
+    /// Has what is counted of clients on the page, too.
+    pub fn observe_clients(&self, callers: Callers) {
+        self.registry().register_collector(Box::new(ObservedClients(callers)));
     }
 
     /// Says for how long the app's longest waiting record has waited.

@@ -4,6 +4,7 @@
 
 mod admin;
 mod apps;
+mod auth;
 mod commands;
 mod crashes;
 mod custody;

@@ -3,8 +3,8 @@
 use std::collections::HashSet;
 
 use super::{
-    AppState, Batch, Engine, Head, Queue, StoreError, Stored, Transaction, decode_or_set_aside,
-    keys,
+    AppState, Batch, Engine, Head, Queue, StoreError, Stored, Transaction, clients::Entries,
+    decode_or_set_aside, keys,
 };
 use crate::{
     domain::{
@@ -58,13 +58,22 @@ impl<E: Engine> Queue<E> {
             taken: HashSet::new(),
             full: false,
             pages_damaged: false,
+            gone: Entries::new(),
             row: Vec::new(),
         };
         for lane in Lane::ALL {
             chunk.take_lane(lane).await?;
         }
         let Chunk {
-            mut transaction, mut state, head, mut batch, taken, full, pages_damaged, ..
+            mut transaction,
+            mut state,
+            head,
+            mut batch,
+            taken,
+            full,
+            pages_damaged,
+            gone,
+            ..
         } = chunk;
         let complete = full || taken.len() < CHUNK_ROWS;
         if complete {
@@ -88,6 +97,7 @@ impl<E: Engine> Queue<E> {
         transaction.commit().await?;
         self.apps.insert(app, state);
         self.head = head;
+        self.clients.go(gone);
         if pages_damaged {
             self.rebuild_pages(app).await?;
         }
@@ -110,6 +120,8 @@ struct Chunk<T> {
     /// The batch holds no more.
     full: bool,
     pages_damaged: bool,
+    /// Entries that were taken off pages, by client.
+    gone: Entries,
     row: Vec<u8>,
 }
 
@@ -160,6 +172,9 @@ impl<T: Transaction> Chunk<T> {
         }
         if staying.len() == count {
             return Ok(());
+        }
+        if let Some(client) = keys::client_of_page(key) {
+            *self.gone.entry(client).or_default() += (count - staying.len()) as u64;
         }
         self.transaction.delete(key);
         if let Some(first) = staying.first() {

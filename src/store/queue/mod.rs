@@ -7,6 +7,7 @@
 
 mod accept;
 mod claim;
+mod clients;
 mod dead;
 mod find;
 mod import;
@@ -25,6 +26,8 @@ pub use find::{Found, Reads};
 pub use import::Arrival;
 pub use prune::Retention;
 pub use settle::Settling;
+
+use clients::Clients;
 
 use super::{
     engine::{Engine, EngineError, Transaction},
@@ -104,6 +107,7 @@ pub struct Queue<E> {
     /// back does not give a name twice.
     opening: u64,
     limits: QueueLimits,
+    clients: Clients,
     head: Head,
     apps: BTreeMap<AppId, AppState>,
     /// Since the clock was last right.
@@ -140,6 +144,7 @@ impl<E: Engine> Queue<E> {
             engine,
             opening: random,
             limits,
+            clients: Clients::default(),
             head,
             apps: BTreeMap::new(),
             warned_of_clock: false,

@@ -83,6 +83,17 @@ impl Site {
         self
     }
 
+    /// With more tables, such as `[[clients]]`, as TOML.
+    pub(crate) fn and(mut self, tables: &str) -> Self {
+        for (name, more) in tables.parse::<Table>().unwrap() {
+            match (self.config.get_mut(&name), more) {
+                (Some(Value::Array(list)), Value::Array(more)) => list.extend(more),
+                (_, more) => drop(self.config.insert(name, more)),
+            }
+        }
+        self
+    }
+
     /// With a second app, which delivers elsewhere.
     pub(crate) fn and_app(mut self, name: &str, upstream: &str) -> Self {
         let apps = self.config["apps"].as_array_mut().unwrap();
