@@ -5,7 +5,10 @@
 //! key; the user's file; environment variables such as `USERPILOT_GATEWAY__STORE__PATH`. What
 //! is read here is checked here: past [`Config::load`] there is nothing left to doubt.
 
+mod access;
 mod api_key;
+mod app;
+mod changes;
 mod encryption;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
@@ -14,27 +17,37 @@ mod layers;
 mod problem;
 mod properties;
 mod read;
+mod read_access;
+mod read_apps;
 mod reader;
 mod reference;
 #[cfg(test)]
 mod tests;
+mod tls;
+mod watched;
 
 use std::{
     collections::BTreeMap,
     env,
     net::SocketAddr,
-    num::NonZeroU32,
     path::{Path, PathBuf},
 };
 
-use secrecy::SecretString;
 use serde::{Serialize, Serializer};
 use url::Url;
 
+pub use access::{
+    AdminConfig, AdminRole, AuditConfig, AuthConfig, ClientConfig, ClientLane, IssuerConfig,
+    JwksSource, Unauthenticated,
+};
+pub use app::{ApiKeySource, AppConfig, Credential, OnPartial, Upload};
+pub use changes::Changes;
 pub use encryption::{EncryptionConfig, StoreKeyBytes};
 pub use problem::{ConfigError, Problem, Warning};
 pub use properties::{FormatWord, MismatchWord, PropertiesConfig, PropertyTypeConfig, TypeWord};
 pub use reference::reference_markdown;
+pub use tls::{ClientCertificate, ServerTls, TlsConfig, TlsVersion};
+pub use watched::Contents;
 
 /// The default configuration file: every key, documented.
 pub const DEFAULT_TOML: &str = include_str!("config/default.toml");
@@ -52,6 +65,8 @@ pub struct Config {
     pub server: ServerConfig,
     /// What the HTTP door takes.
     pub http: HttpConfig,
+    /// TLS of the listeners.
+    pub tls: TlsConfig,
     /// Where accepted updates are kept until they are delivered.
     pub store: StoreConfig,
     /// What may wait in memory to become durable.
@@ -64,8 +79,16 @@ pub struct Config {
     pub dead_letters: DeadLettersConfig,
     /// What is logged, and how.
     pub log: LogConfig,
+    /// Whose JSON web tokens are taken.
+    pub auth: AuthConfig,
     /// The Userpilot environments to deliver to: at least one, each name once.
     pub apps: Vec<AppConfig>,
+    /// The services that send updates. Without any, whoever reaches the gateway may.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub clients: Vec<ClientConfig>,
+    /// The operators. Without any, whoever reaches the gateway is one.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub admins: Vec<AdminConfig>,
 }
 
 /// Where the gateway listens, and how much one caller may ask of it.
@@ -85,6 +108,8 @@ pub struct ServerConfig {
     pub connections_max: usize,
     /// Whether gRPC server reflection is on.
     pub reflection: bool,
+    /// Who may call without a credential, where nobody who has one is configured.
+    pub unauthenticated: Unauthenticated,
 }
 
 /// What the HTTP door takes.
@@ -201,6 +226,8 @@ pub struct LogConfig {
     pub format: LogFormat,
     /// What is logged, in the directives of `tracing_subscriber::EnvFilter`.
     pub filter: String,
+    /// Where the audit log goes.
+    pub audit: AuditConfig,
 }
 
 /// How a line of the log looks.
@@ -212,104 +239,6 @@ pub enum LogFormat {
     /// For people.
     Pretty,
     /// One JSON object a line.
-    Json,
-}
-
-/// One Userpilot environment.
-#[derive(Clone, Debug, Serialize)]
-pub struct AppConfig {
-    /// How callers, logs and metrics call this app.
-    pub name: String,
-    /// The address of Userpilot's API.
-    #[serde(serialize_with = "display_url")]
-    pub base_url: Url,
-    /// Where the API key came from.
-    #[serde(flatten)]
-    pub api_key_source: ApiKeySource,
-    /// The API key; safe to stand in a header.
-    #[serde(skip)]
-    pub api_key: SecretString,
-    /// How many users Userpilot takes from this app in a minute.
-    pub users_per_minute: u32,
-    /// How long the first update waits for others to share its job.
-    pub linger_ms: u64,
-    /// How a batch goes up.
-    pub upload: Upload,
-    /// How many users one batch may hold.
-    pub batch_users_max: usize,
-    /// How many bytes one batch may have.
-    pub batch_bytes_max: usize,
-    /// How long one request to Userpilot may take.
-    pub request_timeout_ms: u64,
-    /// How long connecting to Userpilot may take.
-    pub connect_timeout_ms: u64,
-    /// The largest answer of Userpilot that is read.
-    pub answer_bytes_max: usize,
-    /// The shortest time between two looks at a running job.
-    pub poll_interval_min_ms: u64,
-    /// The longest time between two looks at a running job.
-    pub poll_interval_max_ms: u64,
-    /// How long the first retry of a failed request waits, before jitter.
-    pub backoff_initial_ms: u64,
-    /// How long any retry of a failed request waits at most.
-    pub backoff_max_ms: u64,
-    /// How long a `Retry-After` is believed at most.
-    pub retry_after_max_ms: u64,
-    /// How long to wait where Userpilot refuses the API key, or everything.
-    pub held_retry_ms: u64,
-    /// How often a job may fail before its batch is split.
-    pub failed_jobs_max: u32,
-    /// What becomes of a batch of which a part was taken.
-    pub on_partial: OnPartial,
-    /// Whether numbers and booleans go up as strings.
-    pub stringify_values: bool,
-    /// What properties may be.
-    pub properties: PropertiesConfig,
-    /// What is passed through to Userpilot, such as `POST /v1/track`.
-    pub pass_through: Vec<String>,
-    /// How many requests are passed through in a minute.
-    pub pass_through_per_minute: NonZeroU32,
-}
-
-/// Where an API key came from.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub enum ApiKeySource {
-    /// A file, by its absolute path.
-    #[serde(rename = "api_key_file")]
-    File(#[serde(serialize_with = "display_path")] PathBuf),
-    /// An environment variable, by its name.
-    #[serde(rename = "api_key_env")]
-    Env(String),
-}
-
-impl ApiKeySource {
-    /// Reads the key again; `None` where it cannot have changed, since a process does not see
-    /// its environment changed from outside. No message holds any of the key.
-    pub fn read_again(&self) -> Option<Result<SecretString, String>> {
-        match self {
-            Self::File(_) => Some(api_key::read(self, &BTreeMap::new()).map(|read| read.key)),
-            Self::Env(_) => None,
-        }
-    }
-}
-
-/// What becomes of a batch of which Userpilot took a part.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum OnPartial {
-    /// It is split until the rows that are not taken stand alone.
-    Isolate,
-    /// It counts as delivered.
-    Accept,
-}
-
-/// How a batch goes up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Upload {
-    /// An NDJSON file named after the batch, which can be found again after a lost answer.
-    File,
-    /// The body of the request.
     Json,
 }
 
@@ -347,6 +276,14 @@ impl Config {
             Some(config) if problems.is_empty() => Ok((config, warnings)),
             Some(_) | None => Err(ConfigError::invalid(problems)),
         }
+    }
+
+    /// What would be open to anyone if its clients and admins were those of a gateway that listens
+    /// where `server` says, and that should not be.
+    pub fn left_open(&self, server: &ServerConfig) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        read_access::check_open(self, server, &mut problems, &mut Vec::new());
+        problems
     }
 
     /// Reads what a store alone needs, by the same layers. The apps, and so their keys, are not

@@ -1,23 +1,26 @@
 //! The gateway as a whole: builds every part, owns every task, and decides the order of
 //! stopping. The only file that sees everything.
 
+mod access;
 mod doors;
 mod ending;
 mod housekeeping;
 mod keys;
 mod opening;
+mod reload;
 pub(crate) mod settings;
 
 use std::{
+    collections::BTreeSet,
     net::SocketAddr,
+    path::PathBuf,
     sync::{Arc, OnceLock},
     time::Duration,
 };
 
 use anyhow::Context;
 use futures_util::FutureExt as _;
-use hyper_util::service::TowerToHyperService;
-use tokio::{net::TcpListener, sync::watch, task::JoinSet};
+use tokio::{net::TcpListener, signal::unix::Signal, sync::watch, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 use tonic_health::{
     ServingStatus,
@@ -25,9 +28,11 @@ use tonic_health::{
 };
 
 use self::{
+    access::Doorkeeper,
     doors::{Listeners, Routers},
     housekeeping::House,
-    keys::KeyWatch,
+    keys::{KeySource, KeyWatch},
+    reload::{Levers, Reloader},
 };
 use crate::{
     admin::status::{App, Observatory},
@@ -38,8 +43,9 @@ use crate::{
     door::{
         http::PassThroughs,
         listener::{self, ListenerLimits},
+        tls::ListenerTls,
     },
-    store::{Store, Writer},
+    store::{RecoveredApps, Store, Writer},
     telemetry::{Freshness, Metrics, Reporter},
     upstream::HttpUpstream,
 };
@@ -60,6 +66,15 @@ pub struct Gateway {
     not_ready: watch::Sender<Option<&'static str>>,
     health: HealthReporter,
     grace: Duration,
+    /// What is there for a reload of the configuration, until there is one who does it.
+    reloads: Option<Reloads>,
+}
+
+struct Reloads {
+    levers: Levers,
+    keeper: Doorkeeper,
+    metrics: Metrics,
+    problem: watch::Sender<Option<String>>,
 }
 
 /// Where a gateway listens.
@@ -93,42 +108,36 @@ impl Gateway {
         let metrics = Metrics::default();
         let [stop_doors, stop_http, stop_drivers] = Default::default();
         let (not_ready, readiness) = watch::channel(Some("the store is being opened"));
+        let mut levers = Levers::new(config, &metrics);
+        let [grpc_tls, http_tls, admin_tls] = settings::tls(config, levers.tls.as_ref());
 
-        let mut tasks = JoinSet::new();
         let api = Arc::new(OnceLock::new());
-        let http = {
-            let router = doors::http(config, readiness.clone(), metrics.clone(), Arc::clone(&api));
-            let serving =
-                listener::serve(http, router, limits, CancellationToken::clone(&stop_http));
-            JoinSet::from_iter([serving.map(|()| Ended::Listener("http"))])
-        };
+        let router = doors::http(config, readiness.clone(), metrics.clone(), Arc::clone(&api));
+        let stop = CancellationToken::clone(&stop_http);
+        let serving = listener::serve(http, router, limits, http_tls, stop);
+        let http = JoinSet::from_iter([serving.map(|()| Ended::Listener("http"))]);
+        let mut tasks = JoinSet::new();
         opening::announce(config, &addresses);
         let (store, writer, recovered) = opening::open(config).await?;
         let watermark = settings::watermark(&config.store);
         let (space, seen) = watch::channel(watermark.look(Space::default()).await);
-        let mut apps = Vec::new();
-        let mut pass_through = PassThroughs::new();
-        for (app_config, recovered) in config.apps.iter().zip(recovered) {
-            let (delivery, keys, app, upstream) = deliver(app_config, &store, &metrics, recovered)?;
-            tasks.spawn(drive(app.name.clone(), delivery, keys, stop_drivers.clone()));
-            pass_through.insert(app.id, settings::pass_through(app_config, upstream));
-            apps.push(app);
-        }
+        let starting = (&mut tasks, &mut levers, &stop_drivers);
+        let (apps, pass_through) = deliver_all(config, &store, &metrics, recovered, starting)?;
+        let (problem, config_problem) = watch::channel(None);
         let observatory = Observatory {
             started_at: clock::now().wall,
             not_ready: readiness,
+            config_problem,
             space: seen,
             store,
             apps: apps.into(),
         };
         metrics.observe(observatory.clone());
         let properties = metrics.watched(settings::properties(config, &observatory.apps));
-        let freshness = metrics.freshness();
-        let health = HealthReporter::new();
-        health.set_service_status(INGEST, ServingStatus::Serving).await;
+        let health = health().await;
         let house = House {
             observatory: observatory.clone(),
-            metrics,
+            metrics: metrics.clone(),
             keeping: settings::keeping(config),
             not_ready: not_ready.clone(),
             health: health.clone(),
@@ -136,17 +145,19 @@ impl Gateway {
         };
         house.keep(&mut tasks, watermark, space);
         let watched = HealthService::from_health_reporter(health.clone());
-        let routers =
-            doors::routers(config, (&observatory, properties), watched, pass_through, &stop_doors)?;
+        let keeper = keeper(config, &observatory, &metrics).await?;
+        tasks.spawn(keeper.clone().keep_keys(stop_drivers.clone()));
+        let seen = (&observatory, properties);
+        let routers = doors::routers(config, seen, &keeper, (watched, pass_through), &stop_doors)?;
         // Nobody else sets it.
         api.get_or_init(|| routers.api.clone());
-        open_doors(&mut tasks, (grpc, admin), routers, limits, &stop_doors);
+        let doors = [(grpc, grpc_tls), (admin, admin_tls)];
+        open_doors(&mut tasks, doors, routers, limits, &stop_doors);
         announce(config, &addresses);
-        let grace = Duration::from_millis(config.server.shutdown_grace_ms);
         Ok(Self {
             addresses,
             observatory,
-            freshness,
+            freshness: metrics.freshness(),
             tasks,
             http,
             writer,
@@ -155,8 +166,22 @@ impl Gateway {
             stop_drivers,
             not_ready,
             health,
-            grace,
+            grace: Duration::from_millis(config.server.shutdown_grace_ms),
+            reloads: Some(Reloads { levers, keeper, metrics, problem }),
         })
+    }
+
+    /// From now on the configuration is read again when a file of it changes, and at each of
+    /// `hangups`. It is `config`, which was read of `file`.
+    #[must_use]
+    pub fn reloading(mut self, config: Config, file: Option<PathBuf>, hangups: Signal) -> Self {
+        if let Some(Reloads { levers, keeper, metrics, problem }) = self.reloads.take() {
+            let (started, in_force, told) = (config.clone(), config, BTreeSet::new());
+            let reloader =
+                Reloader { file, started, in_force, levers, keeper, metrics, problem, told };
+            self.tasks.spawn(reloader.run(hangups, self.stop_drivers.clone()));
+        }
+        self
     }
 
     /// Where it listens.
@@ -178,16 +203,38 @@ impl Gateway {
 /// Lets services and operators in.
 fn open_doors(
     tasks: &mut JoinSet<Ended>,
-    (grpc, admin): (TcpListener, TcpListener),
+    [(grpc, grpc_tls), (admin, admin_tls)]: [(TcpListener, Option<ListenerTls>); 2],
     routers: Routers,
     limits: ListenerLimits,
     stop: &CancellationToken,
 ) {
-    let serving = listener::serve(grpc, routers.grpc, limits, stop.clone());
+    let serving = listener::serve(grpc, routers.grpc, limits, grpc_tls, stop.clone());
     tasks.spawn(serving.map(|()| Ended::Listener("grpc")));
-    let router = TowerToHyperService::new(routers.admin);
-    let serving = listener::serve(admin, router, limits, stop.clone());
+    let serving = listener::serve(admin, routers.admin, limits, admin_tls, stop.clone());
     tasks.spawn(serving.map(|()| Ended::Listener("admin")));
+}
+
+/// Who tells that updates are taken.
+async fn health() -> HealthReporter {
+    let health = HealthReporter::new();
+    health.set_service_status(INGEST, ServingStatus::Serving).await;
+    health
+}
+
+/// Who lets in those whom the configuration names.
+async fn keeper(
+    config: &Config,
+    observatory: &Observatory,
+    metrics: &Metrics,
+) -> anyhow::Result<Doorkeeper> {
+    let apps = observatory.apps.iter().map(|app| (app.name.clone(), app.id)).collect();
+    let keeper = Doorkeeper::new(observatory.store.clone(), apps);
+    keeper.let_in(config).await?;
+    metrics.observe_clients(keeper.callers.clone());
+    if let Some(issuer) = keeper.callers.issuer() {
+        issuer.refresh().await;
+    }
+    Ok(keeper)
 }
 
 fn announce(config: &Config, addresses: &Addresses) {
@@ -200,13 +247,48 @@ fn announce(config: &Config, addresses: &Addresses) {
     );
 }
 
-/// An app's driver, who watches its key, and the app as operators see it.
+type Driver = Delivery<HttpUpstream, Reporter>;
+
+/// Starts a driver for each app. Returns the apps as operators see them, and the ways past the
+/// queue.
+fn deliver_all(
+    config: &Config,
+    store: &Store,
+    metrics: &Metrics,
+    recovered: RecoveredApps,
+    (tasks, levers, stop): (&mut JoinSet<Ended>, &mut Levers, &CancellationToken),
+) -> anyhow::Result<(Vec<App>, PassThroughs)> {
+    let mut apps = Vec::new();
+    let mut pass_through = PassThroughs::new();
+    for (app_config, recovered) in config.apps.iter().zip(recovered) {
+        let served = deliver(app_config, store, metrics, recovered)?;
+        let Served { delivery, keys, lever, app, upstream } = served;
+        levers.keys.insert(app.name.clone(), lever);
+        tasks.spawn(drive(app.name.clone(), delivery, keys, stop.clone()));
+        pass_through.insert(app.id, settings::pass_through(app_config, upstream));
+        apps.push(app);
+    }
+    Ok((apps, pass_through))
+}
+
+/// An app that is delivered for.
+struct Served {
+    delivery: Driver,
+    /// Watches its key.
+    keys: KeyWatch,
+    /// Has that look elsewhere.
+    lever: watch::Sender<KeySource>,
+    /// The app as operators see it.
+    app: App,
+    upstream: HttpUpstream,
+}
+
 fn deliver(
     config: &AppConfig,
     store: &Store,
     metrics: &Metrics,
     (id, recovered): (AppId, Recovered),
-) -> anyhow::Result<(Delivery<HttpUpstream, Reporter>, KeyWatch, App, HttpUpstream)> {
+) -> anyhow::Result<Served> {
     let AppConfig { name, users_per_minute, .. } = config;
     let upstream = HttpUpstream::new(settings::upstream(config));
     let upstream = upstream.with_context(|| format!("app {name}"))?;
@@ -216,17 +298,12 @@ fn deliver(
     let settings = settings::lifecycle(config);
     let (delivery, operator) =
         Delivery::new(name.clone(), ledger, upstream.clone(), reporter, settings, recovered);
-    let keys = KeyWatch::new(config, key, operator.clone());
+    let (keys, lever) = KeyWatch::new(config, key, operator.clone());
     let app = App { name: name.clone(), id, users_per_minute: *users_per_minute, operator };
-    Ok((delivery, keys, app, upstream))
+    Ok(Served { delivery, keys, lever, app, upstream })
 }
 
-async fn drive(
-    app: String,
-    delivery: Delivery<HttpUpstream, Reporter>,
-    keys: KeyWatch,
-    stop: CancellationToken,
-) -> Ended {
+async fn drive(app: String, delivery: Driver, keys: KeyWatch, stop: CancellationToken) -> Ended {
     tokio::select! {
         end = delivery.run(stop) => Ended::Driver { app, end },
         never = keys.watch() => match never {},

@@ -61,6 +61,11 @@ pub struct Intake {
 pub struct HandedOver(Option<oneshot::Receiver<Outcomes>>);
 
 impl HandedOver {
+    /// No updates at all.
+    pub fn nothing() -> Self {
+        Self(None)
+    }
+
     /// The answer. What it calls accepted is durable.
     pub async fn answer(self) -> Result<Outcomes, NotAccepted> {
         match self.0 {

@@ -29,6 +29,8 @@ pub mod upstream;
 
 pub mod simulator;
 
+pub mod audit;
+
 pub mod clock;
 
 pub mod domain;

@@ -6,8 +6,8 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use userpilot_gateway::{
     cli::{
-        check_config, dead_letters, demo, jobs, print_default_config, send, serve, shutdown,
-        simulate_userpilot, status, store, user,
+        check_config, check_key, dead_letters, demo, jobs, print_default_config, send, serve,
+        shutdown, simulate_userpilot, status, store, token, user,
     },
     store::private::keep_files_private,
 };
@@ -34,7 +34,9 @@ enum Command {
     Store(store::Args),
     DeadLetters(dead_letters::Args),
     User(user::Args),
+    Token(token::Args),
     CheckConfig(check_config::Args),
+    CheckKey(check_key::Args),
     PrintDefaultConfig(print_default_config::Args),
     SimulateUserpilot(simulate_userpilot::Args),
 }
@@ -42,7 +44,7 @@ enum Command {
 fn main() -> ExitCode {
     keep_files_private();
     match run() {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             writeln!(io::stderr(), "Error: {error:#}").ok();
             ExitCode::FAILURE
@@ -50,7 +52,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn run() -> anyhow::Result<()> {
+fn run() -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         match Arguments::parse().command {
@@ -62,11 +64,14 @@ fn run() -> anyhow::Result<()> {
             Command::Store(args) => store::run(args).await,
             Command::DeadLetters(args) => dead_letters::run(args).await,
             Command::User(args) => user::run(args).await,
+            Command::Token(args) => token::run(args),
             Command::CheckConfig(args) => check_config::run(args),
+            Command::CheckKey(args) => return check_key::run(args).await,
             Command::PrintDefaultConfig(args) => print_default_config::run(args),
             Command::SimulateUserpilot(args) => {
                 simulate_userpilot::run(args, shutdown::requested()).await
             }
-        }
+        }?;
+        Ok(ExitCode::SUCCESS)
     })
 }

@@ -1,16 +1,29 @@
-//! Logs and metrics.
+//! Logs, the audit log, and metrics.
 
 mod metrics;
 mod properties;
 
-use std::io::{self, IsTerminal};
+use std::{
+    fs::OpenOptions,
+    io::{self, IsTerminal},
+    os::unix::fs::OpenOptionsExt as _,
+    path::PathBuf,
+    sync::Mutex,
+};
 
 use anyhow::Context;
 use tracing::{Level, Metadata};
-use tracing_subscriber::util::SubscriberInitExt as _;
-use tracing_subscriber::{EnvFilter, Layer, filter::filter_fn, layer::SubscriberExt as _};
+use tracing_subscriber::{
+    EnvFilter, Layer,
+    filter::{FilterExt as _, filter_fn},
+    fmt::{MakeWriter, writer::BoxMakeWriter},
+    layer::SubscriberExt as _,
+    util::SubscriberInitExt as _,
+};
 
-pub use metrics::{Freshness, Metrics, Reporter};
+pub use metrics::{Freshness, Metrics, Reload, Reporter};
+
+use crate::audit;
 
 /// How logs look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,18 +43,47 @@ impl LogFormat {
 
 /// Begins to log to standard error. `RUST_LOG`, where it is set, goes before `filter`.
 pub fn log(format: LogFormat, filter: &str) -> anyhow::Result<()> {
-    begin(format, filter, io::stderr)
+    begin(format, filter, io::stderr, None)
 }
 
-/// The same, to a file.
+/// The same, with an audit log, which no filter thins out.
+pub fn log_and_audit(format: LogFormat, filter: &str, audit: Audit) -> anyhow::Result<()> {
+    let audit = match audit {
+        Audit::Off => None,
+        Audit::Stderr => Some(BoxMakeWriter::new(io::stderr)),
+        Audit::File(path) => {
+            let mut options = OpenOptions::new();
+            // Others have no business in it; it names clients and addresses.
+            let file = options.append(true).create(true).mode(0o600).open(&path);
+            let file =
+                file.with_context(|| format!("cannot write the audit log {}", path.display()))?;
+            Some(BoxMakeWriter::new(Mutex::new(file)))
+        }
+    };
+    begin(format, filter, io::stderr, audit)
+}
+
+/// Where the audit log goes.
+#[derive(Clone, Debug)]
+pub enum Audit {
+    /// Standard error.
+    Stderr,
+    /// Nowhere.
+    Off,
+    /// A file that lines are added to.
+    File(PathBuf),
+}
+
+/// Begins to log to a file.
 pub fn log_to(format: LogFormat, filter: &str, file: std::fs::File) -> anyhow::Result<()> {
-    begin(format, filter, std::sync::Mutex::new(file))
+    begin(format, filter, Mutex::new(file), None)
 }
 
 fn begin(
     format: LogFormat,
     filter: &str,
-    writer: impl for<'a> tracing_subscriber::fmt::MakeWriter<'a> + Send + Sync + 'static,
+    writer: impl for<'a> MakeWriter<'a> + Send + Sync + 'static,
+    audit: Option<BoxMakeWriter>,
 ) -> anyhow::Result<()> {
     let filter = match std::env::var(EnvFilter::DEFAULT_ENV) {
         Ok(set) if !set.is_empty() => set,
@@ -54,8 +96,17 @@ fn begin(
         LogFormat::Pretty => lines.with_target(false).boxed(),
         LogFormat::Json => lines.json().flatten_event(true).boxed(),
     };
-    let registry = tracing_subscriber::registry().with(filter).with(filter_fn(is_harmless));
-    registry.with(lines).try_init().context("logging has begun already")
+    let lines = lines.with_filter(filter.and(filter_fn(|of| is_harmless(of) && !is_audit(of))));
+    let audit = audit.map(|writer| {
+        let lines = tracing_subscriber::fmt::layer().with_writer(writer).json();
+        lines.flatten_event(true).with_filter(filter_fn(is_audit))
+    });
+    let registry = tracing_subscriber::registry().with(lines).with(audit);
+    registry.try_init().context("logging has begun already")
+}
+
+fn is_audit(of: &Metadata<'_>) -> bool {
+    of.target() == audit::TARGET
 }
 
 /// The engine traces what it writes: keys and property values. No filter may let that through.

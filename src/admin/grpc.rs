@@ -7,6 +7,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
 use super::{
+    access,
     dead_letters::DeadLetters,
     status::{App, AppStatus, Observatory},
 };
@@ -40,7 +41,8 @@ impl Admin {
     }
 
     async fn status(&self) -> proto::GatewayStatus {
-        let Observatory { started_at, not_ready, space, store, apps } = &self.observatory;
+        let Observatory { started_at, not_ready, config_problem, space, store, apps } =
+            &self.observatory;
         let not_ready = *not_ready.borrow();
         let mut app_statuses = Vec::with_capacity(apps.len());
         for (app, status) in apps.iter().zip(self.observatory.apps()) {
@@ -65,6 +67,7 @@ impl Admin {
                 free_bytes: space.borrow().free_bytes,
             }),
             apps: app_statuses,
+            config_problem: config_problem.borrow().clone().unwrap_or_default(),
         }
     }
 
@@ -198,6 +201,7 @@ impl AdminService for Admin {
         &self,
         request: Request<proto::PauseRequest>,
     ) -> Result<Response<proto::PauseResponse>, Status> {
+        access::record(request.extensions(), "pause", &request.get_ref().app)?;
         Admin::pause(self, &request.into_inner().app, true).await?;
         Ok(Response::new(proto::PauseResponse {}))
     }
@@ -206,6 +210,7 @@ impl AdminService for Admin {
         &self,
         request: Request<proto::ResumeRequest>,
     ) -> Result<Response<proto::ResumeResponse>, Status> {
+        access::record(request.extensions(), "resume", &request.get_ref().app)?;
         Admin::pause(self, &request.into_inner().app, false).await?;
         Ok(Response::new(proto::ResumeResponse {}))
     }
@@ -214,6 +219,7 @@ impl AdminService for Admin {
         &self,
         request: Request<proto::FlushNowRequest>,
     ) -> Result<Response<proto::FlushNowResponse>, Status> {
+        access::record(request.extensions(), "flush_now", &request.get_ref().app)?;
         for app in self.apps(&request.into_inner().app)? {
             app.operator.ask(Operation::Flush).await;
         }
@@ -231,6 +237,8 @@ impl AdminService for Admin {
         &self,
         request: Request<proto::GetDeadLetterRequest>,
     ) -> Result<Response<proto::GetDeadLetterResponse>, Status> {
+        let app = &request.get_ref().app;
+        access::record(request.extensions(), "get_dead_letter", app)?;
         Ok(Response::new(self.get_dead(request.into_inner()).await?))
     }
 
@@ -238,6 +246,8 @@ impl AdminService for Admin {
         &self,
         request: Request<proto::ReplayDeadLettersRequest>,
     ) -> Result<Response<proto::ReplayDeadLettersResponse>, Status> {
+        let app = &request.get_ref().app;
+        access::record(request.extensions(), "replay_dead_letters", app)?;
         Ok(Response::new(self.replay_dead(request.into_inner()).await?))
     }
 
@@ -245,6 +255,8 @@ impl AdminService for Admin {
         &self,
         request: Request<proto::DiscardDeadLettersRequest>,
     ) -> Result<Response<proto::DiscardDeadLettersResponse>, Status> {
+        let app = &request.get_ref().app;
+        access::record(request.extensions(), "discard_dead_letters", app)?;
         Ok(Response::new(self.discard_dead(request.into_inner()).await?))
     }
 
@@ -254,6 +266,8 @@ impl AdminService for Admin {
         &self,
         request: Request<proto::ExportDeadLettersRequest>,
     ) -> Result<Response<Self::ExportDeadLettersStream>, Status> {
+        let app = &request.get_ref().app;
+        access::record(request.extensions(), "export_dead_letters", app)?;
         Ok(Response::new(self.export_dead(request.into_inner())?))
     }
 
@@ -261,6 +275,7 @@ impl AdminService for Admin {
         &self,
         request: Request<proto::ForgetSubjectRequest>,
     ) -> Result<Response<proto::ForgetSubjectResponse>, Status> {
+        access::record(request.extensions(), "forget_subject", &request.get_ref().app)?;
         Ok(Response::new(self.forget(request.into_inner()).await?))
     }
 }

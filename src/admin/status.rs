@@ -42,6 +42,8 @@ pub struct Observatory {
     pub started_at: Timestamp,
     /// Why the gateway takes no updates, where it does not.
     pub not_ready: watch::Receiver<Option<&'static str>>,
+    /// Why the configuration as its files are now is not in force, where it is not.
+    pub config_problem: watch::Receiver<Option<String>>,
     /// The file system of the store.
     pub space: watch::Receiver<Space>,
     /// The store.

@@ -1,7 +1,18 @@
 //! How commands reach a gateway that runs.
 
-use anyhow::Context;
-use tonic::transport::{Channel, Endpoint};
+use std::{error::Error as StdError, fs::File, io, io::Read as _, path::PathBuf, time::Duration};
+
+use anyhow::{Context, bail};
+use rustls::{AlertDescription, CertificateError, Error as TlsError};
+use secrecy::zeroize::Zeroizing;
+use tonic::{
+    Request, Status,
+    metadata::{Ascii, MetadataValue},
+    service::{Interceptor, interceptor::InterceptedService},
+    transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity},
+};
+
+use crate::config;
 
 use crate::proto::SubjectKind;
 
@@ -10,20 +21,204 @@ pub const GRPC_DEFAULT: &str = "http://127.0.0.1:50051";
 /// Where it takes operators, unless told otherwise.
 pub const ADMIN_DEFAULT: &str = "http://127.0.0.1:50052";
 
-/// Connects, or says where nobody answered.
-pub async fn connect(address: &str) -> anyhow::Result<Channel> {
-    let endpoint = Endpoint::from_shared(address.to_owned())
-        .with_context(|| format!("{address:?} is not an address such as {GRPC_DEFAULT}"))?;
-    let connected = endpoint.tcp_nodelay(true).connect().await;
-    connected.with_context(|| format!("no gateway answers at {address}"))
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How an https:// address is trusted, and how to show who asks.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct TlsArgs {
+    /// Who signs the gateway's certificate, PEM; without it, those whom this machine trusts. For
+    /// https:// addresses.
+    #[arg(long, value_name = "FILE", global = true)]
+    pub ca_file: Option<PathBuf>,
+    /// The certificate to show to a gateway that asks for one, PEM.
+    #[arg(long, value_name = "FILE", global = true, requires = "client_key_file")]
+    pub client_cert_file: Option<PathBuf>,
+    /// Its private key, PEM.
+    #[arg(long, value_name = "FILE", global = true, requires = "client_cert_file")]
+    pub client_key_file: Option<PathBuf>,
 }
 
-/// Why the gateway did not do as asked, in its words.
-pub fn refused(status: tonic::Status) -> anyhow::Error {
+/// How to reach a gateway that asks who is there.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct AccessArgs {
+    #[command(flatten)]
+    tls: TlsArgs,
+    #[command(flatten)]
+    token: TokenArgs,
+}
+
+/// The variable that holds the token, where no file is named.
+pub const TOKEN_VARIABLE: &str = "USERPILOT_GATEWAY_TOKEN";
+
+/// No token is longer; a log or a device given by mistake is.
+const TOKEN_BYTES_MAX: u64 = 16_384;
+
+/// Where the token is that the gateway asks for. Not in an argument, which others can see.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct TokenArgs {
+    /// The file that holds the token that the gateway asks for. Without it, the token is what
+    /// the variable USERPILOT_GATEWAY_TOKEN holds, if it is set.
+    #[arg(long, value_name = "FILE", global = true)]
+    pub token_file: Option<PathBuf>,
+}
+
+/// A connection whose requests bear a token.
+pub type Connection = InterceptedService<Channel, Bearer>;
+
+/// Bears a token, if there is one.
+#[derive(Clone, Debug)]
+pub struct Bearer(Option<MetadataValue<Ascii>>);
+
+impl Interceptor for Bearer {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        if let Some(value) = &self.0 {
+            request.metadata_mut().insert("authorization", value.clone());
+        }
+        Ok(request)
+    }
+}
+
+impl TokenArgs {
+    /// Reads the token. No error holds any of it.
+    fn bearer(&self) -> anyhow::Result<Bearer> {
+        let (text, place) = match &self.token_file {
+            Some(path) => {
+                let place = path.display().to_string();
+                let mut text = String::new();
+                let read = File::open(path)
+                    .and_then(|file| file.take(TOKEN_BYTES_MAX).read_to_string(&mut text));
+                read.with_context(|| format!("cannot read the token in {place}"))?;
+                (text, place)
+            }
+            None => {
+                let mut variables = config::process_environment();
+                let set = variables.find(|(name, _)| name == TOKEN_VARIABLE);
+                let Some((name, text)) = set else { return Ok(Bearer(None)) };
+                (text, name)
+            }
+        };
+        let token = text.trim();
+        if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+            bail!("what {place} holds is not a token");
+        }
+        let mut value: MetadataValue<Ascii> = format!("Bearer {token}").parse()?;
+        value.set_sensitive(true);
+        Ok(Bearer(Some(value)))
+    }
+}
+
+/// Connects, or says where nobody answered, and what could be done.
+pub async fn connect(address: &str, access: &AccessArgs) -> anyhow::Result<Connection> {
+    let AccessArgs { tls, token } = access;
+    let bearer = token.bearer()?;
+    let endpoint = Endpoint::from_shared(address.to_owned())
+        .with_context(|| format!("{address:?} is not an address such as {GRPC_DEFAULT}"))?;
+    let endpoint = match endpoint.uri().scheme_str() {
+        Some("https") => {
+            let endpoint = endpoint.tls_config(tls.config()?);
+            endpoint.with_context(|| format!("cannot speak TLS with {address}"))?
+        }
+        Some(_) | None if tls.is_given() => {
+            bail!("{address} is not an https:// address: certificates and keys have no use there")
+        }
+        Some(_) | None => endpoint,
+    };
+    let connected = endpoint.tcp_nodelay(true).connect().await;
+    let channel = connected.map_err(|error| match advice(&error) {
+        Some(advice) => anyhow::anyhow!("the gateway at {address} is not to be used so: {advice}"),
+        None => anyhow::Error::new(error).context(format!("no gateway answers at {address}")),
+    })?;
+    Ok(InterceptedService::new(channel, bearer))
+}
+
+/// Why the gateway did not do as asked, in its words; where it said nothing, what could be done.
+pub fn refused(status: Status) -> anyhow::Error {
     if status.code() == tonic::Code::Unimplemented {
         return anyhow::anyhow!("the gateway does not know this command: it is of another version");
     }
-    anyhow::anyhow!("{}", status.message())
+    if status.code() == tonic::Code::Unauthenticated {
+        return anyhow::anyhow!(
+            "the gateway asks for a token, --token-file or {TOKEN_VARIABLE}, or for a certificate, \
+             --client-cert-file ({})",
+            status.message()
+        );
+    }
+    match advice(&status) {
+        Some(advice) => anyhow::anyhow!("the gateway has closed the connection: {advice}"),
+        None => anyhow::anyhow!("{}", status.message()),
+    }
+}
+
+impl TlsArgs {
+    fn is_given(&self) -> bool {
+        self.ca_file.is_some() || self.client_cert_file.is_some()
+    }
+
+    fn config(&self) -> anyhow::Result<ClientTlsConfig> {
+        let read = |file: &PathBuf| {
+            let pem = std::fs::read(file);
+            pem.map(Zeroizing::new).with_context(|| format!("cannot read {}", file.display()))
+        };
+        let mut config = ClientTlsConfig::new().timeout(HANDSHAKE_TIMEOUT);
+        config = match &self.ca_file {
+            Some(file) => config.ca_certificate(Certificate::from_pem(read(file)?)),
+            None => config.with_enabled_roots(),
+        };
+        if let (Some(cert), Some(key)) = (&self.client_cert_file, &self.client_key_file) {
+            config = config.identity(Identity::from_pem(read(cert)?, read(key)?));
+        }
+        Ok(config)
+    }
+}
+
+/// What to do about an error, where TLS, or its absence, is to blame.
+fn advice(error: &(dyn StdError + 'static)) -> Option<&'static str> {
+    let mut next = Some(error);
+    let mut broken = false;
+    while let Some(error) = next {
+        broken |= error.is::<hyper::Error>();
+        let inside = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        let tls = inside.and_then(|inside| inside.downcast_ref::<TlsError>());
+        if let Some(advice) = tls.or(error.downcast_ref()).and_then(of_tls) {
+            return Some(advice);
+        }
+        next = inside.map(|inside| inside as _).or(error.source());
+    }
+    // What the gateway said at last, if anything, is lost on the way here.
+    broken.then_some(
+        "one that speaks TLS has an https:// address, one that does not, http://; one that asks \
+         for a certificate needs --client-cert-file and --client-key-file",
+    )
+}
+
+#[expect(clippy::wildcard_enum_match_arm, reason = "not our enums, and they grow")]
+fn of_tls(error: &TlsError) -> Option<&'static str> {
+    Some(match error {
+        TlsError::InvalidCertificate(error) => match error {
+            CertificateError::UnknownIssuer => {
+                "its certificate is signed by nobody who is trusted here; name the file of its \
+                 CA with --ca-file"
+            }
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+                "its certificate is for other names; use one of them in --address"
+            }
+            CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+                "its certificate has expired; renew it, or set this machine's clock"
+            }
+            _ => "its certificate cannot be used",
+        },
+        TlsError::InvalidMessage(_) => "it does not speak TLS; use an http:// address",
+        TlsError::AlertReceived(AlertDescription::CertificateRequired) => {
+            "it asks for a certificate; give --client-cert-file and --client-key-file"
+        }
+        TlsError::AlertReceived(
+            AlertDescription::UnknownCA
+            | AlertDescription::BadCertificate
+            | AlertDescription::DecryptError
+            | AlertDescription::CertificateExpired,
+        ) => "it does not take the certificate of --client-cert-file",
+        _ => return None,
+    })
 }
 
 /// What the rows of a job are.

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use comfy_table::{Table, presets::NOTHING};
 
-use super::client::{self, ADMIN_DEFAULT};
+use super::client::{self, ADMIN_DEFAULT, AccessArgs, refused};
 use crate::proto::{JobState, ListJobsRequest, admin_service_client::AdminServiceClient};
 
 /// List jobs, newest first.
@@ -13,6 +13,8 @@ pub struct Args {
     /// Where the gateway takes operators.
     #[arg(long, value_name = "URL", default_value = ADMIN_DEFAULT)]
     pub address: String,
+    #[command(flatten)]
+    access: AccessArgs,
     /// The app; may be left out where one is configured.
     #[arg(long, default_value = "")]
     pub app: String,
@@ -23,10 +25,10 @@ pub struct Args {
 
 /// Prints a table.
 pub async fn run(args: Args) -> anyhow::Result<()> {
-    let mut client = AdminServiceClient::new(client::connect(&args.address).await?);
+    let mut client = AdminServiceClient::new(client::connect(&args.address, &args.access).await?);
     let Args { app, limit, .. } = args;
     let request = ListJobsRequest { app, page_size: limit, page_token: String::new() };
-    let jobs = client.list_jobs(request).await?.into_inner().jobs;
+    let jobs = client.list_jobs(request).await.map_err(refused)?.into_inner().jobs;
     let mut table = Table::new();
     table.load_style(NOTHING);
     table.set_header([

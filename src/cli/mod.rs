@@ -1,6 +1,7 @@
 //! The commands, one file each.
 
 pub mod check_config;
+pub mod check_key;
 pub mod client;
 pub mod dead_letters;
 pub mod demo;
@@ -12,4 +13,5 @@ pub mod shutdown;
 pub mod simulate_userpilot;
 pub mod status;
 pub mod store;
+pub mod token;
 pub mod user;

@@ -11,9 +11,8 @@ use std::{
 use anyhow::Context;
 use prost_types::{Struct, value::Kind};
 use serde_json::Value;
-use tonic::transport::Channel;
 
-use super::client::{self, GRPC_DEFAULT};
+use super::client::{self, AccessArgs, Connection, GRPC_DEFAULT};
 use crate::proto::{
     AcceptedUpdate, CompanyUpdate, Lane, UpdateCompanyRequest, UpdateUserRequest, UserUpdate,
     ingest_service_client::IngestServiceClient,
@@ -30,6 +29,8 @@ pub struct Args {
     /// Where the gateway takes updates.
     #[arg(long, value_name = "URL", default_value = GRPC_DEFAULT)]
     pub address: String,
+    #[command(flatten)]
+    access: AccessArgs,
     /// The app; may be left out where one is configured.
     #[arg(long, default_value = "")]
     pub app: String,
@@ -57,14 +58,14 @@ pub struct Args {
 
 /// Sends, and says what became of it. Fails if anything was refused for good.
 pub async fn run(args: Args) -> anyhow::Result<()> {
-    let client = IngestServiceClient::new(client::connect(&args.address).await?);
+    let client = IngestServiceClient::new(client::connect(&args.address, &args.access).await?);
     match &args.file {
         Some(file) => many::send(client, file, &args).await,
         None => send_one(client, &args).await,
     }
 }
 
-async fn send_one(mut client: IngestServiceClient<Channel>, args: &Args) -> anyhow::Result<()> {
+async fn send_one(mut client: IngestServiceClient<Connection>, args: &Args) -> anyhow::Result<()> {
     let mut metadata = BTreeMap::new();
     for property in &args.properties {
         let (name, value) = property
@@ -163,5 +164,6 @@ fn to_proto(value: Value) -> prost_types::Value {
 }
 
 fn refused(status: tonic::Status) -> anyhow::Error {
-    anyhow::anyhow!("{:?}: {}", status.code(), status.message())
+    let code = status.code();
+    client::refused(status).context(format!("{code:?}"))
 }

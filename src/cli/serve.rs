@@ -4,10 +4,11 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 
+use super::shutdown;
 use crate::{
-    config::{self, Config},
+    config::{self, AuditConfig, Config, DEFAULT_FILE},
     gateway::Gateway,
-    telemetry::{self, LogFormat},
+    telemetry::{self, Audit, LogFormat},
 };
 
 /// Run the gateway.
@@ -20,16 +21,27 @@ pub struct Args {
 
 /// Serves until `shutdown` completes.
 pub async fn run(args: Args, shutdown: impl Future) -> anyhow::Result<()> {
-    let (config, warnings) = Config::load(args.config.as_deref(), config::process_environment())?;
+    let hangups = shutdown::hangups()?;
+    // A file that is there now must be there at each reload: without it the defaults would hold.
+    let default = || Some(PathBuf::from(DEFAULT_FILE)).filter(|file| file.exists());
+    let file = args.config.or_else(default);
+    let (config, warnings) = Config::load(file.as_deref(), config::process_environment())?;
     let format = match config.log.format {
         config::LogFormat::Auto => LogFormat::fitting(),
         config::LogFormat::Pretty => LogFormat::Pretty,
         config::LogFormat::Json => LogFormat::Json,
     };
-    telemetry::log(format, &config.log.filter)?;
+    let audit = match &config.log.audit {
+        AuditConfig::Stderr => Audit::Stderr,
+        AuditConfig::Off => Audit::Off,
+        AuditConfig::File(path) => Audit::File(path.clone()),
+    };
+    telemetry::log_and_audit(format, &config.log.filter, audit)?;
     for warning in warnings {
         tracing::warn!("{warning}");
     }
-    let ended = Gateway::start(&config).await?.run(shutdown).await;
-    ended.with_context(|| format!("the gateway of {} has ended", config.store.path.display()))
+    let store = config.store.path.clone();
+    let gateway = Gateway::start(&config).await?.reloading(config, file, hangups);
+    let ended = gateway.run(shutdown).await;
+    ended.with_context(|| format!("the gateway of {} has ended", store.display()))
 }

@@ -1,4 +1,7 @@
-//! When to stop: SIGTERM, or Ctrl-C.
+//! What signals say: when to stop (SIGTERM, or Ctrl-C), and when to read the configuration again
+//! (SIGHUP).
+
+use std::io;
 
 use tokio::signal;
 
@@ -17,4 +20,9 @@ pub async fn requested() {
         _ = terminate => {}
         Ok(()) = signal::ctrl_c() => {}
     }
+}
+
+/// From now on SIGHUP does not end the process: each is told here.
+pub fn hangups() -> io::Result<signal::unix::Signal> {
+    signal::unix::signal(signal::unix::SignalKind::hangup())
 }

@@ -9,7 +9,7 @@ use std::{
 use comfy_table::{Table, presets::NOTHING};
 use tokio_stream::StreamExt;
 
-use super::client::{self, ADMIN_DEFAULT};
+use super::client::{self, ADMIN_DEFAULT, AccessArgs, refused};
 use crate::proto::{
     self, GatewayStatus, GetStatusRequest, WatchStatusRequest,
     admin_service_client::AdminServiceClient,
@@ -21,6 +21,8 @@ pub struct Args {
     /// Where the gateway takes operators.
     #[arg(long, value_name = "URL", default_value = ADMIN_DEFAULT)]
     pub address: String,
+    #[command(flatten)]
+    access: AccessArgs,
     /// Go on showing it, every second.
     #[arg(long)]
     pub watch: bool,
@@ -31,13 +33,15 @@ const CLEAR: &str = "\x1b[2J\x1b[H";
 
 /// Shows the state until `shutdown` completes, or once.
 pub async fn run(args: Args, shutdown: impl Future) -> anyhow::Result<()> {
-    let mut client = AdminServiceClient::new(client::connect(&args.address).await?);
+    let mut client = AdminServiceClient::new(client::connect(&args.address, &args.access).await?);
     if !args.watch {
-        let status = client.get_status(GetStatusRequest {}).await?.into_inner().status;
+        let answer = client.get_status(GetStatusRequest {}).await.map_err(refused)?;
+        let status = answer.into_inner().status;
         io::stdout().write_all(page(&status.unwrap_or_default()).as_bytes())?;
         return Ok(());
     }
-    let statuses = client.watch_status(WatchStatusRequest { interval: None }).await?.into_inner();
+    let request = WatchStatusRequest { interval: None };
+    let statuses = client.watch_status(request).await.map_err(refused)?.into_inner();
     let mut statuses = statuses.map(|status| status.map(|s| s.status.unwrap_or_default()));
     tokio::pin!(shutdown);
     loop {
@@ -68,6 +72,10 @@ fn page(status: &GatewayStatus) -> String {
         if store.quarantined_records > 0 {
             writeln!(page, "{} stored records are damaged", store.quarantined_records).ok();
         }
+    }
+    if !status.config_problem.is_empty() {
+        let problem = &status.config_problem;
+        writeln!(page, "the new configuration is refused, the old one stays: {problem}").ok();
     }
     for app in &status.apps {
         write!(page, "\n{}: {}\n{}\n", app.app, app.summary, app_table(app)).ok();

@@ -4,7 +4,7 @@ use std::io::{self, IsTerminal, Write};
 
 use anyhow::bail;
 
-use super::client::{self, ADMIN_DEFAULT, refused};
+use super::client::{self, ADMIN_DEFAULT, AccessArgs, refused};
 use crate::proto::{
     ForgetSubjectRequest, ForgottenSubject, Subject, admin_service_client::AdminServiceClient,
     subject::Id,
@@ -40,6 +40,8 @@ struct Forget {
     /// Where the gateway takes operators.
     #[arg(long, value_name = "URL", default_value = ADMIN_DEFAULT)]
     address: String,
+    #[command(flatten)]
+    access: AccessArgs,
 }
 
 /// Carries the command out.
@@ -52,8 +54,8 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
 impl Forget {
     async fn run(self) -> anyhow::Result<()> {
         self.confirm()?;
-        let Self { id, company, app, yes: _, address } = self;
-        let mut gateway = AdminServiceClient::new(client::connect(&address).await?);
+        let Self { id, company, app, yes: _, address, access } = self;
+        let mut gateway = AdminServiceClient::new(client::connect(&address, &access).await?);
         let id = if company { Id::CompanyId(id) } else { Id::UserId(id) };
         let subject = Some(Subject { id: Some(id) });
         let request = ForgetSubjectRequest { app, subject };

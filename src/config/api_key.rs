@@ -8,12 +8,14 @@ use std::{
     path::Path,
 };
 
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::{ExposeSecret, SecretString, zeroize::Zeroizing};
 
-use super::ApiKeySource;
+use super::{ApiKeySource, Credential};
 
 /// No key is longer; a log or a device given by mistake is.
 const KEY_BYTES_MAX: u64 = 4096;
+/// Where systemd says that the credentials of a unit are.
+const CREDENTIALS: &str = "CREDENTIALS_DIRECTORY";
 
 /// A key, and whether every user of the machine can read the file that it came from.
 pub(super) struct ApiKey {
@@ -26,7 +28,7 @@ pub(super) fn read(
     env: &BTreeMap<String, String>,
 ) -> Result<ApiKey, String> {
     match source {
-        ApiKeySource::File(path) => {
+        ApiKeySource::File(path) | ApiKeySource::Credential(Credential { path, .. }) => {
             let (text, readable_by_all) = read_file(path).map_err(|error| {
                 format!("cannot read the API key in {}: {error}", path.display())
             })?;
@@ -49,13 +51,33 @@ pub(super) fn read(
     }
 }
 
+/// The credential of that name, if this process may have any.
+pub(super) fn credential(
+    name: String,
+    env: &BTreeMap<String, String>,
+) -> Result<Credential, String> {
+    if name.contains('/') || name == "." || name == ".." {
+        return Err("expected the name of a credential, not a path".to_owned());
+    }
+    let folder = env.get(CREDENTIALS).ok_or_else(|| {
+        format!(
+            "the environment variable {CREDENTIALS} is not set: systemd sets it for a unit with \
+             LoadCredential= or LoadCredentialEncrypted="
+        )
+    })?;
+    let path = Path::new(folder).join(&name);
+    Ok(Credential { name, path })
+}
+
 /// The text of a file that holds a key, and whether every user of the machine can read it.
 pub(super) fn read_file(path: &Path) -> io::Result<(SecretString, bool)> {
     let file = File::open(path)?;
     let readable_by_all = file.metadata()?.permissions().mode() & 0o004 != 0;
-    let mut text = String::new();
+    // Room for all of it at once: a text that grows would leave copies of the key behind.
+    let room = usize::try_from(KEY_BYTES_MAX).unwrap_or_default() + 2;
+    let mut text = Zeroizing::new(String::with_capacity(room));
     file.take(KEY_BYTES_MAX + 1).read_to_string(&mut text)?;
-    Ok((SecretString::from(text), readable_by_all))
+    Ok((SecretString::from(text.as_str()), readable_by_all))
 }
 
 /// The key without the white space around it, if it can stand in a header.
@@ -109,6 +131,22 @@ mod tests {
         assert!(refusal(b"").contains("is empty"));
         assert!(refusal(b" \n").contains("is empty"));
         assert!(refusal(&b"hush".repeat(2000)).contains("over 4096 bytes"));
+    }
+
+    #[test]
+    fn a_credential_is_found_where_systemd_put_it() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("userpilot"), "hush-1\n").unwrap();
+        let env = BTreeMap::from([(CREDENTIALS.to_owned(), folder.path().display().to_string())]);
+        let found = credential("userpilot".to_owned(), &env).unwrap();
+        let key = read(&ApiKeySource::Credential(found), &env).unwrap().key;
+        assert_eq!(key.expose_secret(), "hush-1");
+
+        let refused = |name: &str, env| credential(name.to_owned(), env).unwrap_err();
+        let nothing = BTreeMap::new();
+        assert!(refused("userpilot", &nothing).contains("LoadCredential="));
+        assert!(refused("../userpilot", &env).contains("not a path"));
+        assert!(refused("..", &env).contains("not a path"));
     }
 
     #[test]

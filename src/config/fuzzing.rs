@@ -44,7 +44,8 @@ pub(crate) fn config(input: &[u8]) -> bool {
 
 /// A fuzzer should open no file that it finds a name of.
 fn names_a_file(text: &str) -> bool {
-    text.to_ascii_lowercase().contains("key_file") || text.contains("key_\\")
+    let text = text.to_ascii_lowercase();
+    text.contains("_file") || text.contains("credential") || text.contains("_\\")
 }
 
 /// Files and variables that are taken.

@@ -28,19 +28,19 @@ impl Known {
                 problems.push(problem(name.clone(), self.unknown_section(name), value));
                 return false;
             };
-            match (&mut value.kind, name.as_str()) {
-                (ValueKind::Array(apps), "apps") => {
-                    for (index, app) in apps.iter_mut().enumerate() {
-                        self.prune_section(section, &format!("apps[{index}]"), app, problems);
+            match (&mut value.kind, section.is_list) {
+                (ValueKind::Array(tables), true) => {
+                    for (index, table) in tables.iter_mut().enumerate() {
+                        self.prune_section(section, &format!("{name}[{index}]"), table, problems);
                     }
                     true
                 }
-                (_, "apps") => {
-                    let message = "expected [[apps]], a list of tables".to_owned();
+                (_, true) => {
+                    let message = format!("expected [[{name}]], a list of tables");
                     problems.push(problem(name.clone(), message, value));
                     false
                 }
-                (_, _) => self.prune_section(section, name, value, problems),
+                (_, false) => self.prune_section(section, name, value, problems),
             }
         });
     }
@@ -73,29 +73,45 @@ impl Known {
     }
 
     /// The path in a configuration that an environment variable's segments name, such as
-    /// `store.path` or `apps[0].linger_ms`; or which variable was meant.
-    pub(super) fn path(&self, segments: &[String], apps: usize) -> Result<String, String> {
+    /// `store.path` or `apps[0].linger_ms`; or which variable was meant. `count` tells how many
+    /// tables a list has.
+    pub(super) fn path(
+        &self,
+        segments: &[String],
+        count: impl Fn(&str) -> usize,
+    ) -> Result<String, String> {
         match segments {
-            [section, key] if section != "apps" && self.has(section, key) => {
-                Ok(format!("{section}.{key}"))
-            }
-            [section, index, key] if section == "apps" => match index.parse::<usize>() {
-                Ok(index) if index >= apps => {
-                    Err(format!("there is no app {index}: the last one is {}", apps - 1))
+            [name, key] if self.has(name, key, false) => Ok(format!("{name}.{key}")),
+            [name, index, key] => match (index.parse::<usize>(), self.section(name)) {
+                (Ok(index), Some(section)) if section.is_list && index >= count(name) => {
+                    let one = name.trim_end_matches('s');
+                    Err(match count(name) {
+                        0 => format!("there is no {one} {index}: the file has no [[{name}]]"),
+                        count => {
+                            format!("there is no {one} {index}: the last one is {}", count - 1)
+                        }
+                    })
                 }
-                Ok(index) if self.has("apps", key) => Ok(format!("apps[{index}].{key}")),
-                Ok(_) | Err(_) => Err(self.unknown_variable(segments)),
+                (Ok(index), _) if self.has(name, key, true) => Ok(format!("{name}[{index}].{key}")),
+                (Ok(_) | Err(_), _) => Err(self.unknown_variable(segments)),
             },
             _ => Err(self.unknown_variable(segments)),
         }
+    }
+
+    /// The lists of tables.
+    pub(super) fn lists(&self) -> impl Iterator<Item = &str> {
+        self.sections.iter().filter(|section| section.is_list).map(|section| &*section.name)
     }
 
     fn section(&self, name: &str) -> Option<&Section> {
         self.sections.iter().find(|section| section.name == name)
     }
 
-    fn has(&self, section: &str, key: &str) -> bool {
-        self.section(section).is_some_and(|section| section.keys.iter().any(|it| it.name == key))
+    fn has(&self, section: &str, key: &str, in_list: bool) -> bool {
+        self.section(section).is_some_and(|section| {
+            section.is_list == in_list && section.keys.iter().any(|it| it.name == key)
+        })
     }
 
     fn unknown_section(&self, name: &str) -> String {
@@ -127,9 +143,9 @@ impl Known {
         let index = index.map_or("0", String::as_str);
         let tables = self.sections.iter().filter(|section| !section.name.contains('.'));
         let variables = tables.flat_map(|section| {
-            let prefix = match section.name.as_str() {
-                "apps" => format!("apps__{index}"),
-                name => name.to_owned(),
+            let prefix = match section.is_list {
+                true => format!("{}__{index}", section.name),
+                false => section.name.clone(),
             };
             section.keys.iter().map(move |key| format!("{prefix}__{}", key.name))
         });
@@ -140,10 +156,10 @@ impl Known {
 
 impl Section {
     fn path_of(&self, key: &str) -> String {
-        match self.name.as_str() {
-            "apps" => format!("[[apps]] {key}"),
-            name if name.contains('.') => format!("[{name}] {key}"),
-            name => format!("{name}.{key}"),
+        match self.is_list {
+            true => format!("[[{}]] {key}", self.name),
+            false if self.name.contains('.') => format!("[{}] {key}", self.name),
+            false => format!("{}.{key}", self.name),
         }
     }
 }
@@ -164,7 +180,7 @@ mod tests {
 
     fn meant(segments: &[&str]) -> Result<String, String> {
         let segments: Vec<String> = segments.iter().map(|&segment| segment.to_owned()).collect();
-        Known::new().path(&segments, 2)
+        Known::new().path(&segments, |list| if list == "apps" { 2 } else { 0 })
     }
 
     #[test]
@@ -195,6 +211,10 @@ mod tests {
         assert_eq!(
             meant(&["apps", "2", "linger_ms"]),
             Err("there is no app 2: the last one is 1".to_owned())
+        );
+        assert_eq!(
+            meant(&["clients", "0", "lane"]),
+            Err("there is no client 0: the file has no [[clients]]".to_owned())
         );
     }
 }

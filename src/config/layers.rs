@@ -11,8 +11,9 @@ use std::{
 use config::{Format, Map, Source, Value, ValueKind};
 
 use super::{
-    ConfigError, DEFAULT_TOML, Problem,
+    ConfigError, Problem,
     known::{APP_PROPERTIES, Known},
+    reference,
 };
 
 /// What the names of the gateway's environment variables start with.
@@ -31,19 +32,21 @@ pub(super) fn merge(
     problems: &mut Vec<Problem>,
 ) -> Result<Map<String, Value>, ConfigError> {
     let known = Known::new();
-    let defaults = parse(Path::new(DEFAULTS), DEFAULT_TOML)?;
+    let mut defaults = parse(Path::new(DEFAULTS), &reference::complete_toml())?;
     let mut written = match file {
         Some((path, text)) => parse(path, text)?,
         None => Map::new(),
     };
     known.prune(&mut written, problems);
-    complete_apps(&mut written, &defaults);
+    for list in known.lists() {
+        complete(&mut written, &mut defaults, list);
+    }
 
-    let apps = match apps(&written) {
-        [] => apps(&defaults).len(),
-        apps => apps.len(),
+    let count = |list: &str| match tables(&written, list) {
+        [] => tables(&defaults, list).len(),
+        tables => tables.len(),
     };
-    let overrides = overrides(env, &known, apps, problems);
+    let overrides = overrides(env, &known, count, problems);
 
     let layers = config::Config::builder()
         .add_source(Layer(defaults))
@@ -95,28 +98,32 @@ fn syntax(path: &Path, text: &str, error: &(dyn std::error::Error + 'static)) ->
     ConfigError::Syntax { path: path.to_owned(), line, column, message }
 }
 
-/// Gives apps what they leave out. Who they are and what they are let in with stays theirs to say.
-fn complete_apps(written: &mut Map<String, Value>, defaults: &Map<String, Value>) {
-    let [Value { kind: ValueKind::Table(template), .. }, ..] = apps(defaults) else {
-        unreachable!("default.toml has an app")
+/// Gives the tables of a list what they leave out. Who they are, and what they are let in with,
+/// stays theirs to say. Nobody is there by default, but for the app.
+fn complete(written: &mut Map<String, Value>, defaults: &mut Map<String, Value>, list: &str) {
+    let [Value { kind: ValueKind::Table(template), .. }, ..] = tables(defaults, list) else {
+        unreachable!("default.toml has one of each")
     };
-    let shared = |key: &str| !matches!(key, "name" | "api_key_file" | "api_key_env");
-    let Some(Value { kind: ValueKind::Array(apps), .. }) = written.get_mut("apps") else { return };
-    for app in apps {
-        if let ValueKind::Table(app) = &mut app.kind {
+    let shared = |key: &str| key != "name" && !key.starts_with("api_key_");
+    if let Some(Value { kind: ValueKind::Array(tables), .. }) = written.get_mut(list) {
+        for table in tables {
+            let ValueKind::Table(table) = &mut table.kind else { continue };
             let left_out =
-                template.iter().filter(|(key, _)| shared(key) && !app.contains_key(*key));
+                template.iter().filter(|(key, _)| shared(key) && !table.contains_key(*key));
             let left_out: Vec<_> =
                 left_out.map(|(key, value)| (key.clone(), value.clone())).collect();
-            app.extend(left_out);
-            complete_below(app, template);
+            table.extend(left_out);
+            complete_below(table, template);
         }
+    }
+    if list != "apps" {
+        defaults.remove(list);
     }
 }
 
-/// The same in a table of the app's own.
-fn complete_below(app: &mut Map<String, Value>, template: &Map<String, Value>) {
-    let ours = app.get_mut(APP_PROPERTIES).map(|value| &mut value.kind);
+/// The same in a table of its own.
+fn complete_below(table: &mut Map<String, Value>, template: &Map<String, Value>) {
+    let ours = table.get_mut(APP_PROPERTIES).map(|value| &mut value.kind);
     let theirs = template.get(APP_PROPERTIES).map(|value| &value.kind);
     if let (Some(ValueKind::Table(ours)), Some(ValueKind::Table(theirs))) = (ours, theirs) {
         let left_out = theirs.iter().filter(|(key, _)| !ours.contains_key(*key));
@@ -125,9 +132,9 @@ fn complete_below(app: &mut Map<String, Value>, template: &Map<String, Value>) {
     }
 }
 
-fn apps(table: &Map<String, Value>) -> &[Value] {
-    match table.get("apps") {
-        Some(Value { kind: ValueKind::Array(apps), .. }) => apps,
+fn tables<'a>(values: &'a Map<String, Value>, list: &str) -> &'a [Value] {
+    match values.get(list) {
+        Some(Value { kind: ValueKind::Array(tables), .. }) => tables,
         _ => &[],
     }
 }
@@ -136,14 +143,14 @@ fn apps(table: &Map<String, Value>) -> &[Value] {
 fn overrides(
     env: &BTreeMap<String, String>,
     known: &Known,
-    apps: usize,
+    count: impl Fn(&str) -> usize,
     problems: &mut Vec<Problem>,
 ) -> Map<String, Value> {
     let mut layer = Map::new();
     for (variable, text) in env {
         let Some(name) = variable.strip_prefix(PREFIX) else { continue };
         let segments: Vec<String> = name.split("__").map(str::to_ascii_lowercase).collect();
-        match known.path(&segments, apps) {
+        match known.path(&segments, &count) {
             Ok(path) => {
                 layer.insert(path, Value::new(Some(variable), ValueKind::String(text.clone())));
             }

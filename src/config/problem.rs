@@ -90,12 +90,38 @@ pub enum Warning {
         /// The file of the key.
         path: PathBuf,
     },
-    /// Other machines may reach the listener that can stop delivery.
+    /// Everybody on the machine can read the key of the certificate.
+    #[error("tls.key_file: every user of this machine can read the key in {}; chmod 600 it", path.display())]
+    TlsKeyReadableByAll {
+        /// Its file.
+        path: PathBuf,
+    },
+    /// Clients will refuse the certificate.
+    #[error("tls.cert_file: the certificate in {} has expired, on {at}; clients refuse it", path.display())]
+    CertificateExpired {
+        /// Its file.
+        path: PathBuf,
+        /// Since when.
+        at: jiff::Timestamp,
+    },
+    /// Clients will soon refuse the certificate.
+    #[error("tls.cert_file: the certificate in {} expires soon, on {at}; renew it", path.display())]
+    CertificateExpires {
+        /// Its file.
+        path: PathBuf,
+        /// From when on.
+        at: jiff::Timestamp,
+    },
+    /// Whoever reaches a listener may use it.
     #[error(
-        "server.admin_listen: {listen} is not a loopback address; whoever reaches it can pause delivery"
+        "{key}: {listen} is not a loopback address, and without [[{list}]] whoever reaches it is let in"
     )]
-    AdminReachable {
-        /// Where the admin service listens.
+    Open {
+        /// The listener's key.
+        key: &'static str,
+        /// Where it listens.
         listen: SocketAddr,
+        /// What would close it.
+        list: String,
     },
 }

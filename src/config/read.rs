@@ -1,27 +1,20 @@
 //! From merged values to the typed configuration: one function a table, each range beside its
 //! key, then what must hold between keys.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    num::NonZeroU32,
-    path::{self, Path},
-};
+use std::{collections::BTreeMap, path::Path};
 
 use config::{Map, Value, ValueKind};
 
 use super::{
-    APPS_MAX, ApiKeySource, AppConfig, BadRows, Config, DeadLettersConfig, EngineKind,
-    HistoryConfig, HttpConfig, IntakeConfig, LimitsConfig, LogConfig, LogFormat, OnPartial,
-    Problem, ServerConfig, StoreConfig, Upload, Warning,
-    api_key::{self, ApiKey},
-    encryption, properties,
-    reader::Reader,
+    AuditConfig, BadRows, Config, DeadLettersConfig, EngineKind, HistoryConfig, HttpConfig,
+    IntakeConfig, LimitsConfig, LogConfig, LogFormat, Problem, ServerConfig, StoreConfig,
+    Unauthenticated, Warning, encryption, read_access, read_apps::apps, reader::Reader, tls::tls,
 };
 
-const HOUR_MS: u64 = 3_600_000;
-const DAY_MS: u64 = 24 * HOUR_MS;
-const KIB: u64 = 1 << 10;
-const MIB: u64 = 1 << 20;
+pub(super) const HOUR_MS: u64 = 3_600_000;
+pub(super) const DAY_MS: u64 = 24 * HOUR_MS;
+pub(super) const KIB: u64 = 1 << 10;
+pub(super) const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
 const TIB: u64 = 1 << 40;
 const PIB: u64 = 1 << 50;
@@ -36,20 +29,35 @@ pub(super) fn config(
 ) -> Option<Config> {
     let server = server(&mut table(values, "server", problems)?);
     let http = http(&mut table(values, "http", problems)?);
+    let tls = tls(&mut table(values, "tls", problems)?, folder, warnings);
     let store = store(&mut table(values, "store", problems)?, folder);
     let intake = intake(&mut table(values, "intake", problems)?);
     let limits = limits(&mut table(values, "limits", problems)?);
     let history = history(&mut table(values, "history", problems)?);
     let dead_letters = dead_letters(&mut table(values, "dead_letters", problems)?);
     let log = log(&mut table(values, "log", problems)?);
+    let auth = read_access::auth(&mut table(values, "auth", problems)?, folder);
     let apps = apps(values, folder, env, problems, warnings);
-    let config = Config { server, http, store, intake, limits, history, dead_letters, log, apps };
+    let clients = read_access::clients(values, &apps, &auth, problems);
+    let admins = read_access::admins(values, problems);
+    let config = Config {
+        server,
+        http,
+        tls,
+        store,
+        intake,
+        limits,
+        history,
+        dead_letters,
+        log,
+        auth,
+        apps,
+        clients,
+        admins,
+    };
     if problems.is_empty() {
         check_together(&config, problems);
-        let listen = config.server.admin_listen;
-        if !listen.ip().is_loopback() {
-            warnings.push(Warning::AdminReachable { listen });
-        }
+        read_access::check_open(&config, &config.server, problems, warnings);
     }
     Some(config)
 }
@@ -85,6 +93,13 @@ fn server(reader: &mut Reader<'_>) -> ServerConfig {
         request_bytes_max: reader.number("request_bytes_max", KIB..=64 * MIB),
         connections_max: reader.number("connections_max", 1..=65_536),
         reflection: reader.flag("reflection"),
+        unauthenticated: reader.word(
+            "unauthenticated",
+            [
+                ("loopback", Unauthenticated::Loopback),
+                ("allow_anyone", Unauthenticated::AllowAnyone),
+            ],
+        ),
     }
 }
 
@@ -152,153 +167,34 @@ fn dead_letters(reader: &mut Reader<'_>) -> DeadLettersConfig {
 fn log(reader: &mut Reader<'_>) -> LogConfig {
     let formats =
         [("auto", LogFormat::Auto), ("pretty", LogFormat::Pretty), ("json", LogFormat::Json)];
-    LogConfig { format: reader.word("format", formats), filter: reader.filter("filter") }
-}
-
-fn apps(
-    values: &Map<String, Value>,
-    folder: &Path,
-    env: &BTreeMap<String, String>,
-    problems: &mut Vec<Problem>,
-    warnings: &mut Vec<Warning>,
-) -> Vec<AppConfig> {
-    let tables = match values.get("apps").map(|value| &value.kind) {
-        Some(ValueKind::Array(apps)) => apps.as_slice(),
-        _ => &[],
-    };
-    if !(1..=APPS_MAX).contains(&tables.len()) {
-        let message = format!("expected 1 to {APPS_MAX} apps, found {}", tables.len());
-        problems.push(Problem { key: "apps".to_owned(), message, origin: None });
-        return Vec::new();
-    }
-    let mut names = BTreeSet::new();
-    let mut apps = Vec::with_capacity(tables.len());
-    for (index, value) in tables.iter().enumerate() {
-        let ValueKind::Table(table) = &value.kind else { continue };
-        let mut reader = Reader::new(format!("apps[{index}]"), table, problems);
-        let Some(app) = app(&mut reader, folder, env, warnings) else { continue };
-        if !app.name.is_empty() && !names.insert(app.name.clone()) {
-            reader.refuse("name", format!("another app is called {:?} too", app.name));
-        }
-        apps.push(app);
-    }
-    apps
-}
-
-fn app(
-    reader: &mut Reader<'_>,
-    folder: &Path,
-    env: &BTreeMap<String, String>,
-    warnings: &mut Vec<Warning>,
-) -> Option<AppConfig> {
-    let name = reader.name("name");
-    let base_url = reader.base_url("base_url");
-    let key = api_key(reader, folder, env);
-    if let Some((ApiKeySource::File(path), ApiKey { readable_by_all: true, .. })) = &key {
-        warnings.push(Warning::KeyFileReadableByAll { app: name.clone(), path: path.clone() });
-    }
-    let properties = properties::properties(reader, folder, &name, warnings);
-    // What nothing can stand in for comes last, so that all that is wrong has been seen by then.
-    Some(AppConfig {
-        name,
-        users_per_minute: reader.number("users_per_minute", 1..=1_000_000),
-        linger_ms: reader.number("linger_ms", 0..=DAY_MS),
-        upload: reader.word("upload", [("file", Upload::File), ("json", Upload::Json)]),
-        batch_users_max: reader.number("batch_users_max", 1..=10_000),
-        batch_bytes_max: reader.number("batch_bytes_max", KIB..=50_000_000),
-        request_timeout_ms: reader.number("request_timeout_ms", 1..=HOUR_MS),
-        connect_timeout_ms: reader.number("connect_timeout_ms", 1..=600_000),
-        answer_bytes_max: reader.number("answer_bytes_max", KIB..=64 * MIB),
-        poll_interval_min_ms: reader.number("poll_interval_min_ms", 1..=HOUR_MS),
-        poll_interval_max_ms: reader.number("poll_interval_max_ms", 1..=HOUR_MS),
-        backoff_initial_ms: reader.number("backoff_initial_ms", 1..=HOUR_MS),
-        backoff_max_ms: reader.number("backoff_max_ms", 1..=DAY_MS),
-        retry_after_max_ms: reader.number("retry_after_max_ms", 1..=7 * DAY_MS),
-        held_retry_ms: reader.number("held_retry_ms", 1..=DAY_MS),
-        failed_jobs_max: reader.number("failed_jobs_max", 1..=100),
-        on_partial: reader
-            .word("on_partial", [("isolate", OnPartial::Isolate), ("accept", OnPartial::Accept)]),
-        stringify_values: reader.flag("stringify_values"),
-        properties,
-        pass_through: pass_through(reader),
-        pass_through_per_minute: NonZeroU32::new(
-            reader.number("pass_through_per_minute", 1..=1_000_000),
-        )
-        .unwrap_or(NonZeroU32::MIN),
-        base_url: base_url?,
-        api_key: key.as_ref()?.1.key.clone(),
-        api_key_source: key?.0,
-    })
-}
-
-/// Methods and paths that the gateway does not answer itself.
-fn pass_through(reader: &mut Reader<'_>) -> Vec<String> {
-    let requests = reader.texts("pass_through");
-    for request in &requests {
-        if let Err(expected) = may_pass(request) {
-            reader.refuse("pass_through", format!("{request:?}: expected {expected}"));
-        }
-    }
-    requests
-}
-
-fn may_pass(request: &str) -> Result<(), &'static str> {
-    let (method, path) = request.split_once(' ').unwrap_or((request, ""));
-    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/_-".contains(&byte);
-    if !["GET", "POST", "PUT", "PATCH", "DELETE"].contains(&method)
-        || !path.starts_with("/v1/")
-        || !path.bytes().all(is_plain)
-    {
-        return Err("a method and a path, such as \"POST /v1/track\"");
-    }
-    let own = ["/v1/identify", "/v1/users", "/v1/companies", "/v1/background_jobs"];
-    let is_own = |own: &&str| {
-        path.strip_prefix(*own).is_some_and(|rest| ["", "/"].contains(&rest.get(..1).unwrap_or("")))
-    };
-    match own.iter().any(is_own) {
-        true => Err("a path that the gateway does not answer itself"),
-        false => Ok(()),
-    }
-}
-
-/// The app's key, of the one place that says where it is. A file that somebody named goes before
-/// the variable that nobody did.
-fn api_key(
-    reader: &mut Reader<'_>,
-    folder: &Path,
-    env: &BTreeMap<String, String>,
-) -> Option<(ApiKeySource, ApiKey)> {
-    let file = reader.has("api_key_file").then(|| reader.optional("api_key_file"));
-    let variable = reader.has("api_key_env").then(|| reader.optional("api_key_env"));
-    let (key, source) = match (file, variable) {
-        (Some(_), Some(Some((_, true)))) => {
-            reader.refuse("api_key_file", "give either api_key_file or api_key_env".to_owned());
-            return None;
-        }
-        (Some(file), _) => {
-            let path = folder.join(file?.0);
-            let path = path::absolute(&path).unwrap_or(path);
-            ("api_key_file", ApiKeySource::File(path))
-        }
-        (None, Some(variable)) => ("api_key_env", ApiKeySource::Env(variable?.0)),
-        (None, None) => {
-            reader.refuse("", "no API key: give api_key_file or api_key_env".to_owned());
-            return None;
-        }
-    };
-    match api_key::read(&source, env) {
-        Ok(api_key) => Some((source, api_key)),
-        Err(message) => {
-            reader.refuse(key, message);
-            None
-        }
+    LogConfig {
+        format: reader.word("format", formats),
+        filter: reader.filter("filter"),
+        audit: match reader.folder("audit") {
+            path if path == Path::new("stderr") => AuditConfig::Stderr,
+            path if path == Path::new("off") => AuditConfig::Off,
+            path => AuditConfig::File(path),
+        },
     }
 }
 
 /// What must hold between keys: else something valid could never get through.
 fn check_together(config: &Config, problems: &mut Vec<Problem>) {
-    let Config { server, http, store, intake, limits, history: _, dead_letters: _, log: _, apps } =
-        config;
+    let Config {
+        server,
+        http,
+        tls: _,
+        store,
+        intake,
+        limits,
+        history: _,
+        dead_letters: _,
+        log: _,
+        auth: _,
+        apps,
+        clients: _,
+        admins: _,
+    } = config;
     let mut demand = |holds: bool, key: &str, message: String| {
         if !holds {
             problems.push(Problem { key: key.to_owned(), message, origin: None });

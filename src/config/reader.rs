@@ -72,8 +72,38 @@ impl<'a> Reader<'a> {
         Some((text.to_owned(), written))
     }
 
+    /// Texts, or one of them; none where there are none. The environment writes them with commas.
+    pub(super) fn list(&mut self, key: &str) -> Vec<String> {
+        if !self.has(key) {
+            return Vec::new();
+        }
+        self.read(key, list).unwrap_or_default()
+    }
+
+    /// The same, of SHA-256 hashes in hex.
+    pub(super) fn hashes(&mut self, key: &str) -> Vec<String> {
+        let mut hashes = self.list(key);
+        for hash in &mut hashes {
+            if hash.len() != 64 || !hash.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+                // It may be the token itself: say nothing of it.
+                let message = "expected the 64 hex digits of a SHA-256, as `userpilot-gateway \
+                               token new` prints them"
+                    .to_owned();
+                self.refuse(key, message);
+                return Vec::new();
+            }
+            hash.make_ascii_lowercase();
+        }
+        hashes
+    }
+
     pub(super) fn has(&self, key: &str) -> bool {
         self.table.contains_key(key)
+    }
+
+    /// Whether somebody wrote it, and it is not the default.
+    pub(super) fn is_written(&self, key: &str) -> bool {
+        self.table.get(key).is_some_and(|value| value.origin() != Some(layers::DEFAULTS))
     }
 
     /// Reports a problem with a key that has been read.
@@ -151,6 +181,18 @@ fn texts(value: &Value) -> Result<Vec<String>, String> {
         return Err(format!("expected a list of texts, found {}", kind(&value.kind)));
     };
     values.iter().map(|value| not_empty(text(value)?).map(str::to_owned)).collect()
+}
+
+fn list(value: &Value) -> Result<Vec<String>, String> {
+    let texts: Vec<&str> = if let ValueKind::Array(values) = &value.kind {
+        values.iter().map(text).collect::<Result<_, _>>()?
+    } else if let ValueKind::String(text) = &value.kind {
+        if from_environment(value) { text.split(',').collect() } else { vec![text] }
+    } else {
+        let found = kind(&value.kind);
+        return Err(format!("expected a text or a list of them, found {found}"));
+    };
+    texts.into_iter().map(|text| not_empty(text.trim()).map(str::to_owned)).collect()
 }
 
 fn not_empty(text: &str) -> Result<&str, String> {

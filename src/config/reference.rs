@@ -8,6 +8,8 @@ use super::DEFAULT_TOML;
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Section {
     pub(super) name: String,
+    /// Whether there may be several.
+    pub(super) is_list: bool,
     pub(super) meaning: String,
     pub(super) keys: Vec<Key>,
 }
@@ -27,7 +29,7 @@ pub(super) struct Key {
 pub fn reference_markdown() -> String {
     let mut page = String::from(INTRODUCTION);
     for section in sections() {
-        let heading = heading(&section.name);
+        let heading = heading(&section);
         let _ = write!(page, "\n## `{heading}`\n\n{}\n\n", section.meaning);
         page.push_str("| key | default | range | meaning |\n|---|---|---|---|\n");
         for key in &section.keys {
@@ -48,19 +50,34 @@ Three layers, the later wins: the defaults below, a TOML file, environment varia
   there is one. It needs only what differs from the defaults. `userpilot-gateway print-default-config`
   prints a file with every key, to start from.
 - A variable is `USERPILOT_GATEWAY`, the table and the key, in capitals, joined by two underscores:
-  `USERPILOT_GATEWAY__STORE__PATH=/var/lib/userpilot-gateway`. Apps go by their place in the file,
-  from 0: `USERPILOT_GATEWAY__APPS__0__USERS_PER_MINUTE=1200`.
+  `USERPILOT_GATEWAY__STORE__PATH=/var/lib/userpilot-gateway`. Apps, clients and admins go by their
+  place in the file, from 0: `USERPILOT_GATEWAY__APPS__0__USERS_PER_MINUTE=1200`. A list is written
+  with commas.
 - `userpilot-gateway check-config` reads all of it, reports every problem together, and prints the
   configuration in force. API keys are never printed.
 
 An unknown key, in the file or in a variable, is an error that names the nearest known one.
 ";
 
-fn heading(section: &str) -> String {
-    match section {
-        "apps" => "[[apps]]".to_owned(),
-        section => format!("[{section}]"),
+fn heading(section: &Section) -> String {
+    if section.is_list { format!("[[{}]]", section.name) } else { format!("[{}]", section.name) }
+}
+
+/// `default.toml` with every table that it has as an example alone put in force.
+pub(super) fn complete_toml() -> String {
+    let mut is_example = false;
+    let mut complete = String::with_capacity(DEFAULT_TOML.len());
+    for line in DEFAULT_TOML.lines() {
+        match line.strip_prefix("# [[") {
+            Some(_) => is_example = true,
+            None if line.is_empty() => is_example = false,
+            None => {}
+        }
+        let commented = line.strip_prefix("# ").or(line.strip_prefix('#'));
+        complete.push_str(commented.filter(|_| is_example).unwrap_or(line));
+        complete.push('\n');
     }
+    complete
 }
 
 fn row(key: &Key) -> String {
@@ -79,12 +96,14 @@ fn row(key: &Key) -> String {
 /// stand right above what they describe, and an empty line ends them.
 pub(super) fn sections() -> Vec<Section> {
     let mut sections: Vec<Section> = Vec::new();
+    let complete = complete_toml();
     let mut comments: Vec<&str> = Vec::new();
-    for line in DEFAULT_TOML.lines() {
+    for line in complete.lines() {
         let comment = line.strip_prefix('#').map(str::trim_start);
         if let Some(name) = line.strip_prefix('[') {
-            let name = name.trim_matches(['[', ']']).to_owned();
-            sections.push(Section { name, meaning: meaning(&comments), keys: Vec::new() });
+            let is_list = name.starts_with('[');
+            let (name, meaning) = (name.trim_matches(['[', ']']).to_owned(), meaning(&comments));
+            sections.push(Section { name, is_list, meaning, keys: Vec::new() });
             comments.clear();
         } else if let Some((name, default)) = assignment(comment.unwrap_or(line)) {
             let section = sections.last_mut().expect("a key stands in a table");
@@ -103,7 +122,8 @@ pub(super) fn sections() -> Vec<Section> {
 
 fn assignment(line: &str) -> Option<(&str, &str)> {
     let (name, value) = line.split_once(" = ")?;
-    let is_name = name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
+    let is_name =
+        name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_');
     is_name.then_some((name, value))
 }
 
@@ -155,7 +175,7 @@ mod tests {
 
     #[test]
     fn the_parsed_keys_are_the_ones_toml_sees() {
-        let document: toml::Table = DEFAULT_TOML.parse().unwrap();
+        let document: toml::Table = complete_toml().parse().unwrap();
         for section in sections() {
             let (name, below) = match section.name.split_once('.') {
                 Some((name, below)) => (name, Some(below)),

@@ -2,6 +2,7 @@
 
 mod properties;
 mod refusals;
+mod tls;
 
 use std::{collections::BTreeSet, fs};
 
@@ -137,6 +138,40 @@ fn the_environment_reaches_the_app_of_the_defaults() {
     assert!(matches!(config.apps[0].api_key_source, ApiKeySource::File(_)));
 }
 
+const HASH: &str = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+
+/// Everything that may be said about who calls.
+fn callers() -> String {
+    format!(
+        "[auth]\nissuer = \"https://login.example\"\naudience = \"gateway\"\n\
+         jwks_url = \"https://login.example/jwks\"\n\
+         {}[[clients]]\nname = \"billing\"\ntoken_sha256 = [\"{HASH}\"]\nsan = \"billing.corp\"\n\
+         jwt_subject = \"svc-billing\"\napps = \"a\"\nproperties = [\"plan\"]\n\
+         [[admins]]\nname = \"ada\"\ntoken_sha256 = \"{}\"\nrole = \"operator\"\n",
+        app(""),
+        HASH.to_uppercase()
+    )
+}
+
+#[test]
+fn clients_and_admins_are_read_and_take_the_rest_from_the_defaults() {
+    let variable = ("USERPILOT_GATEWAY__CLIENTS__0__PROPERTIES", "plan, mrr");
+    let (config, _) = load(&callers(), &[variable]);
+    let ([client], [admin]) = (&*config.clients, &*config.admins) else { panic!("{config:?}") };
+    assert_eq!(
+        (&*client.name, &*client.apps, &*client.san),
+        ("billing", &["a".to_owned()][..], &["billing.corp".to_owned()][..])
+    );
+    assert_eq!(client.token_sha256, [HASH]);
+    assert_eq!((client.lane, client.updates_per_second_max), (ClientLane::Interactive, 0));
+    assert_eq!(client.properties, Some(vec!["plan".to_owned(), "mrr".to_owned()]));
+    assert_eq!((&*admin.token_sha256, admin.role), (&[HASH.to_owned()][..], AdminRole::Operator));
+    let issuer = config.auth.issuer.as_ref().unwrap();
+    assert!(matches!(&issuer.keys, JwksSource::Url(url) if url.path() == "/jwks"));
+    assert_eq!((issuer.audience.as_str(), config.auth.leeway_ms), ("gateway", 60_000));
+    assert!(load("", &[]).0.clients.is_empty());
+}
+
 #[test]
 fn the_default_file_and_the_configuration_have_the_same_keys() {
     let mut documented = BTreeSet::new();
@@ -148,8 +183,14 @@ fn the_default_file_and_the_configuration_have_the_same_keys() {
     held_in_comments(&mut documented);
     let file = load(&app(""), &[]).0.effective_toml();
     let env = load("", &[]).0.effective_toml();
+    let credential = tls::with_everything().effective_toml();
+    let written = Written::new(
+        &callers().replace("jwks_url = \"https://login.example/jwks\"", "jwks_file = \"keys\""),
+    );
+    fs::write(written.0.path().join("keys"), "{\"keys\": []}").unwrap();
+    let with_file = written.load(&[]).unwrap().0.effective_toml();
     let mut held = BTreeSet::new();
-    for text in [file, env] {
+    for text in [file, env, credential, with_file, load(&callers(), &[]).0.effective_toml()] {
         for (section, table) in text.parse::<toml::Table>().unwrap() {
             let table = table.get(0).unwrap_or(&table).as_table().unwrap();
             let names = table.keys().map(|key| format!("{section}.{key}"));
@@ -173,6 +214,10 @@ fn the_effective_configuration_brings_itself_about() {
     let text = "[log]\nfilter = \"info,sled=\\\"warn\\\"\"\n".to_owned() + &app("linger_ms = 5");
     let (config, _) = load("[store]\npath = \"a \\\"b\\\" \\n\"", &[]);
     assert_eq!(load(&config.effective_toml(), &[]).0.effective_toml(), config.effective_toml());
+
+    let effective = load(&callers(), &[]).0.effective_toml();
+    let again = effective.replace("api_key_file = ", "api_key_env = \"USERPILOT_API_KEY\" # ");
+    assert!(load(&again, &[]).0.effective_toml().contains("[[admins]]\nname = \"ada\""));
 
     // The key file must outlive its folder's first reading.
     let written = Written::new(&text.replace("=\\\"warn\\\"", "=warn"));
@@ -201,8 +246,12 @@ fn what_should_not_stay_so_is_a_warning() {
     let expected = Warning::KeyFileReadableByAll { app: "a".to_owned(), path: path.clone() };
     assert_eq!(warnings(0o604), [expected]);
 
-    let (_, warnings) = load("[server]\nadmin_listen = \"0.0.0.0:1\"", &[]);
-    assert_eq!(warnings, [Warning::AdminReachable { listen: "0.0.0.0:1".parse().unwrap() }]);
+    let open = "[server]\nadmin_listen = \"0.0.0.0:1\"\nunauthenticated = \"allow_anyone\"\n";
+    let (listen, list) = ("0.0.0.0:1".parse().unwrap(), "admins".to_owned());
+    let expected = Warning::Open { key: "server.admin_listen", listen, list };
+    assert_eq!(load(open, &[]).1, [expected]);
+    let admin = format!("[[admins]]\nname = \"a\"\ntoken_sha256 = \"{HASH}\"\n");
+    assert_eq!(load(&(open.to_owned() + &admin), &[]).1, []);
 }
 
 #[test]

@@ -29,6 +29,8 @@ pub enum QueueRefusal {
     TooManyRecords,
     /// As many bytes wait as may.
     TooManyBytes,
+    /// As many records of the client's own wait as may.
+    TooManyOfClient,
     /// Merged with what waits and what is in flight, the subject's record would be over its
     /// limit.
     RecordTooLarge,
@@ -42,6 +44,15 @@ pub fn admit_new(depth: Depth, limits: &QueueLimits) -> Result<(), QueueRefusal>
         Err(QueueRefusal::TooManyBytes)
     } else {
         Ok(())
+    }
+}
+
+/// Decides about an update of a client of whose own `waiting` records wait, if it would make
+/// another. `max` is what the client may have, where it has a limit.
+pub fn admit_of_client(waiting: u64, max: Option<u64>) -> Result<(), QueueRefusal> {
+    match max {
+        Some(max) if waiting >= max => Err(QueueRefusal::TooManyOfClient),
+        Some(_) | None => Ok(()),
     }
 }
 

@@ -6,10 +6,11 @@ use axum::Router;
 use futures_util::future::{BoxFuture, Either};
 use http::{Request, Response};
 use hyper::{body::Incoming, service::Service};
-use tonic::{body::Body, server::NamedService};
+use tonic::{Status, body::Body, server::NamedService};
 use tower::ServiceExt as _;
 
-use super::caller::Caller;
+use super::{auth::Callers, caller::Caller, refusal::Refusal, token::Schemes};
+use crate::audit::Door;
 
 /// Calls of `S` go straight to it, all others through a router, which would cost every call a
 /// boxed body, a boxed future and a copy of the route.
@@ -17,13 +18,14 @@ use super::caller::Caller;
 pub struct Front<S> {
     service: S,
     router: Router,
-    caller: Caller,
+    callers: Callers,
 }
 
 impl<S: NamedService> Front<S> {
-    /// `service`, which `caller` calls, before `router`. `service` is ready always, as generated services are.
-    pub fn new(service: S, router: Router, caller: Caller) -> Self {
-        Self { service, router, caller }
+    /// `service` before `router`, for `callers`. `service` is ready always, as generated services
+    /// are.
+    pub fn new(service: S, router: Router, callers: Callers) -> Self {
+        Self { service, router, callers }
     }
 
     /// Whether the path is `/<name of the service>/<method>`.
@@ -39,20 +41,68 @@ impl<S> Service<Request<Incoming>> for Front<S>
 where
     S: tower::Service<Request<Incoming>, Response = Response<Body>, Error = Infallible>
         + NamedService
-        + Clone,
+        + Clone
+        + Send
+        + 'static,
+    S::Future: Send,
 {
     type Response = Response<Body>;
     type Error = Infallible;
     type Future = Either<S::Future, BoxFuture<'static, Answer>>;
 
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
-        if Self::is_called(request.uri().path()) {
-            request.extensions_mut().insert(self.caller.clone());
-            return Either::Left(self.service.clone().call(request));
+        let is_called = Self::is_called(request.uri().path());
+        // Whoever balances load asks for health, and has no credential.
+        if is_open(request.uri().path()) {
+            let answer = self.router.clone().oneshot(request);
+            return Either::Right(Box::pin(async { Ok(answer.await?.map(Body::new)) }));
         }
-        let answer = self.router.clone().oneshot(request);
-        Either::Right(Box::pin(async { Ok(answer.await?.map(Body::new)) }))
+        let door = (Door::Grpc, Schemes::Bearer);
+        match self.callers.admit_at_once(request.headers(), request.extensions(), door) {
+            Some(Ok(caller)) if is_called => {
+                request.extensions_mut().insert(caller);
+                Either::Left(self.service.clone().call(request))
+            }
+            Some(Err(refusal)) => {
+                let answer = Status::from(refusal).into_http();
+                Either::Right(Box::pin(async { Ok(answer) }))
+            }
+            admitted @ (Some(Ok(_)) | None) => {
+                Either::Right(Box::pin(self.clone().call_slowly(request, admitted, is_called)))
+            }
+        }
     }
+}
+
+impl<S> Front<S>
+where
+    S: tower::Service<Request<Incoming>, Response = Response<Body>, Error = Infallible>,
+{
+    /// The rarer ways: to another service, or by way of the issuer of a token.
+    async fn call_slowly(
+        mut self,
+        mut request: Request<Incoming>,
+        admitted: Option<Result<Caller, Refusal>>,
+        is_called: bool,
+    ) -> Answer {
+        let door = (Door::Grpc, Schemes::Bearer);
+        let admitted = match admitted {
+            Some(admitted) => admitted,
+            None => self.callers.admit(request.headers(), request.extensions(), door).await,
+        };
+        match admitted {
+            Err(refusal) => Ok(Status::from(refusal).into_http()),
+            Ok(caller) if is_called => {
+                request.extensions_mut().insert(caller);
+                self.service.call(request).await
+            }
+            Ok(_) => Ok(self.router.oneshot(request).await?.map(Body::new)),
+        }
+    }
+}
+
+fn is_open(path: &str) -> bool {
+    path.starts_with("/grpc.health.v1.Health/")
 }
 
 #[cfg(test)]

@@ -7,19 +7,19 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{
+    auth::Callers,
     caller::Caller,
     found::{disposition, update_state},
+    gate::Gate,
     receipt::{self, Receipt},
-    refusal::Refusal,
+    refusal::{Refusal, Violation},
+    sent::Sent,
     wire::Wire,
 };
 use crate::{
-    clock,
+    audit, clock,
     delivery::Operator,
-    domain::{
-        time::Timestamp,
-        update::{AppId, Subject, Update},
-    },
+    domain::update::{AppId, Subject, Update},
     intake::{HandedOver, Intake, NotAccepted},
     proto::{self, ingest_service_server::IngestService},
     store::{Accepted, Store, queue::Found},
@@ -35,6 +35,7 @@ const STREAM_CHUNKS_MAX: usize = 8;
 pub struct Ingest(Arc<Parts>);
 
 struct Parts {
+    callers: Callers,
     wire: Wire,
     intake: Intake,
     store: Store,
@@ -46,6 +47,7 @@ struct Parts {
 impl Ingest {
     /// The service. When `stop` is cancelled, streams end.
     pub fn new(
+        callers: Callers,
         wire: Wire,
         intake: Intake,
         store: Store,
@@ -53,7 +55,15 @@ impl Ingest {
         updates_per_request_max: usize,
         stop: CancellationToken,
     ) -> Self {
-        Self(Arc::new(Parts { wire, intake, store, operators, updates_per_request_max, stop }))
+        Self(Arc::new(Parts {
+            callers,
+            wire,
+            intake,
+            store,
+            operators,
+            updates_per_request_max,
+            stop,
+        }))
     }
 }
 
@@ -73,8 +83,24 @@ impl Parts {
         }
     }
 
-    /// Accepts one update, and answers it.
-    async fn accept(&self, update: Update) -> Result<proto::AcceptedUpdate, Refusal> {
+    /// Takes one update, and answers once it is durable.
+    async fn accept(
+        &self,
+        update: Option<impl Into<Sent>>,
+        caller: &Caller,
+    ) -> Result<proto::AcceptedUpdate, Refusal> {
+        let accepted = self.take(update, caller).await;
+        caller.client().tally.count(&accepted);
+        accepted
+    }
+
+    async fn take(
+        &self,
+        update: Option<impl Into<Sent>>,
+        caller: &Caller,
+    ) -> Result<proto::AcceptedUpdate, Refusal> {
+        let mut gate = Gate::new(&self.wire, caller, clock::now().wall);
+        let update = gate.read(update, || "update".into())?;
         let sender = Sender { app: update.app, subject: update.subject.clone() };
         let outcome = self.intake.hand_over(vec![update])?.answer().await?.pop();
         Ok(self.receipt(&sender, outcome.ok_or(NotAccepted::Failed)??))
@@ -83,7 +109,8 @@ impl Parts {
     /// Accepts those of one request that are good, and answers all of them, in order.
     async fn accept_all(
         &self,
-        mut updates: impl ExactSizeIterator<Item = Result<Update, Refusal>>,
+        updates: Vec<impl Into<Sent>>,
+        caller: &Caller,
     ) -> Result<Vec<Result<proto::AcceptedUpdate, Refusal>>, Refusal> {
         let (count, max) = (updates.len(), self.updates_per_request_max);
         if count > max {
@@ -91,6 +118,9 @@ impl Parts {
                 format!("has {count} updates, more than limits.updates_per_request_max ({max})");
             return Err(Refusal::field("updates", description));
         }
+        let mut gate = Gate::new(&self.wire, caller, clock::now().wall);
+        let read = |(index, update)| gate.read(Some(update), || format!("updates[{index}]"));
+        let mut updates = updates.into_iter().enumerate().map(read);
         let mut chunks = Vec::new();
         loop {
             let (good, senders) = split(updates.by_ref().take(CHUNK_UPDATES_MAX));
@@ -102,7 +132,7 @@ impl Parts {
         }
         let mut answers = Vec::with_capacity(count);
         for (senders, handed_over) in chunks {
-            answers.extend(self.answer(senders, handed_over).await);
+            answers.extend(self.answer(caller, senders, handed_over).await);
         }
         Ok(answers)
     }
@@ -110,6 +140,7 @@ impl Parts {
     /// The answers to `senders`, in order, once the good ones of them have been answered.
     async fn answer(
         &self,
+        caller: &Caller,
         senders: Senders,
         handed_over: Result<HandedOver, NotAccepted>,
     ) -> Vec<Result<proto::AcceptedUpdate, Refusal>> {
@@ -121,14 +152,19 @@ impl Parts {
             Ok(outcomes) => (outcomes.into_iter(), None),
             Err(not_accepted) => (Vec::new().into_iter(), Some(not_accepted)),
         };
-        let answer = |sender: Result<Sender, Refusal>| {
+        let mut answer = |sender: Result<Sender, Refusal>| {
             let sender = sender?;
             match (outcomes.next(), failed) {
                 (Some(outcome), _) => Ok(self.receipt(&sender, outcome?)),
                 (None, failed) => Err(failed.unwrap_or(NotAccepted::Failed).into()),
             }
         };
-        senders.into_iter().map(answer).collect()
+        let tally = &caller.client().tally;
+        let counted = |answer: Result<_, Refusal>| {
+            tally.count(&answer);
+            answer
+        };
+        senders.into_iter().map(|sender| counted(answer(sender))).collect()
     }
 }
 
@@ -154,11 +190,8 @@ impl IngestService for Ingest {
         &self,
         request: Request<proto::UpdateUserRequest>,
     ) -> Result<Response<proto::UpdateUserResponse>, Status> {
-        let parts = &*self.0;
         let caller = Caller::of(request.extensions())?;
-        let update = request.into_inner().update;
-        let update = parts.wire.update(update, &caller, clock::now().wall, || "update".into())?;
-        let accepted = parts.accept(update).await?;
+        let accepted = self.0.accept(request.into_inner().update, &caller).await?;
         let proto::AcceptedUpdate { receipt, sequence, disposition } = accepted;
         Ok(Response::new(proto::UpdateUserResponse { receipt, sequence, disposition }))
     }
@@ -167,11 +200,8 @@ impl IngestService for Ingest {
         &self,
         request: Request<proto::UpdateCompanyRequest>,
     ) -> Result<Response<proto::UpdateCompanyResponse>, Status> {
-        let parts = &*self.0;
         let caller = Caller::of(request.extensions())?;
-        let update = request.into_inner().update;
-        let update = parts.wire.update(update, &caller, clock::now().wall, || "update".into())?;
-        let accepted = parts.accept(update).await?;
+        let accepted = self.0.accept(request.into_inner().update, &caller).await?;
         let proto::AcceptedUpdate { receipt, sequence, disposition } = accepted;
         Ok(Response::new(proto::UpdateCompanyResponse { receipt, sequence, disposition }))
     }
@@ -182,13 +212,7 @@ impl IngestService for Ingest {
     ) -> Result<Response<proto::UpdateUsersResponse>, Status> {
         let parts = &*self.0;
         let caller = Caller::of(request.extensions())?;
-        let now = clock::now().wall;
-        let read = |(index, update)| {
-            let path = || format!("updates[{index}]");
-            parts.wire.update(Some(update), &caller, now, path)
-        };
-        let updates = request.into_inner().updates;
-        let answers = parts.accept_all(updates.into_iter().enumerate().map(read)).await?;
+        let answers = parts.accept_all(request.into_inner().updates, &caller).await?;
         let result = |answer: Result<_, Refusal>| proto::UpdateUsersResult {
             result: Some(match answer {
                 Ok(accepted) => proto::update_users_result::Result::Accepted(accepted),
@@ -205,13 +229,7 @@ impl IngestService for Ingest {
     ) -> Result<Response<proto::UpdateCompaniesResponse>, Status> {
         let parts = &*self.0;
         let caller = Caller::of(request.extensions())?;
-        let now = clock::now().wall;
-        let read = |(index, update)| {
-            let path = || format!("updates[{index}]");
-            parts.wire.update(Some(update), &caller, now, path)
-        };
-        let updates = request.into_inner().updates;
-        let answers = parts.accept_all(updates.into_iter().enumerate().map(read)).await?;
+        let answers = parts.accept_all(request.into_inner().updates, &caller).await?;
         let result = |answer: Result<_, Refusal>| proto::UpdateCompaniesResult {
             result: Some(match answer {
                 Ok(accepted) => proto::update_companies_result::Result::Accepted(accepted),
@@ -250,12 +268,19 @@ impl IngestService for Ingest {
         request: Request<proto::GetUpdateRequest>,
     ) -> Result<Response<proto::GetUpdateResponse>, Status> {
         let store = &self.0.store;
+        let caller = Caller::of(request.extensions())?;
         let text = request.into_inner().receipt;
         let Some(Receipt { store: of, app, sequence, subject }) = receipt::decode(&text) else {
             return Err(Refusal::field("receipt", "is not a receipt").into());
         };
         if of != store.id() {
             return Err(Status::not_found("the receipt is of another gateway's store"));
+        }
+        if !caller.client().apps.values().any(|own| *own == app) {
+            let description = "is of an app that this client may not use".into();
+            let violation = Violation { field: "receipt".to_owned(), description };
+            audit::permission_refused(&caller.client().name, &violation.field);
+            return Err(Refusal::PermissionDenied(vec![violation]).into());
         }
         let found = store.find(app, subject, sequence).await;
         let mut found = found.map_err(|_| Status::unavailable("the store cannot be read"))?;
@@ -275,6 +300,7 @@ impl IngestService for Ingest {
 /// A chunk of a stream that was handed to the writer. Tags go back with what they came with.
 struct Chunk {
     parts: Arc<Parts>,
+    caller: Caller,
     tags: Vec<u64>,
     senders: Senders,
     handed_over: Result<HandedOver, NotAccepted>,
@@ -291,29 +317,43 @@ async fn hand_over_chunk(
     let mut broken = None;
     let mut tags = Vec::with_capacity(messages.len());
     let mut updates = Vec::with_capacity(messages.len());
+    // A stream may last longer than what its sender was let in with.
+    let caller = match parts.callers.renew(&caller, now) {
+        Ok(renewed) => renewed,
+        Err(refusal) => {
+            let (senders, handed_over) = (Vec::new(), Ok(HandedOver::nothing()));
+            return Chunk {
+                parts,
+                caller,
+                tags,
+                senders,
+                handed_over,
+                broken: Some(refusal.into()),
+            };
+        }
+    };
+    let mut gate = Gate::new(&parts.wire, &caller, now);
     for message in messages {
         match message {
             Ok(message) => {
                 tags.push(message.tag);
-                updates.push(read_streamed(&parts.wire, message, &caller, now));
+                updates.push(read_streamed(&mut gate, message));
             }
             Err(status) => broken = Some(status),
         }
     }
     let (good, senders) = split(updates.into_iter());
     let handed_over = parts.intake.hand_over_in_turn(good).await;
-    Chunk { parts, tags, senders, handed_over, broken }
+    Chunk { parts, caller, tags, senders, handed_over, broken }
 }
 
 fn read_streamed(
-    wire: &Wire,
+    gate: &mut Gate<'_>,
     message: proto::StreamUserUpdatesRequest,
-    caller: &Caller,
-    now: Timestamp,
 ) -> Result<Update, Refusal> {
     match (message.update, message.company) {
-        (update, None) => wire.update(update, caller, now, || "update".into()),
-        (None, company) => wire.update(company, caller, now, || "company".into()),
+        (update, None) => gate.read(update, || "update".into()),
+        (None, company) => gate.read(company, || "company".into()),
         (Some(_), Some(_)) => Err(Refusal::field("company", "is sent together with an update")),
     }
 }
@@ -321,7 +361,7 @@ fn read_streamed(
 impl Chunk {
     async fn answer(self) -> Vec<Result<proto::StreamUserUpdatesResponse, Status>> {
         use proto::stream_user_updates_response::Result as Answer;
-        let answers = self.parts.answer(self.senders, self.handed_over).await;
+        let answers = self.parts.answer(&self.caller, self.senders, self.handed_over).await;
         let response = |(tag, answer)| {
             let result = match answer {
                 Ok(accepted) => Answer::Accepted(accepted),

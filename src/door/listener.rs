@@ -1,6 +1,7 @@
-//! A listener: accepts connections up to a limit and serves HTTP/1.1 and HTTP/2 on them.
+//! A listener: accepts connections up to a limit and serves HTTP/1.1 and HTTP/2 on them, over TLS
+//! where it is told how.
 
-use std::{convert::Infallible, error::Error, io, sync::Arc, time::Duration};
+use std::{convert::Infallible, error::Error, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use http::{Request, Response};
 use hyper::{
@@ -9,14 +10,24 @@ use hyper::{
 };
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::{conn::auto, graceful::GracefulShutdown},
+    server::{
+        conn::auto,
+        graceful::{GracefulShutdown, Watcher},
+    },
 };
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
-    sync::Semaphore,
+    sync::{OwnedSemaphorePermit, Semaphore},
     task::JoinSet,
 };
 use tokio_util::sync::CancellationToken;
+
+use super::{
+    peer::{PeerIdentity, WithPeer},
+    tls::{ListenerTls, Protocol, Secured},
+};
+use crate::audit;
 
 /// What a listener bears.
 #[derive(Clone, Copy, Debug)]
@@ -33,7 +44,7 @@ const STREAMS_PER_CONNECTION_MAX: u32 = 1_024;
 const STREAM_WINDOW_BYTES: u32 = 1 << 20;
 const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
 /// What an HTTP/2 client says first.
-const HTTP2_PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+pub(super) const HTTP2_PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const PREFACE_PAUSE: Duration = Duration::from_millis(10);
 const HEADERS_TIMEOUT: Duration = Duration::from_secs(10);
 /// A peer that is gone without a word is noticed after these two.
@@ -42,11 +53,13 @@ const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 /// After accepting failed (too many open files, say).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Serves `service` until `stop`, then lets requests that are under way finish.
+/// Serves `service` until `stop`, then lets requests that are under way finish. Every request's
+/// extensions hold a [`PeerIdentity`].
 pub async fn serve<S, B>(
     listener: TcpListener,
     service: S,
     limits: ListenerLimits,
+    tls: Option<ListenerTls>,
     stop: CancellationToken,
 ) where
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
@@ -54,7 +67,7 @@ pub async fn serve<S, B>(
     S::Future: Send + 'static,
     B: Body<Data: Send, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static,
 {
-    let builder = Arc::new(builder());
+    let builders = Arc::new(Builders::new());
     let graceful = GracefulShutdown::new();
     let places = Arc::new(Semaphore::new(limits.connections_max));
     let mut connections = JoinSet::new();
@@ -64,7 +77,7 @@ pub async fn serve<S, B>(
             accepted = accept(&listener, &places) => accepted,
             Some(_) = connections.join_next() => continue,
         };
-        let (stream, place) = match accepted {
+        let (stream, address, place) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
                 tracing::warn!(%error, "a connection cannot be accepted");
@@ -74,21 +87,25 @@ pub async fn serve<S, B>(
         };
         let service = service.clone();
         let watcher = graceful.watcher();
-        let builder = builder.clone();
+        let builders = builders.clone();
+        let tls = tls.clone();
         let stop = stop.clone();
         connections.spawn(async move {
-            let spoken = tokio::select! {
+            let opened = tokio::select! {
                 biased;
-                spoken = tokio::time::timeout(limits.preface_timeout, has_spoken(&stream)) => spoken,
+                opened = open(stream, address, limits, tls) => opened,
                 () = stop.cancelled() => return,
             };
-            if !matches!(spoken, Ok(Ok(()))) {
-                tracing::debug!("a connection says nothing and is closed");
-                return;
-            }
-            let connection = builder.serve_connection(TokioIo::new(stream), service);
-            if let Err(error) = watcher.watch(connection).await {
-                tracing::debug!(error, "a connection broke");
+            match opened {
+                Ok(Opened::Plain(stream)) => {
+                    let service = WithPeer { service, peer: PeerIdentity::new(address, None) };
+                    converse(&builders.either, stream, service, watcher).await;
+                }
+                Ok(Opened::Secured(Secured { stream, protocol, peer })) => {
+                    let service = WithPeer { service, peer };
+                    converse(builders.of(protocol), stream, service, watcher).await;
+                }
+                Err(error) => explain(&error, address),
             }
             drop(place);
         });
@@ -98,8 +115,52 @@ pub async fn serve<S, B>(
     while connections.join_next().await.is_some() {}
 }
 
-/// Returns once it can be told whether the client speaks HTTP/1.1 or HTTP/2. Only from then on
-/// do hyper's own time limits hold.
+/// A connection of which it is known what is spoken on it. Only from then on do hyper's own time
+/// limits hold.
+enum Opened {
+    Plain(TcpStream),
+    Secured(Secured),
+}
+
+async fn open(
+    stream: TcpStream,
+    address: SocketAddr,
+    limits: ListenerLimits,
+    tls: Option<ListenerTls>,
+) -> io::Result<Opened> {
+    match tls {
+        Some(tls) => Ok(Opened::Secured(tls.secure(stream, address).await?)),
+        None => {
+            tokio::time::timeout(limits.preface_timeout, has_spoken(&stream)).await??;
+            Ok(Opened::Plain(stream))
+        }
+    }
+}
+
+async fn converse<I, S, B>(builder: &Builder, stream: I, service: S, watcher: Watcher)
+where
+    I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Send + 'static,
+    S::Future: Send + 'static,
+    B: Body<Data: Send, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static,
+{
+    let connection = builder.serve_connection(TokioIo::new(stream), service);
+    if let Err(error) = watcher.watch(connection).await {
+        tracing::debug!(error, "a connection broke");
+    }
+}
+
+/// Somebody who is not trusted, or does not trust us, is worth a line; one who says nothing is
+/// not: whoever looks whether the port is open does that.
+fn explain(error: &io::Error, peer: SocketAddr) {
+    if error.kind() == io::ErrorKind::InvalidData {
+        audit::handshake_failed(peer, error);
+    } else {
+        tracing::debug!(%peer, %error, "a connection says nothing and is closed");
+    }
+}
+
+/// Returns once it can be told whether the client speaks HTTP/1.1 or HTTP/2.
 async fn has_spoken(stream: &TcpStream) -> io::Result<()> {
     let mut first = [0; HTTP2_PREFACE.len()];
     loop {
@@ -118,15 +179,38 @@ async fn has_spoken(stream: &TcpStream) -> io::Result<()> {
 async fn accept(
     listener: &TcpListener,
     places: &Arc<Semaphore>,
-) -> io::Result<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
+) -> io::Result<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
     let place = places.clone().acquire_owned().await.map_err(io::Error::other)?;
-    let (stream, _) = listener.accept().await?;
+    let (stream, address) = listener.accept().await?;
     // Answers are small and somebody waits for each.
     stream.set_nodelay(true)?;
-    Ok((stream, place))
+    Ok((stream, address, place))
 }
 
-fn builder() -> auto::Builder<TokioExecutor> {
+type Builder = auto::Builder<TokioExecutor>;
+
+/// For what was negotiated, or for whatever the client begins with.
+struct Builders {
+    http1: Builder,
+    http2: Builder,
+    either: Builder,
+}
+
+impl Builders {
+    fn new() -> Self {
+        let (http1, http2) = (builder().http1_only(), builder().http2_only());
+        Self { http1, http2, either: builder() }
+    }
+
+    fn of(&self, protocol: Protocol) -> &Builder {
+        match protocol {
+            Protocol::Http1 => &self.http1,
+            Protocol::Http2 => &self.http2,
+        }
+    }
+}
+
+fn builder() -> Builder {
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADERS_TIMEOUT);
     builder
@@ -162,7 +246,7 @@ mod tests {
         let limits = ListenerLimits { connections_max: 1, preface_timeout: TIMEOUT };
         let stop = CancellationToken::new();
         let mut serving = JoinSet::new();
-        serving.spawn(serve(listener, service, limits, stop.clone()));
+        serving.spawn(serve(listener, service, limits, None, stop.clone()));
         let mut client = TcpStream::connect(address).await.unwrap();
         client.write_all(first).await.unwrap();
         let from = clock::now().instant;

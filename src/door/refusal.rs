@@ -4,7 +4,7 @@
 use std::{borrow::Cow, time::Duration};
 
 use http::StatusCode;
-use tonic::{Code, Status};
+use tonic::{Code, Status, metadata::MetadataValue};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt};
 
 use crate::{domain::admission::QueueRefusal, intake::NotAccepted, proto};
@@ -21,12 +21,72 @@ pub struct Violation {
 /// Why an update is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {
+    /// Its sender has no valid credential. What is wrong with it is not said.
+    Unauthenticated,
+    /// Whether the credential is valid cannot be told: its issuer's keys are not there.
+    NoKeys,
+    /// The client may not do what these fields ask for.
+    PermissionDenied(Vec<Violation>),
+    /// The client sends more updates a second than it may.
+    RateLimited {
+        /// When there is room for the next.
+        retry_after: Duration,
+    },
     /// Fields are wrong.
     Invalid(Vec<Violation>),
     /// The queue has no room for it.
     Queue(QueueRefusal),
     /// It did not get as far as the queue, or its answer did not come.
     Intake(NotAccepted),
+}
+
+/// The kinds of refusal of a client that is known, as metrics call them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// Fields are wrong.
+    Invalid,
+    /// It may not do what it asked for, or not any more.
+    PermissionDenied,
+    /// It sends too fast.
+    RateLimited,
+    /// As many of its own records wait as may.
+    ClientFull,
+    /// The queue is full.
+    QueueFull,
+    /// The record would become too large.
+    RecordTooLarge,
+    /// Too much waits for the writer, or the disk is nearly full.
+    Busy,
+    /// The gateway stops, or its store failed.
+    Unavailable,
+}
+
+impl Reason {
+    /// All of them.
+    pub const ALL: [Self; 8] = [
+        Self::Invalid,
+        Self::PermissionDenied,
+        Self::RateLimited,
+        Self::ClientFull,
+        Self::QueueFull,
+        Self::RecordTooLarge,
+        Self::Busy,
+        Self::Unavailable,
+    ];
+
+    /// Its name in metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Invalid => "invalid",
+            Self::PermissionDenied => "permission_denied",
+            Self::RateLimited => "rate_limited",
+            Self::ClientFull => "client_full",
+            Self::QueueFull => "queue_full",
+            Self::RecordTooLarge => "record_too_large",
+            Self::Busy => "busy",
+            Self::Unavailable => "unavailable",
+        }
+    }
 }
 
 /// What a refusal means to the sender.
@@ -36,6 +96,9 @@ struct Meaning {
     retry_after: Option<Duration>,
     may_be_stored: bool,
 }
+
+/// What an answer without a valid credential asks for.
+pub const CHALLENGE: &str = "Bearer realm=\"userpilot-gateway\"";
 
 const SHORTLY: Duration = Duration::from_millis(200);
 const ONCE_IT_RUNS_AGAIN: Duration = Duration::from_secs(2);
@@ -51,17 +114,21 @@ impl Refusal {
     /// The status over HTTP.
     pub fn http_status(&self) -> StatusCode {
         match self {
+            Self::Unauthenticated => StatusCode::UNAUTHORIZED,
+            Self::PermissionDenied(_) => StatusCode::FORBIDDEN,
             Self::Invalid(_) => StatusCode::UNPROCESSABLE_ENTITY,
-            Self::Queue(_) | Self::Intake(NotAccepted::Busy | NotAccepted::DiskLow) => {
+            Self::RateLimited { .. }
+            | Self::Queue(_)
+            | Self::Intake(NotAccepted::Busy | NotAccepted::DiskLow) => {
                 StatusCode::TOO_MANY_REQUESTS
             }
-            Self::Intake(NotAccepted::Stopping | NotAccepted::Failed) => {
+            Self::NoKeys | Self::Intake(NotAccepted::Stopping | NotAccepted::Failed) => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
         }
     }
 
-    /// When to try again, where that helps.
+    /// When to try again, where that may help.
     pub fn retry_after(&self) -> Option<Duration> {
         self.meaning().retry_after
     }
@@ -71,8 +138,45 @@ impl Refusal {
         self.meaning().message
     }
 
+    /// What it is called in metrics.
+    pub fn reason(&self) -> Reason {
+        match self {
+            Self::Invalid(_) => Reason::Invalid,
+            Self::Unauthenticated | Self::PermissionDenied(_) => Reason::PermissionDenied,
+            Self::RateLimited { .. } => Reason::RateLimited,
+            Self::Queue(QueueRefusal::TooManyOfClient) => Reason::ClientFull,
+            Self::Queue(QueueRefusal::TooManyRecords | QueueRefusal::TooManyBytes) => {
+                Reason::QueueFull
+            }
+            Self::Queue(QueueRefusal::RecordTooLarge) => Reason::RecordTooLarge,
+            Self::Intake(NotAccepted::Busy | NotAccepted::DiskLow) => Reason::Busy,
+            Self::NoKeys | Self::Intake(NotAccepted::Stopping | NotAccepted::Failed) => {
+                Reason::Unavailable
+            }
+        }
+    }
+
     fn meaning(&self) -> Meaning {
         let (code, message, retry_after, may_be_stored) = match self {
+            Self::Unauthenticated => {
+                (Code::Unauthenticated, "no valid credential".into(), None, false)
+            }
+            Self::NoKeys => (
+                Code::Unavailable,
+                "the keys of auth.issuer are not there, so that no JSON web token can be checked"
+                    .into(),
+                Some(ONCE_IT_RUNS_AGAIN),
+                false,
+            ),
+            Self::PermissionDenied(violations) => {
+                (Code::PermissionDenied, invalid(violations), None, false)
+            }
+            Self::RateLimited { retry_after } => (
+                Code::ResourceExhausted,
+                "the client sends more than its updates_per_second_max".into(),
+                Some(*retry_after),
+                false,
+            ),
             Self::Invalid(violations) => (Code::InvalidArgument, invalid(violations), None, false),
             Self::Queue(refusal) => {
                 let message = match refusal {
@@ -81,6 +185,9 @@ impl Refusal {
                     }
                     QueueRefusal::TooManyBytes => {
                         "the queue is full: store.pending_bytes_max bytes wait"
+                    }
+                    QueueRefusal::TooManyOfClient => {
+                        "the client's pending_records_max of its own records wait"
                     }
                     QueueRefusal::RecordTooLarge => {
                         "merged with what waits for this user, the record would exceed \
@@ -140,13 +247,19 @@ impl From<Refusal> for Status {
         if let Some(after) = meaning.retry_after {
             details.set_retry_info(Some(after));
         }
-        if let Refusal::Invalid(violations) = refusal {
+        let is_unauthenticated = refusal == Refusal::Unauthenticated;
+        if let Refusal::Invalid(violations) | Refusal::PermissionDenied(violations) = refusal {
             let violations = violations.into_iter();
             details.set_bad_request(
                 violations.map(|v| FieldViolation::new(v.field, v.description)).collect::<Vec<_>>(),
             );
         }
-        Self::with_error_details(meaning.code, meaning.message, details)
+        let mut status = Self::with_error_details(meaning.code, meaning.message, details);
+        if is_unauthenticated {
+            let challenge = MetadataValue::from_static(CHALLENGE);
+            status.metadata_mut().insert("www-authenticate", challenge);
+        }
+        status
     }
 }
 
@@ -154,8 +267,12 @@ impl From<Refusal> for proto::UpdateError {
     fn from(refusal: Refusal) -> Self {
         let meaning = refusal.meaning();
         let violations = match refusal {
-            Refusal::Invalid(violations) => violations,
-            Refusal::Queue(_) | Refusal::Intake(_) => Vec::new(),
+            Refusal::Invalid(violations) | Refusal::PermissionDenied(violations) => violations,
+            Refusal::Unauthenticated
+            | Refusal::NoKeys
+            | Refusal::RateLimited { .. }
+            | Refusal::Queue(_)
+            | Refusal::Intake(_) => Vec::new(),
         };
         Self {
             code: meaning.code.into(),
@@ -206,13 +323,32 @@ mod tests {
             Refusal::from(QueueRefusal::RecordTooLarge),
             Refusal::from(NotAccepted::Busy),
             Refusal::from(NotAccepted::DiskLow),
+            Refusal::from(QueueRefusal::TooManyOfClient),
+            Refusal::RateLimited { retry_after: SHORTLY },
         ] {
+            assert_eq!(refusal.http_status(), StatusCode::TOO_MANY_REQUESTS);
+            assert!(refusal.retry_after().is_some());
             let status = Status::from(refusal.clone());
             assert_eq!(status.code(), Code::ResourceExhausted);
             assert!(status.get_details_retry_info().is_some());
             let error = proto::UpdateError::from(refusal);
             assert!(error.code == 8 && error.retry_delay.is_some() && !error.may_be_stored);
         }
+    }
+
+    #[test]
+    fn every_reason_has_a_place_of_its_own() {
+        for (place, reason) in Reason::ALL.into_iter().enumerate() {
+            assert_eq!(reason as usize, place);
+        }
+    }
+
+    #[test]
+    fn who_is_not_known_is_told_what_is_asked_for() {
+        let status = Status::from(Refusal::Unauthenticated);
+        assert_eq!(status.code(), Code::Unauthenticated);
+        assert_eq!(status.metadata().get("www-authenticate").unwrap(), CHALLENGE);
+        assert_eq!(Refusal::Unauthenticated.http_status(), StatusCode::UNAUTHORIZED);
     }
 
     #[test]

@@ -87,7 +87,8 @@ impl Wire {
 
     fn reading<'a, P>(&'a self, client: &'a Client, path: P, join: Join) -> Reading<'a, P> {
         let Self { limits, properties: rules } = self;
-        Reading { limits, rules, client, path, join, violations: Vec::new() }
+        let (violations, denied) = (Vec::new(), Vec::new());
+        Reading { limits, rules, client, path, join, violations, denied }
     }
 }
 
@@ -98,6 +99,8 @@ struct Reading<'a, P> {
     path: P,
     join: Join,
     violations: Vec<Violation>,
+    /// What the client may not do.
+    denied: Vec<Violation>,
 }
 
 /// How an update's path and a field's make one.
@@ -111,6 +114,9 @@ impl<P: Fn() -> String> Reading<'_, P> {
     /// The update with what the app's rules leave of its properties, which stand in the field
     /// `within`, unless any of it was refused.
     fn update(mut self, mut update: Update, within: &str) -> Result<Update, Refusal> {
+        if !self.denied.is_empty() {
+            return Err(Refusal::PermissionDenied(self.denied));
+        }
         // Where something is wrong already, the app may be, too.
         if self.violations.is_empty() {
             let (app, kind) = (update.app, update.subject.kind);
@@ -129,6 +135,11 @@ impl<P: Fn() -> String> Reading<'_, P> {
                 format!("takes {size} bytes, more than limits.record_bytes_max ({max})");
             return Err(Refusal::field((self.path)(), description));
         }
+        if let Some(max) = self.client.record_bytes_max.filter(|max| size > *max) {
+            let description =
+                format!("takes {size} bytes, more than the client's record_bytes_max ({max})");
+            return Err(Refusal::field((self.path)(), description));
+        }
         Ok(update)
     }
 
@@ -139,19 +150,27 @@ impl<P: Fn() -> String> Reading<'_, P> {
         }
     }
 
+    fn deny(&mut self, field: &str, description: &'static str) {
+        if self.denied.len() < VIOLATIONS_MAX {
+            let field = (self.join)((self.path)(), field);
+            self.denied.push(Violation { field, description: description.into() });
+        }
+    }
+
     fn app(&mut self, name: &str) -> Option<AppId> {
         let apps = &self.client.apps;
         if name.is_empty() && apps.len() == 1 {
             return apps.values().next().copied();
         }
         let app = apps.get(name).copied();
-        if app.is_none() {
-            let description = if name.is_empty() {
-                "is required, since several apps are configured"
-            } else {
-                "is not a configured app"
-            };
-            self.refuse("app", description);
+        match (app, self.client.is_configured) {
+            (Some(_), _) => {}
+            (None, _) if name.is_empty() => {
+                self.refuse("app", "is required, since there are several apps to choose from");
+            }
+            // Whether there is such an app is not its business.
+            (None, true) => self.deny("app", "is not an app that this client may use"),
+            (None, false) => self.refuse("app", "is not a configured app"),
         }
         app
     }
@@ -204,7 +223,13 @@ impl<P: Fn() -> String> Reading<'_, P> {
             return Vec::new();
         }
         let mut properties = Vec::with_capacity(count);
+        let allowed = self.client.properties.as_ref();
         for (name, value) in fields {
+            if allowed.is_some_and(|allowed| !allowed.contains(&name)) {
+                let path = property_path(within, &name);
+                self.deny(&path, "is not a property that this client may write");
+                continue;
+            }
             match value {
                 Ok(value) if self.is_name(within, &name) => properties.push((name, value)),
                 Ok(_) => {}
@@ -252,6 +277,10 @@ impl<P: Fn() -> String> Reading<'_, P> {
     fn lane(&mut self, lane: i32) -> Lane {
         match proto::Lane::try_from(lane) {
             Ok(proto::Lane::Unspecified) => self.client.lane,
+            Ok(proto::Lane::Interactive) if self.client.lane > Lane::Interactive => {
+                self.deny("lane", "is more urgent than the client's own");
+                Lane::Interactive
+            }
             Ok(proto::Lane::Interactive) => Lane::Interactive,
             Ok(proto::Lane::Bulk) => Lane::Bulk,
             Err(_) => {

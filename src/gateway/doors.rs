@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::Context;
-use axum::Router;
+use axum::{Router, middleware};
 use hyper_util::service::TowerToHyperService;
 use tokio::{
     net::TcpListener,
@@ -16,12 +16,12 @@ use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use tonic_health::{pb::health_server::HealthServer, server::HealthService};
 
-use super::{Addresses, settings};
+use super::{Addresses, access::Doorkeeper, settings};
 use crate::{
-    admin::{grpc::Admin, status::Observatory},
+    admin::{access, grpc::Admin, status::Observatory},
     config::Config,
     door::{
-        caller::Caller,
+        auth::Callers,
         front::Front,
         grpc::Ingest,
         health::UntilStopped,
@@ -64,7 +64,7 @@ impl Listeners {
 /// What each listener serves.
 pub(super) struct Routers {
     pub(super) grpc: Front<IngestServiceServer<Ingest>>,
-    pub(super) admin: Router,
+    pub(super) admin: TowerToHyperService<Router>,
     pub(super) api: Arc<Api>,
 }
 
@@ -84,14 +84,15 @@ pub(super) fn http(
 pub(super) fn routers(
     config: &Config,
     (observatory, properties): (&Observatory, Properties),
-    health: HealthService,
-    pass_through: PassThroughs,
+    keeper: &Doorkeeper,
+    (health, pass_through): (HealthService, PassThroughs),
     stop: &CancellationToken,
 ) -> anyhow::Result<Routers> {
     let (store, space) = (observatory.store.clone(), observatory.space.clone());
     let intake = Intake::new(store, space, settings::intake(config));
     let wire = settings::wire(config, properties);
-    let ingest = ingest(config, observatory, (wire.clone(), intake.clone()), stop.clone());
+    let callers = keeper.callers.clone();
+    let ingest = ingest(config, observatory, (callers, wire.clone(), intake.clone()), stop.clone());
     let admin = Admin::new(observatory.clone(), stop.clone());
     let mut grpc = Routes::new(HealthServer::new(UntilStopped { health, stop: stop.clone() }));
     let mut admin = Routes::new(AdminServiceServer::new(admin));
@@ -99,30 +100,31 @@ pub(super) fn routers(
         grpc = reflect(grpc)?;
         admin = reflect(admin)?;
     }
-    let apps = observatory.apps.iter().map(|app| (app.name.clone(), app.id)).collect();
-    let caller = Caller::anyone(apps);
-    let grpc = Front::new(ingest, grpc.into_axum_router(), caller.clone());
+    let grpc = Front::new(ingest, grpc.into_axum_router(), keeper.callers.clone());
+    let guard = middleware::from_fn_with_state(keeper.admins.clone(), access::guard);
+    let admin = TowerToHyperService::new(admin.into_axum_router().layer(guard));
     let api = Api {
         wire,
         intake,
         store: observatory.store.clone(),
-        caller,
+        callers: keeper.callers.clone(),
         limits: settings::http(config),
         pass_through,
         buffers: Arc::new(Semaphore::new(config.http.buffered_bytes_max)),
         stop: stop.clone(),
     };
-    Ok(Routers { grpc, admin: admin.into_axum_router(), api: Arc::new(api) })
+    Ok(Routers { grpc, admin, api: Arc::new(api) })
 }
 
 fn ingest(
     config: &Config,
     observatory: &Observatory,
-    (wire, intake): (Wire, Intake),
+    (callers, wire, intake): (Callers, Wire, Intake),
     stop: CancellationToken,
 ) -> IngestServiceServer<Ingest> {
     let operators = observatory.apps.iter().map(|app| (app.id, app.operator.clone())).collect();
     let ingest = Ingest::new(
+        callers,
         wire,
         intake,
         observatory.store.clone(),

@@ -4,9 +4,10 @@
 use std::{convert::Infallible, time::Duration};
 
 use secrecy::{ExposeSecret, SecretString};
+use tokio::sync::watch;
 
 use crate::{
-    clock,
+    audit, clock,
     config::{ApiKeySource, AppConfig},
     delivery::{Operation, Operator},
     upstream::ApiKey,
@@ -14,39 +15,59 @@ use crate::{
 
 const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 
+/// Where a key comes from, and what was read there.
+#[derive(Clone)]
+pub(super) struct KeySource {
+    pub(super) place: ApiKeySource,
+    key: SecretString,
+}
+
+impl KeySource {
+    pub(super) fn of(config: &AppConfig) -> Self {
+        Self { place: config.api_key_source.clone(), key: config.api_key.clone() }
+    }
+}
+
 /// Watches where an app's key comes from.
 pub(super) struct KeyWatch {
     app: String,
-    source: ApiKeySource,
+    source: watch::Receiver<KeySource>,
     key: ApiKey,
     operator: Operator,
     readings: Readings,
 }
 
 impl KeyWatch {
-    /// Of an app whose requests bear `key`.
-    pub(super) fn new(config: &AppConfig, key: ApiKey, operator: Operator) -> Self {
-        Self {
-            app: config.name.clone(),
-            source: config.api_key_source.clone(),
-            key,
-            operator,
-            readings: Readings::new(config.api_key.clone()),
-        }
+    /// Of an app whose requests bear `key`. Another source may be put in the place of the first.
+    pub(super) fn new(
+        config: &AppConfig,
+        key: ApiKey,
+        operator: Operator,
+    ) -> (Self, watch::Sender<KeySource>) {
+        let (lever, source) = watch::channel(KeySource::of(config));
+        let readings = Readings::new(config.api_key.clone());
+        (Self { app: config.name.clone(), source, key, operator, readings }, lever)
     }
 
     /// Looks now and then, for ever.
     pub(super) async fn watch(mut self) -> Infallible {
         loop {
             let next = clock::now().instant.plus(LOOK_INTERVAL);
-            clock::sleep_until(Some(next)).await;
-            let source = self.source.clone();
+            tokio::select! {
+                () = clock::sleep_until(Some(next)) => {}
+                Ok(()) = self.source.changed() => {
+                    let key = self.source.borrow_and_update().key.clone();
+                    if self.readings.turn_to(&key) {
+                        self.replace(key).await;
+                    }
+                    continue;
+                }
+            }
+            let place = self.source.borrow().place.clone();
             // A panic of the reading ends nothing: it is read again.
-            let read = tokio::task::spawn_blocking(move || source.read_again()).await;
-            match read {
-                Ok(Some(reading)) => self.read(reading).await,
-                Ok(None) => std::future::pending().await,
-                Err(_) => {}
+            let read = tokio::task::spawn_blocking(move || place.read_again()).await;
+            if let Ok(Some(reading)) = read {
+                self.read(reading).await;
             }
         }
     }
@@ -55,14 +76,20 @@ impl KeyWatch {
         let app = &*self.app;
         match self.readings.read(reading) {
             None => {}
-            Some(Ok(key)) => match self.key.replace(key) {
-                Ok(()) => {
-                    tracing::info!(app, "there is another API key: it is used from now on");
-                    self.operator.ask(Operation::KeyChanged).await;
-                }
-                Err(error) => tracing::warn!(app, %error, "the API key stays as it was"),
-            },
+            Some(Ok(key)) => self.replace(key).await,
             Some(Err(error)) => tracing::warn!(app, error, "the API key stays as it was"),
+        }
+    }
+
+    async fn replace(&mut self, key: SecretString) {
+        let app = &*self.app;
+        match self.key.replace(key) {
+            Ok(()) => {
+                tracing::info!(app, "there is another API key: it is used from now on");
+                audit::api_key_changed(app);
+                self.operator.ask(Operation::KeyChanged).await;
+            }
+            Err(error) => tracing::warn!(app, %error, "the API key stays as it was"),
         }
     }
 }
@@ -79,6 +106,13 @@ struct Readings {
 impl Readings {
     fn new(in_force: SecretString) -> Self {
         Self { last: Ok(in_force.clone()), in_force, complaint: None }
+    }
+
+    /// From now on another place is read, where there is `key`. Whether that is another one.
+    fn turn_to(&mut self, key: &SecretString) -> bool {
+        let changed = key.expose_secret() != self.in_force.expose_secret();
+        *self = Self::new(key.clone());
+        changed
     }
 
     /// What is new: another key, or why there is none.

@@ -1,6 +1,8 @@
 //! What each part is told of the configuration.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
+
+use tokio::sync::watch;
 
 use secrecy::ExposeSecret;
 
@@ -20,6 +22,7 @@ use crate::{
         http::{BadRows, HttpLimits, PassThrough},
         listener::ListenerLimits,
         properties::{AppProperties, Properties},
+        tls::ListenerTls,
         wire::{UpdateLimits, Wire},
     },
     intake::IntakeLimits,
@@ -174,6 +177,19 @@ pub(super) fn listener(config: &Config) -> ListenerLimits {
     }
 }
 
+/// How the gRPC, the HTTP and the admin listener speak TLS, those that do.
+pub(super) fn tls(
+    config: &Config,
+    rustls: Option<&watch::Sender<Arc<rustls::ServerConfig>>>,
+) -> [Option<ListenerTls>; 3] {
+    let tls = &config.tls;
+    let handshake_timeout = Duration::from_millis(tls.handshake_timeout_ms);
+    [tls.grpc, tls.http, tls.admin].map(|speaks| {
+        let rustls = rustls.filter(|_| speaks)?.subscribe();
+        Some(ListenerTls { rustls, handshake_timeout })
+    })
+}
+
 /// What is kept of what is over.
 pub(super) fn keeping(config: &Config) -> Keeping {
     let hour = Duration::from_secs(60 * 60);
@@ -224,7 +240,7 @@ fn upload(app: &AppConfig) -> Upload {
     }
 }
 
-pub(super) fn upstream(app: &AppConfig) -> HttpUpstreamOptions {
+pub(crate) fn upstream(app: &AppConfig) -> HttpUpstreamOptions {
     HttpUpstreamOptions {
         base_url: app.base_url.clone(),
         api_key: app.api_key.clone(),

@@ -33,7 +33,7 @@ use crate::{
         batch::{Batch, Claimable, Settlement},
         memory::Memory,
         time::Instant,
-        update::{AppId, Sequence, Subject, SubjectKind, Update},
+        update::{AppId, ClientId, Sequence, Subject, SubjectKind, Update},
     },
 };
 
@@ -90,6 +90,10 @@ pub(super) enum Op {
         up_to: Sequence,
         from: Option<Vec<u8>>,
         reply: oneshot::Sender<Swept>,
+    },
+    Clients {
+        clients: Vec<(String, Option<u64>)>,
+        reply: oneshot::Sender<Vec<ClientId>>,
     },
     /// Everything that was asked before is done; then the writer ends.
     Close,
@@ -179,6 +183,7 @@ impl<E: Engine> Committer<E> {
                 | Op::Discard { .. }
                 | Op::Forget { .. }
                 | Op::Sweep { .. }
+                | Op::Clients { .. }
                 | Op::Prune { .. }
                 | Op::Job(_) => self.execute(op).await?,
             }
@@ -259,6 +264,10 @@ impl<E: Engine> Committer<E> {
                 let swept = self.queue.sweep(app, &subject, up_to, from).await?;
                 self.publish(app);
                 reply.send(swept).ok();
+            }
+            Op::Clients { clients, reply } => {
+                let numbers = self.queue.clients(&clients).await?;
+                reply.send(numbers).ok();
             }
             Op::Prune { from, retention, reply } => {
                 let next = self.queue.prune(from, retention).await?;

@@ -31,7 +31,7 @@ use crate::domain::{
     lifecycle::Recovered,
     memory::Memory,
     time::Timestamp,
-    update::{AppId, Sequence, Subject, Update},
+    update::{AppId, ClientId, Sequence, Subject, Update},
 };
 
 /// The writer has ended: the store failed, or the process is stopping. Whether what was asked
@@ -192,6 +192,15 @@ impl Store {
     /// Closes a dead letter for good. Returns whether it was there, and open.
     pub async fn discard(&self, app: AppId, id: DeadId) -> Result<bool, Closed> {
         self.ask(|reply| Op::Discard { app, id, reply }).await
+    }
+
+    /// The numbers of clients, by their names, and from now on their limits: how many records of
+    /// its own each may have waiting.
+    pub async fn clients(
+        &self,
+        clients: Vec<(String, Option<u64>)>,
+    ) -> Result<Vec<ClientId>, Closed> {
+        self.ask(|reply| Op::Clients { clients, reply }).await
     }
 
     /// Forgets some of the history that is due. Returns where to go on.

@@ -115,6 +115,13 @@ pub(crate) fn page(
     key
 }
 
+/// The client whose records a page holds.
+pub(crate) fn client_of_page(key: &[u8]) -> Option<ClientId> {
+    // After the kind, the app, the kind of subject and the lane.
+    let number = key.get(5..)?.first_chunk()?;
+    Some(ClientId(u16::from_be_bytes(*number)))
+}
+
 /// All pages of a kind of subject and a lane, from a key on.
 pub(crate) fn pages(
     app: AppId,

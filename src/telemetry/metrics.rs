@@ -1,5 +1,7 @@
 //! Metrics, in the OpenMetrics text format. docs/operations.md lists them.
 
+mod clients;
+
 use std::{
     fmt,
     sync::{
@@ -9,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use clients::ObservedClients;
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric, text},
@@ -28,7 +31,7 @@ use crate::{
     clock,
     delivery::Report,
     domain::{batch::Settlement, lifecycle::Conflicts, time::Timestamp},
-    door::properties::Properties,
+    door::{auth::Callers, properties::Properties},
     proto::AppState,
 };
 
@@ -55,6 +58,20 @@ struct OfDeath {
     reason: String,
 }
 
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct OfReload {
+    outcome: &'static str,
+}
+
+/// What became of a configuration that was read while the gateway ran.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reload {
+    /// It is in force.
+    Applied,
+    /// It had a problem, and the old one stayed.
+    Refused,
+}
+
 type Seconds = Gauge<f64, AtomicU64>;
 
 /// All metrics of the process.
@@ -69,6 +86,8 @@ pub struct Metrics {
     oldest_pending: Family<OfApp, Seconds>,
     last_delivery: Family<OfApp, Seconds>,
     last_freshness: Freshness,
+    reloads: Family<OfReload, Counter>,
+    certificate_expiry: Family<Vec<(String, String)>, Seconds>,
 }
 
 /// How fresh the rows were that were delivered last, on average.
@@ -122,6 +141,15 @@ impl Default for Metrics {
             Unit::Seconds,
             last_delivery.clone(),
         );
+        let (reloads, certificate_expiry) = Default::default();
+        let help = "Configurations that were read while the gateway ran, by outcome";
+        registry.register("config_reloads", help, Family::clone(&reloads));
+        registry.register_with_unit(
+            "tls_certificate_expiry_timestamp",
+            "When the certificate of the listeners expires",
+            Unit::Seconds,
+            Family::clone(&certificate_expiry),
+        );
         let registry = Arc::new(Mutex::new(registry));
         let last_freshness = Freshness::default();
         Self {
@@ -134,6 +162,8 @@ impl Default for Metrics {
             oldest_pending,
             last_delivery,
             last_freshness,
+            reloads,
+            certificate_expiry,
         }
     }
 }
@@ -150,6 +180,11 @@ impl Metrics {
         properties
     }
 
+    /// Has what is counted of clients on the page, too.
+    pub fn observe_clients(&self, callers: Callers) {
+        self.registry().register_collector(Box::new(ObservedClients(callers)));
+    }
+
     /// Says for how long the app's longest waiting record has waited.
     pub fn oldest_pending(&self, app: &str, age: Duration) {
         let of_app = OfApp { app: app.to_owned() };
@@ -164,6 +199,21 @@ impl Metrics {
     /// How fresh the rows were that were delivered last.
     pub fn freshness(&self) -> Freshness {
         self.last_freshness.clone()
+    }
+
+    /// Counts a configuration that was read while the gateway ran.
+    pub fn reloaded(&self, reload: Reload) {
+        let outcome = match reload {
+            Reload::Applied => "applied",
+            Reload::Refused => "refused",
+        };
+        self.reloads.get_or_create(&OfReload { outcome }).inc();
+    }
+
+    /// The certificate of the listeners expires then.
+    pub fn certificate_expires(&self, at: Timestamp) {
+        let seconds = at.since(Timestamp::default()).as_secs_f64();
+        self.certificate_expiry.get_or_create(&Vec::new()).set(seconds);
     }
 
     /// The metrics page.

@@ -3,9 +3,9 @@
 use std::fs;
 
 use serde_json::json;
-use userpilot_gateway::proto::AppState;
+use userpilot_gateway::{proto::AppState, simulator::Simulator};
 
-use crate::rig::{Change, Gateway, Process, Site, get, settled, until};
+use crate::rig::{Change, Gateway, Process, Site, Stage, at_speed, get, run, settled, until};
 
 fn ada(plan: &str) -> Change {
     Change::new("ada", json!({ "plan": plan }))
@@ -68,4 +68,70 @@ async fn a_key_that_is_put_right_in_its_file_is_used_at_once() {
     for key in ["wrong-key", "simulated-key"] {
         assert!(!log.join("").contains(key), "{key}");
     }
+}
+
+#[tokio::test]
+async fn a_job_in_flight_is_polled_with_the_new_key() {
+    // 30 rows a second: the job of 60 runs for seconds.
+    let stage = Stage::of(at_speed(1), |site| site).await;
+    let changes: Vec<_> =
+        (0..60).map(|nth| Change::new(format!("user-{nth}"), json!({ "nth": nth }))).collect();
+    stage.sent(&changes).await;
+    until("a job", async || {
+        stage.gateway.app().await.current_job.filter(|job| !job.job_id.is_empty())
+    })
+    .await;
+    // The old key is worth nothing from here on.
+    stage.simulator.change_api_key("second-key".to_owned());
+    fs::write(stage.site.path("userpilot.key"), "second-key").unwrap();
+    stage.delivers(&changes).await;
+    assert_eq!(stage.simulator.snapshot().submissions, 1);
+    assert_eq!(stage.gateway.jobs(10).await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_key_goes_to_no_proxy() {
+    let proxy = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    proxy.set_nonblocking(true).unwrap();
+    let address = format!("http://{}", proxy.local_addr().unwrap());
+    let simulator = Simulator::start(at_speed(100)).await.unwrap();
+    let site = Site::new(&simulator.url(), 100.0);
+    let variables = ["http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "ALL_PROXY"];
+    let gateway = site.serve_with(&variables.map(|name| (name, &*address))).await;
+    send(&gateway, &ada("pro")).await;
+    settled(&gateway).await;
+    assert_eq!(simulator.profile("ada").unwrap().metadata["plan"], "pro");
+    assert_eq!(proxy.accept().unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
+}
+
+#[tokio::test]
+async fn a_key_is_a_credential_of_systemds() {
+    let simulator = Simulator::start(at_speed(100)).await.unwrap();
+    let site = Site::new(&simulator.url(), 100.0).without("app.api_key_file");
+    let site = site.with("app.api_key_credential", "userpilot.key");
+    let folder = site.path("").display().to_string();
+    let gateway = site.serve_with(&[("CREDENTIALS_DIRECTORY", &folder)]).await;
+    send(&gateway, &ada("pro")).await;
+    settled(&gateway).await;
+    assert_eq!(simulator.profile("ada").unwrap().metadata["plan"], "pro");
+}
+
+#[tokio::test]
+async fn check_key_tells_a_key_that_is_refused_from_one_that_could_not_be_asked_about() {
+    let simulator = Simulator::start(at_speed(100)).await.unwrap();
+    let site = Site::new(&simulator.url(), 100.0).and_app("nowhere", "http://127.0.0.1:9");
+    let config = site.config().display().to_string();
+    let check = async |app: &[&str], code: i32, words: &str| {
+        let output = run(&[&["check-key", "--config", &config], app].concat(), "").await;
+        assert_eq!(output.status.code(), Some(code), "{output:?}");
+        assert!((output.stdout.clone() + &output.stderr).contains(words), "{output:?}");
+    };
+    check(&["--app", "production"], 0, "production: the key is accepted (http://127.0").await;
+    check(&["--app", "nowhere"], 4, "nowhere: Userpilot could not be asked: cannot connect").await;
+    check(&[], 4, "production: the key is accepted").await;
+    check(&["--app", "prod"], 1, "no app is called \"prod\"").await;
+    simulator.change_api_key("another".to_owned());
+    check(&[], 3, "production: the key is refused: 403").await;
+    // Nothing has been done with it.
+    assert_eq!(simulator.snapshot().submissions, 0);
 }

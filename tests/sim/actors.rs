@@ -124,7 +124,9 @@ impl World {
     /// A full queue takes what joins a record that waits.
     fn check_refusal(&mut self, refused: &Sent, refusal: QueueRefusal) -> Result<(), String> {
         match refusal {
-            QueueRefusal::TooManyRecords | QueueRefusal::TooManyBytes => {}
+            QueueRefusal::TooManyRecords
+            | QueueRefusal::TooManyBytes
+            | QueueRefusal::TooManyOfClient => {}
             QueueRefusal::RecordTooLarge => return Ok(()),
         }
         let of_the_user =

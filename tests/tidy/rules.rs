@@ -6,7 +6,7 @@ use crate::{
 };
 
 /// The top modules, in the order in which an update meets them. Each imports from those after it.
-const ORDER: [&str; 16] = [
+const ORDER: [&str; 17] = [
     "main",
     "fuzzing",
     "cli",
@@ -20,6 +20,7 @@ const ORDER: [&str; 16] = [
     "store",
     "upstream",
     "simulator",
+    "audit",
     "clock",
     "domain",
     "proto",

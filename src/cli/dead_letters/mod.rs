@@ -11,10 +11,9 @@ use std::{
 };
 
 use anyhow::{Context, bail};
-use tonic::transport::Channel;
 
 use self::selection::{Filter, Which};
-use super::client::{self, ADMIN_DEFAULT, refused};
+use super::client::{self, ADMIN_DEFAULT, AccessArgs, Connection, refused};
 use crate::proto::{
     DiscardDeadLettersRequest, DiscardDeadLettersResponse, ExportDeadLettersRequest,
     GetDeadLetterRequest, ListDeadLettersRequest, ReplayDeadLettersRequest,
@@ -38,6 +37,8 @@ struct GatewayArgs {
     /// The app; may be left out where one is configured.
     #[arg(long, global = true, default_value = "")]
     app: String,
+    #[command(flatten)]
+    access: AccessArgs,
 }
 
 #[derive(Clone, Debug, clap::Subcommand)]
@@ -97,12 +98,12 @@ enum Output {
     Json,
 }
 
-type Client = AdminServiceClient<Channel>;
+type Client = AdminServiceClient<Connection>;
 
 /// Carries the command out.
 pub async fn run(args: Args) -> anyhow::Result<()> {
-    let GatewayArgs { address, app } = args.gateway;
-    let connect = async || anyhow::Ok(Client::new(client::connect(&address).await?));
+    let GatewayArgs { address, app, access } = args.gateway;
+    let connect = async || anyhow::Ok(Client::new(client::connect(&address, &access).await?));
     match args.command {
         Command::List { filter, include_closed, limit, output } => {
             let filter = Some(filter.message());

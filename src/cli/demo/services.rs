@@ -17,7 +17,7 @@ use tokio_stream::{StreamExt, wrappers::ReceiverStream};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    cli::client,
+    cli::client::{self, AccessArgs, Connection},
     clock,
     proto::{
         StreamUserUpdatesRequest, UserUpdate, ingest_service_client::IngestServiceClient,
@@ -102,7 +102,8 @@ impl Services {
         let stop = CancellationToken::new();
         let mut tasks = JoinSet::new();
         for index in 0..SERVICES.len() {
-            let channel = client::connect(&format!("http://{address}")).await?;
+            let channel =
+                client::connect(&format!("http://{address}"), &AccessArgs::default()).await?;
             let client = IngestServiceClient::new(channel);
             tasks.spawn(serve(index, client, counters.clone(), stop.clone()));
         }
@@ -143,7 +144,7 @@ impl Services {
 
 async fn serve(
     index: usize,
-    mut client: IngestServiceClient<tonic::transport::Channel>,
+    mut client: IngestServiceClient<Connection>,
     counters: Arc<[Counters; SERVICES.len()]>,
     stop: CancellationToken,
 ) -> anyhow::Result<Vec<Sent>> {

@@ -14,9 +14,9 @@ use serde_json::Value;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
-use tonic::{Code, transport::Channel};
+use tonic::Code;
 
-use super::{Args, Update, lane, refused, to_struct};
+use super::{Args, Connection, Update, lane, refused, to_struct};
 use crate::{
     clock,
     proto::{
@@ -39,7 +39,7 @@ type Line = StreamUserUpdatesRequest;
 /// Sends the lines of `file`, in order for each user and company. Where the gateway has no room, it waits
 /// as told and goes on from there.
 pub(super) async fn send(
-    mut client: IngestServiceClient<Channel>,
+    mut client: IngestServiceClient<Connection>,
     file: &Path,
     args: &Args,
 ) -> anyhow::Result<()> {
@@ -115,7 +115,7 @@ fn subject(line: &Line) -> Option<Subject> {
 
 /// Sends over one stream, until all is sent or there is no room; what is then to be sent again.
 async fn round(
-    client: &mut IngestServiceClient<Channel>,
+    client: &mut IngestServiceClient<Connection>,
     again: Vec<Line>,
     lines: &mut mpsc::Receiver<Line>,
     tally: &mut Tally,

@@ -37,8 +37,10 @@ fn a_configuration_without_a_key_says_where_one_could_be() {
 
 #[test]
 fn an_app_says_its_name_and_its_key_itself() {
-    let expected =
-        ["apps[0]: no API key: give api_key_file or api_key_env", "apps[0].name: missing"];
+    let expected = [
+        "apps[0]: no API key: give api_key_file, api_key_credential or api_key_env",
+        "apps[0].name: missing",
+    ];
     assert_eq!(problems("[[apps]]\nlinger_ms = 1", &[]), expected);
 }
 
@@ -177,7 +179,9 @@ fn apps_have_names_of_their_own() {
 fn a_key_comes_from_one_place() {
     check(
         &app("api_key_env = \"KEY\""),
-        &["apps[0].api_key_file: give either api_key_file or api_key_env"],
+        &[
+            "apps[0].api_key_file: give only one of api_key_file, api_key_credential and api_key_env",
+        ],
     );
     check(
         "[[apps]]\nname = \"a\"\napi_key_env = \"hush\"",
@@ -224,10 +228,14 @@ fn what_one_key_allows_another_lets_through() {
 fn every_documented_range_is_the_one_in_force() {
     let check = |section: &str, key: &str, value: i128, fits: bool| {
         let variable = match section {
-            "apps" => format!("USERPILOT_GATEWAY__APPS__0__{}", key.to_uppercase()),
+            "apps" | "clients" => {
+                let (list, key) = (section.to_uppercase(), key.to_uppercase());
+                format!("USERPILOT_GATEWAY__{list}__0__{key}")
+            }
             name => format!("USERPILOT_GATEWAY__{}__{}", name.to_uppercase(), key.to_uppercase()),
         };
-        let text = match Written::new("").load(&[ENV, (&variable, &value.to_string())]) {
+        let file = if section == "clients" { callers() } else { String::new() };
+        let text = match Written::new(&file).load(&[ENV, (&variable, &value.to_string())]) {
             Ok(_) => String::new(),
             Err(error) => error.to_string(),
         };
@@ -246,6 +254,89 @@ fn every_documented_range_is_the_one_in_force() {
         }
     }
     assert!(ranges > 25);
+}
+
+#[test]
+fn who_may_call_is_said_without_doubt() {
+    let refused = |text: String, expected: &[&str]| {
+        let found = problems(&text, &[]);
+        let found: Vec<_> =
+            found.iter().map(|it| it.trim_end_matches(" (set by gateway.toml)")).collect();
+        assert_eq!(found, expected, "{text}");
+    };
+    let client = |name: &str, lines: &str| format!("[[clients]]\nname = \"{name}\"\n{lines}\n");
+    let token = format!("token_sha256 = \"{HASH}\"\napps = \"a\"");
+    refused(
+        app("") + &client("b", "lane = \"slow\""),
+        &[
+            "clients[0]: no credential: give token_sha256, san or jwt_subject",
+            "clients[0].apps: expected the apps that it may use",
+            "clients[0].lane: expected \"interactive\" or \"bulk\"",
+        ],
+    );
+    refused(
+        app("") + &client("b", "token_sha256 = \"hush\"\napps = [\"a\", \"c\"]"),
+        &[
+            "clients[0].apps: no app is called \"c\"",
+            "clients[0].token_sha256: expected the 64 hex digits of a SHA-256, as \
+             `userpilot-gateway token new` prints them",
+        ],
+    );
+    refused(
+        app("") + &client("b", &token) + &client("b", &token),
+        &[
+            "clients[1].name: another one has the same",
+            "clients[1].token_sha256: another one has the same",
+        ],
+    );
+    refused(
+        app("") + &client("anyone", &token),
+        &["clients[0].name: is what callers without a credential are called"],
+    );
+    refused(
+        app("") + &client("b", "jwt_subject = \"x\"\napps = \"a\""),
+        &["clients[0].jwt_subject: means nothing without auth.issuer"],
+    );
+    refused("[[admins]]\nname = \"a\"".into(), &["admins[0]: no credential: give token_sha256"]);
+    let auth = |lines: &str| format!("[auth]\n{lines}\n");
+    refused(
+        auth("jwks_url = \"https://x.io\""),
+        &["auth.jwks_url: means nothing without auth.issuer"],
+    );
+    refused(
+        auth("issuer = \"i\"\njwks_url = \"https://x.io\""),
+        &["auth.issuer: needs auth.audience: other services' tokens are no use"],
+    );
+    refused(
+        auth("issuer = \"i\"\naudience = \"a\""),
+        &["auth.issuer: needs either auth.jwks_file or auth.jwks_url"],
+    );
+    for algorithm in ["HS256", "none"] {
+        let known = "RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, EdDSA";
+        refused(
+            auth(&format!("algorithms = [\"{algorithm}\"]")),
+            &[&format!("auth.algorithms: expected some of {known}")],
+        );
+    }
+}
+
+#[test]
+fn a_listener_that_others_reach_asks_who_calls() {
+    for (key, list) in
+        [("grpc_listen", "clients"), ("http_listen", "clients"), ("admin_listen", "admins")]
+    {
+        let text = format!("[server]\n{key} = \"0.0.0.0:1\"\n");
+        assert_eq!(
+            problems(&text, &[]),
+            [format!(
+                "server.{key}: 0.0.0.0:1 is not a loopback address, and without [[{list}]] no \
+                 credential is asked for: configure [[{list}]], or set server.unauthenticated = \
+                 \"allow_anyone\" to let in whoever reaches it"
+            )]
+        );
+        let (_, warnings) = load(&(text + &callers()), &[]);
+        assert!(!warnings.iter().any(|it| matches!(it, Warning::Open { .. })), "{warnings:?}");
+    }
 }
 
 #[test]

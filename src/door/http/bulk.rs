@@ -20,6 +20,7 @@ use super::{
     rows,
 };
 use crate::{
+    clock,
     domain::{
         admission::QueueRefusal,
         update::{Lane, Subject, SubjectKind, Update},
@@ -108,23 +109,34 @@ impl Taking {
         Ok(())
     }
 
+    /// Waits until the client's rate has room for what is to be handed over.
+    async fn pace(&self) {
+        let Some(rate) = &self.target.caller.client().rate else { return };
+        for _ in &self.chunk {
+            while let Err(early) = rate.take() {
+                clock::sleep_until(Some(clock::now().instant.plus(early))).await;
+            }
+        }
+    }
+
     async fn hand_over(&mut self) -> Result<(), ApiError> {
+        self.pace().await;
         let (numbers, updates): (Vec<u32>, Vec<Update>) = self.chunk.drain(..).unzip();
         let subjects: Vec<Subject> = updates.iter().map(|update| update.subject.clone()).collect();
         let handed_over = self.target.api.intake.hand_over_in_turn(updates).await;
         let outcomes = handed_over.map_err(Refusal::from)?.answer().await.map_err(Refusal::from)?;
         for ((number, subject), outcome) in numbers.into_iter().zip(subjects).zip(outcomes) {
+            let outcome = outcome.map_err(Refusal::from);
+            self.target.caller.client().tally.count(&outcome);
             match outcome {
                 Ok(Accepted { sequence, .. }) => {
                     self.rows.push(JobRow::new(number, &subject, sequence));
                 }
-                Err(refusal @ QueueRefusal::RecordTooLarge) => {
-                    self.refuse(number, &refusal.into());
+                Err(refusal @ Refusal::Queue(QueueRefusal::RecordTooLarge)) => {
+                    self.refuse(number, &refusal);
                 }
                 // The caller sends all of it again, which changes nothing for what was taken.
-                Err(refusal @ (QueueRefusal::TooManyRecords | QueueRefusal::TooManyBytes)) => {
-                    return Err(Refusal::from(refusal).into());
-                }
+                Err(refusal) => return Err(refusal.into()),
             }
         }
         Ok(())
@@ -138,7 +150,7 @@ impl Taking {
         let Self { target, mut job, rows, .. } = self;
         let api = &target.api;
         job.rows = rows.len() as u64 + job.refused_rows;
-        job.submitted_at = crate::clock::now().wall;
+        job.submitted_at = clock::now().wall;
         let of = (target.app, target.caller.client().id);
         let added = api.store.add_job(of, job.clone(), rows, api.limits.jobs_max).await;
         let id = added.map_err(|_| ApiError::store())?.map_err(|_| jobs::too_many())?;

@@ -80,8 +80,14 @@ fn code(status: StatusCode) -> String {
 impl From<Refusal> for ApiError {
     fn from(refusal: Refusal) -> Self {
         let details = match &refusal {
-            Refusal::Invalid(violations) => violations.iter().map(detail).collect(),
-            Refusal::Queue(_) | Refusal::Intake(_) => Value::Null,
+            Refusal::Invalid(violations) | Refusal::PermissionDenied(violations) => {
+                violations.iter().map(detail).collect()
+            }
+            Refusal::Unauthenticated
+            | Refusal::NoKeys
+            | Refusal::RateLimited { .. }
+            | Refusal::Queue(_)
+            | Refusal::Intake(_) => Value::Null,
         };
         let error = Self::new(refusal.http_status(), refusal.message());
         Self { details, retry_after: refusal.retry_after(), ..error }

@@ -32,7 +32,7 @@ use tower::ServiceBuilder;
 use tower_http::{decompression::RequestDecompressionLayer, map_request_body::MapRequestBodyLayer};
 
 pub use self::pass_through::{PassThrough, PassThroughs};
-use super::{caller::Caller, wire::Wire};
+use super::{auth::Callers, wire::Wire};
 use crate::{intake::Intake, store::Store};
 
 /// What the HTTP door needs.
@@ -56,8 +56,8 @@ pub struct Api {
     pub intake: Intake,
     /// Keeps jobs.
     pub store: Store,
-    /// Whoever calls.
-    pub caller: Caller,
+    /// Those who may call.
+    pub callers: Callers,
     /// How much one request may bring.
     pub limits: HttpLimits,
     /// What is passed through to Userpilot.

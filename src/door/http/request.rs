@@ -19,8 +19,9 @@ use serde::de::DeserializeOwned;
 
 use super::{Api, error::ApiError, error::in_shape};
 use crate::{
+    audit::Door,
     domain::update::{AppId, Lane},
-    door::{caller::Caller, wire::json::Sender},
+    door::{caller::Caller, token::Schemes, wire::json::Sender},
 };
 
 const REQUEST_ID: &str = "x-request-id";
@@ -57,8 +58,10 @@ pub(super) async fn admit(
     if api.stop.is_cancelled() {
         return Err(ApiError::unavailable("the gateway is stopping"));
     }
+    let door = (Door::Http, Schemes::BearerOrToken);
+    let caller = api.callers.admit(request.headers(), request.extensions(), door).await?;
     let extensions = request.extensions_mut();
-    extensions.insert(api.caller.clone());
+    extensions.insert(caller);
     extensions.insert(api.clone());
     Ok(next.run(request).await)
 }

@@ -82,7 +82,14 @@ impl<F: FnMut(usize, Json) -> Result<Update, Refusal>> Rows<F> {
         match (self.read)(index, row) {
             Ok(update) => self.updates.push(update),
             Err(Refusal::Invalid(violations)) => self.violations.extend(violations),
-            Err(refusal @ (Refusal::Queue(_) | Refusal::Intake(_))) => return Err(refusal.into()),
+            Err(
+                refusal @ (Refusal::Unauthenticated
+                | Refusal::NoKeys
+                | Refusal::PermissionDenied(_)
+                | Refusal::RateLimited { .. }
+                | Refusal::Queue(_)
+                | Refusal::Intake(_)),
+            ) => return Err(refusal.into()),
         }
         if self.violations.len() >= VIOLATIONS_MAX {
             let violations = std::mem::take(&mut self.violations);

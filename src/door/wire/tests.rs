@@ -5,7 +5,7 @@ use prost_types::{ListValue, value::Kind};
 use super::*;
 use crate::{
     domain::property::{HashKey, PropertyRules},
-    door::properties::AppProperties,
+    door::{caller::Proof, properties::AppProperties},
 };
 
 fn caller(apps: &[&str]) -> Caller {
@@ -179,6 +179,43 @@ fn the_app_may_be_left_out_where_there_is_one() {
     assert!(read(&["p"], named("q")).is_err());
     assert!(read(&["p", "q"], named("")).is_err());
     assert_eq!(read(&["p", "q"], named("q")).unwrap().app, AppId(1));
+}
+
+#[test]
+fn what_a_client_may_not_do_is_denied_by_field() {
+    let client = Client {
+        name: "crm".to_owned(),
+        is_configured: true,
+        apps: [("p".to_owned(), AppId(0)), ("q".to_owned(), AppId(1))].into(),
+        lane: Lane::Bulk,
+        record_bytes_max: Some(100),
+        properties: Some(["a".to_owned()].into()),
+        ..Client::default()
+    };
+    let caller = Caller::new(client.into(), Proof::None, 1);
+    let text = |n| value(Kind::StringValue("x".repeat(n)));
+    let named = |app: &str, lane: proto::Lane, properties: &[(&str, prost_types::Value)]| {
+        proto::UserUpdate { app: app.into(), lane: lane.into(), ..update(properties) }
+    };
+    let read = |update| {
+        wire().update(Some(update), &caller, Timestamp::from_micros(0), || "update".into())
+    };
+    let denied = |update, expected: &[&str]| match read(update) {
+        Err(Refusal::PermissionDenied(violations)) => {
+            let fields: Vec<_> = violations.iter().map(|it| &*it.field).collect();
+            assert_eq!(fields, expected);
+        }
+        other => panic!("{other:?}"),
+    };
+    let ok = read(named("q", proto::Lane::Unspecified, &[("a", text(1))])).unwrap();
+    assert_eq!((ok.app, ok.lane), (AppId(1), Lane::Bulk));
+    denied(named("r", proto::Lane::Bulk, &[]), &["update.app"]);
+    denied(named("p", proto::Lane::Interactive, &[]), &["update.lane"]);
+    let both = [("a", text(1)), ("ssn", text(1))];
+    denied(named("p", proto::Lane::Bulk, &both), &["update.metadata[\"ssn\"]"]);
+    let large = read(named("p", proto::Lane::Bulk, &[("a", text(100))])).unwrap_err();
+    assert!(format!("{large:?}").contains("the client's record_bytes_max (100)"));
+    assert!(matches!(read(named("", proto::Lane::Bulk, &[])), Err(Refusal::Invalid(_))));
 }
 
 #[test]

@@ -67,6 +67,7 @@ fn refusal_text(refusal: QueueRefusal) -> &'static str {
         QueueRefusal::TooManyBytes => {
             "the queue is full: raise store.pending_bytes_max and import again"
         }
+        QueueRefusal::TooManyOfClient => "too many records of one client wait",
         QueueRefusal::RecordTooLarge => {
             "the record, merged with what waits for its subject, is over limits.record_bytes_max \
              or limits.properties_max: raise them and import again"

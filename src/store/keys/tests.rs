@@ -34,6 +34,7 @@ proptest! {
         prop_assert!(pages(AppId(3), users, None).contains(&key(a)));
         prop_assert!(!pages(AppId(4), users, None).contains(&key(a)));
         prop_assert!(!pages(AppId(3), (SubjectKind::Company, lane), None).contains(&key(a)));
+        prop_assert_eq!(client_of_page(&key(a)), Some(ClientId(1)));
     }
 
     #[test]

@@ -6,8 +6,10 @@ use std::{
 };
 
 use super::{
-    AppState, Counted, Engine, Head, Queue, StoreError, Stored, Transaction, decode,
-    decode_or_set_aside, keys, pages::PageBuilder,
+    AppState, Counted, Engine, Head, Queue, StoreError, Stored, Transaction,
+    clients::{Clients, Entries},
+    decode, decode_or_set_aside, keys,
+    pages::PageBuilder,
 };
 use crate::{
     domain::{
@@ -60,10 +62,11 @@ impl<E: Engine> Queue<E> {
             arrived.first_accepted_at = now;
             outcomes.push(group.merge(slot, arrived, size, stamped_at));
         }
-        let (head, apps) = group.write(&mut transaction);
+        let (head, apps, placed) = group.write(&mut transaction);
         transaction.commit().await?;
         self.head = head;
         self.apps = apps;
+        self.clients.come(placed);
         Ok(outcomes)
     }
 
@@ -93,6 +96,9 @@ impl<E: Engine> Queue<E> {
 /// A group that is being accepted: everything that its commit will change.
 pub(super) struct Group<'a> {
     limits: &'a QueueLimits,
+    clients: &'a Clients,
+    /// New records of the group, by client.
+    new: Entries,
     head: Head,
     apps: BTreeMap<AppId, AppState>,
     slots: Vec<Slot>,
@@ -147,6 +153,8 @@ impl<'a> Group<'a> {
     pub(super) fn new<E>(queue: &'a Queue<E>, updates: usize) -> Self {
         Self {
             limits: &queue.limits,
+            clients: &queue.clients,
+            new: Entries::new(),
             head: queue.head,
             apps: queue.apps.clone(),
             slots: Vec::with_capacity(updates),
@@ -234,6 +242,10 @@ impl<'a> Group<'a> {
             Disposition::Coalesced
         } else {
             admission::admit_new(state.depth.into(), self.limits)?;
+            let new = self.new.entry(arrived.client).or_default();
+            let (waiting, max) = self.clients.standing(arrived.client);
+            admission::admit_of_client(waiting + *new, max)?;
+            *new += 1;
             // An estimate, until the group is written and the stored bytes are known.
             slot.counted = (slot.counted.0, arrived.lane, size);
             state.count_in(slot.counted);
@@ -250,7 +262,7 @@ impl<'a> Group<'a> {
     pub(super) fn write(
         self,
         transaction: &mut impl Transaction,
-    ) -> (Head, BTreeMap<AppId, AppState>) {
+    ) -> (Head, BTreeMap<AppId, AppState>, Entries) {
         let Self { head, mut apps, slots, mut touched, .. } = self;
         let mut pages = PageBuilder::default();
         for slot in &slots {
@@ -265,11 +277,11 @@ impl<'a> Group<'a> {
             }
             transaction.put(&slot.key, bytes);
         }
-        pages.write(transaction);
+        let placed = pages.write(transaction);
         for app in touched {
             transaction.put(&keys::app(app), apps.entry(app).or_default().encode());
         }
         transaction.put(keys::HEAD, head.encode());
-        (head, apps)
+        (head, apps, placed)
     }
 }

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use super::{
     AppState, Batch, Engine, EngineError, Head, Queue, StoreError, Stored, Transaction,
-    decode_or_set_aside, keys, pages::first_of,
+    clients::Entries, decode_or_set_aside, keys, pages::first_of,
 };
 use crate::{
     domain::{
@@ -44,7 +44,7 @@ impl<E: Engine> Queue<E> {
         let claimable = claimable.into();
         let state = self.state(app);
         let mut transaction = self.engine.begin().await?;
-        let mut heads = ByKind::default();
+        let mut heads = None;
         let (batch, kinds) = match continued {
             Some(number) => {
                 let batch = self.batch(app, number, "claimed into").await?;
@@ -52,8 +52,9 @@ impl<E: Engine> Queue<E> {
                 (batch, vec![kind])
             }
             None => {
-                heads = read_heads(&mut transaction, app, (&state, &claimable)).await?;
-                let kind = share::turn(heads, state.passed_over).unwrap_or_default();
+                let waiting = read_heads(&mut transaction, app, (&state, &claimable)).await?;
+                heads = Some(waiting);
+                let kind = share::turn(waiting, state.passed_over).unwrap_or_default();
                 let id = BatchId { opening: self.opening, number: state.last_batch + 1, app };
                 (Batch::new(id, kind, self.head.last_sequence, now), vec![kind, kind.other()])
             }
@@ -67,6 +68,7 @@ impl<E: Engine> Queue<E> {
             taken: HashSet::new(),
             full: false,
             pages_damaged: false,
+            gone: Entries::new(),
             row: Vec::new(),
         };
         for kind in kinds {
@@ -77,8 +79,26 @@ impl<E: Engine> Queue<E> {
                 break;
             }
         }
+        self.end_chunk(chunk, heads).await
+    }
+
+    /// Makes a chunk durable. `heads` is what waited before the first of a batch.
+    async fn end_chunk(
+        &mut self,
+        chunk: Chunk<impl Transaction>,
+        heads: Option<ByKind<Option<share::Head>>>,
+    ) -> Result<Claim, StoreError> {
+        let app = chunk.batch.id.app;
         let Chunk {
-            mut transaction, mut state, head, mut batch, taken, full, pages_damaged, ..
+            mut transaction,
+            mut state,
+            head,
+            mut batch,
+            taken,
+            full,
+            pages_damaged,
+            gone,
+            ..
         } = chunk;
         let complete = full || taken.len() < CHUNK_ROWS;
         if complete {
@@ -89,7 +109,7 @@ impl<E: Engine> Queue<E> {
         if batch.rows > 0 {
             state.last_batch = number;
             state.unsettled = Some(number);
-            if continued.is_none() {
+            if let Some(heads) = heads {
                 state.passed_over = share::passed_over(heads, batch.kind);
             }
             transaction.put(&keys::batch(app, number), batch.encode());
@@ -102,6 +122,7 @@ impl<E: Engine> Queue<E> {
         transaction.commit().await?;
         self.apps.insert(app, state);
         self.head = head;
+        self.clients.go(gone);
         if pages_damaged {
             self.rebuild_pages(app).await?;
         }
@@ -148,6 +169,8 @@ struct Chunk<T> {
     /// The batch holds no more.
     full: bool,
     pages_damaged: bool,
+    /// Entries that were taken off pages, by client.
+    gone: Entries,
     row: Vec<u8>,
 }
 
@@ -220,6 +243,9 @@ impl<T: Transaction> Chunk<T> {
         }
         if staying.len() == count {
             return Ok(());
+        }
+        if let Some(client) = keys::client_of_page(key) {
+            *self.gone.entry(client).or_default() += (count - staying.len()) as u64;
         }
         self.transaction.delete(key);
         if let Some(first) = staying.first() {

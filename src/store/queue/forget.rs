@@ -7,8 +7,8 @@
 //! at a time. A tombstone of 16 digested bytes remains, so that receipts are answered rightly.
 
 use super::{
-    AppState, Batch, Engine, Queue, StoreError, Stored, Transaction, dead, decode, jobs::ERASED,
-    keys,
+    AppState, Batch, Engine, Queue, StoreError, Stored, Transaction, clients::Entries, dead,
+    decode, jobs::ERASED, keys,
 };
 use crate::{
     domain::{
@@ -135,6 +135,7 @@ impl<E: Engine> Queue<E> {
             state: self.state(app),
             erased: 0,
             pages_damaged: false,
+            gone: Entries::new(),
         };
         let mut next = None;
         for place in places {
@@ -150,7 +151,7 @@ impl<E: Engine> Queue<E> {
             }
             break;
         }
-        let Sweep { mut transaction, state, erased, pages_damaged, .. } = sweep;
+        let Sweep { mut transaction, state, erased, pages_damaged, gone, .. } = sweep;
         // The last commit is a small one, and is made in any case: an engine may keep its last
         // small commit as it was, and that of the forgetting holds the subject's keys.
         if erased > 0 || next.is_none() {
@@ -158,6 +159,7 @@ impl<E: Engine> Queue<E> {
             transaction.put(keys::HEAD, self.head.encode());
             transaction.commit().await?;
             self.apps.insert(app, state);
+            self.clients.go(gone);
         }
         if pages_damaged {
             self.rebuild_pages(app).await?;
@@ -191,6 +193,8 @@ struct Sweep<'a, T> {
     state: AppState,
     erased: u64,
     pages_damaged: bool,
+    /// Entries of pages that went.
+    gone: Entries,
 }
 
 impl<T: Transaction> Sweep<'_, T> {
@@ -271,7 +275,11 @@ impl<T: Transaction> Sweep<'_, T> {
         };
         let of = &self.of;
         let subject_key = of.subject_key();
+        let count = entries.len();
         entries.retain(|it| it.subject_key != subject_key || it.first_sequence > of.up_to);
+        if let Some(client) = keys::client_of_page(key) {
+            *self.gone.entry(client).or_default() += (count - entries.len()) as u64;
+        }
         self.transaction.delete(key);
         if let Some(first) = entries.first() {
             // The key is the old one but for the first sequence at its end.

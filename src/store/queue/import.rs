@@ -39,10 +39,11 @@ impl<E: Engine> Queue<E> {
             let fits = admission::admit_merged(size, record.properties.len(), &self.limits);
             outcomes.push(fits.and_then(|()| group.import(slot, record, stamped_until)));
         }
-        let (head, apps) = group.write(&mut transaction);
+        let (head, apps, placed) = group.write(&mut transaction);
         transaction.commit().await?;
         self.head = head;
         self.apps = apps;
+        self.clients.come(placed);
         let merged = |accepted: Accepted| accepted.disposition == Disposition::Coalesced;
         Ok(outcomes.into_iter().map(|outcome| outcome.map(merged)).collect())
     }

@@ -7,6 +7,7 @@
 
 mod accept;
 mod claim;
+mod clients;
 mod dead;
 mod find;
 mod forget;
@@ -29,7 +30,7 @@ pub use import::Arrival;
 pub use prune::Retention;
 pub use settle::Settling;
 
-use self::jobs::JobIndex;
+use self::{clients::Clients, jobs::JobIndex};
 use super::{
     engine::{Engine, EngineError, Transaction},
     keys::{self, NameSpace},
@@ -108,6 +109,7 @@ pub struct Queue<E> {
     /// back does not give a name twice.
     opening: u64,
     limits: QueueLimits,
+    clients: Clients,
     head: Head,
     apps: BTreeMap<AppId, AppState>,
     /// Since the clock was last right.
@@ -145,6 +147,7 @@ impl<E: Engine> Queue<E> {
             engine,
             opening: random,
             limits,
+            clients: Clients::default(),
             head,
             apps: BTreeMap::new(),
             warned_of_clock: false,

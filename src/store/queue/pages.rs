@@ -10,8 +10,8 @@
 use std::collections::BTreeMap;
 
 use super::{
-    AppState, Engine, EngineError, Queue, StoreError, Stored, Transaction, decode_or_set_aside,
-    keys,
+    AppState, Engine, EngineError, Queue, StoreError, Stored, Transaction, clients::Entries,
+    decode_or_set_aside, keys,
 };
 use crate::{
     domain::{
@@ -46,14 +46,17 @@ impl PageBuilder {
         self.entries.insert(place, subject_key.to_vec());
     }
 
-    /// Puts the pages.
-    pub(super) fn write(self, transaction: &mut impl Transaction) {
+    /// Puts the pages. Returns how many entries of each client there are in them.
+    #[must_use = "the entries of clients are counted"]
+    pub(super) fn write(self, transaction: &mut impl Transaction) -> Entries {
+        let mut written = Entries::new();
         let mut page: Option<Page> = None;
         for ((app, lane, client, first_sequence), subject_key) in self.entries {
             let queue = (app, lane, client);
             if let Some(full) = page.take_if(|page| page.queue != queue || page.is_full()) {
                 full.write(transaction);
             }
+            *written.entry(client).or_default() += 1;
             let page = page.get_or_insert_with(|| Page { queue, entries: vec![], bytes: 0 });
             page.bytes += subject_key.len();
             page.entries.push(PageEntry { first_sequence, subject_key });
@@ -61,6 +64,7 @@ impl PageBuilder {
         if let Some(page) = page {
             page.write(transaction);
         }
+        written
     }
 }
 
@@ -118,7 +122,9 @@ impl<E: Engine> Queue<E> {
             let rest = pages.entries.keys().nth(CHUNK).copied();
             let rest = rest.map(|first| pages.entries.split_off(&first)).unwrap_or_default();
             let mut transaction = self.engine.begin().await?;
-            std::mem::replace(&mut pages, PageBuilder { entries: rest }).write(&mut transaction);
+            let some = std::mem::replace(&mut pages, PageBuilder { entries: rest });
+            // They are counted once all are there.
+            drop(some.write(&mut transaction));
             transaction.commit().await?;
         }
         let state = AppState {
@@ -132,7 +138,7 @@ impl<E: Engine> Queue<E> {
         transaction.delete(&keys::pages_damaged(app));
         transaction.commit().await?;
         self.apps.insert(app, state);
-        Ok(())
+        self.recount_clients().await
     }
 
     /// Reads all pending records of an app: their pages, and a state that counts them.

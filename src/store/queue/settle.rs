@@ -65,7 +65,7 @@ impl<E: Engine> Queue<E> {
             }
         };
         let Chunk { mut transaction, mut batch, mut state, head, pages, accepted_at, .. } = chunk;
-        pages.write(&mut transaction);
+        let placed = pages.write(&mut transaction);
         batch.state = BatchState::Settling(settlement);
         batch.settled_at = Some(now);
         if complete {
@@ -78,6 +78,7 @@ impl<E: Engine> Queue<E> {
         transaction.commit().await?;
         self.apps.insert(app, state);
         self.head = head;
+        self.clients.come(placed);
         let next = match state.unsettled.filter(|_| complete) {
             Some(number) => Some(Box::new(self.batch(app, number, "delivered next").await?)),
             None => None,

@@ -124,7 +124,8 @@ macro_rules! over_every_engine {
     };
 }
 
-// Here, since it uses the macro.
+// Here, since they use the macro.
+mod clients;
 mod dead;
 mod forget;
 mod in_flight;

@@ -1,6 +1,7 @@
 //! What the end-to-end tests stand on: the gateway as a process of its own, a simulated
 //! Userpilot in the test's process, real sockets between them, and one way to wait.
 
+mod authority;
 mod change;
 mod gateway;
 mod process;
@@ -12,6 +13,7 @@ mod upstream;
 
 use std::{collections::BTreeMap, future::Future, time::Duration};
 
+pub(crate) use authority::{Authority, Issued, secured};
 pub(crate) use change::{Change, applied, same_profiles};
 pub(crate) use gateway::{Gateway, channel, get, http, settled};
 pub(crate) use process::{Output, Process, run};

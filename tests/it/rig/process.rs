@@ -65,8 +65,22 @@ impl Process {
 
     /// Asks it to end: SIGTERM.
     pub(crate) fn terminate(&self) {
-        let kill = format!("kill -TERM {}", self.child.id());
+        self.signal("TERM");
+    }
+
+    /// Tells it to read its configuration again: SIGHUP.
+    pub(crate) fn hang_up(&self) {
+        self.signal("HUP");
+    }
+
+    fn signal(&self, signal: &str) {
+        let kill = format!("kill -{signal} {}", self.child.id());
         assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
+    }
+
+    /// Waits until a line of its log holds `what`.
+    pub(crate) async fn says(&self, what: &str) -> String {
+        until(what, async || self.log().into_iter().find(|line| line.contains(what))).await
     }
 
     /// Ends it at once: SIGKILL.

@@ -72,6 +72,28 @@ impl Site {
         self
     }
 
+    /// Without a key that it would have.
+    pub(crate) fn without(mut self, key: &str) -> Self {
+        let (table, key) = key.split_once('.').unwrap();
+        let table = match table {
+            "app" => self.config["apps"].get_mut(0).unwrap(),
+            table => &mut self.config[table],
+        };
+        table.as_table_mut().unwrap().remove(key).unwrap();
+        self
+    }
+
+    /// With more tables, such as `[[clients]]`, as TOML.
+    pub(crate) fn and(mut self, tables: &str) -> Self {
+        for (name, more) in tables.parse::<Table>().unwrap() {
+            match (self.config.get_mut(&name), more) {
+                (Some(Value::Array(list)), Value::Array(more)) => list.extend(more),
+                (_, more) => drop(self.config.insert(name, more)),
+            }
+        }
+        self
+    }
+
     /// With a second app, which delivers elsewhere.
     pub(crate) fn and_app(mut self, name: &str, upstream: &str) -> Self {
         let apps = self.config["apps"].as_array_mut().unwrap();
@@ -106,12 +128,19 @@ impl Site {
 
     /// Starts a gateway, and does not wait for it.
     pub(crate) fn launch(&self) -> Process {
+        self.launch_with(&[])
+    }
+
+    fn launch_with(&self, environment: &[(&str, &str)]) -> Process {
         let mut command = Command::new(env!("CARGO_BIN_EXE_userpilot-gateway"));
         command.args(["serve", "--config"]).arg(self.config());
-        Process::start(
-            command.env_clear().envs(self.environment.clone()).current_dir(&self.folder),
-            "",
-        )
+        command.env_clear().envs(self.environment.clone()).envs(environment.iter().copied());
+        Process::start(command.current_dir(&self.folder), "")
+    }
+
+    /// Starts a gateway that serves, with these variables in its environment.
+    pub(crate) async fn serve_with(&self, environment: &[(&str, &str)]) -> Gateway {
+        Gateway::of(self.launch_with(environment)).await
     }
 
     /// Starts a gateway that serves.

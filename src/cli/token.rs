@@ -1,0 +1,31 @@
+//! `token`: makes the tokens that clients and admins are let in with.
+
+use std::io::{self, Write};
+
+use crate::door::token::{self, Hash};
+
+/// Make a token for a client or an admin.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Clone, Debug, clap::Subcommand)]
+enum Command {
+    /// Print a new token, once, and its hash for the configuration file.
+    New,
+}
+
+/// Prints.
+pub fn run(args: Args) -> anyhow::Result<()> {
+    match args.command {
+        Command::New => {
+            let token = token::new()?;
+            let hash = Hash::of(&token);
+            // As lines that can be cut apart, and the second one pasted.
+            writeln!(io::stdout(), "token        = \"{token}\"\ntoken_sha256 = \"{hash}\"")?;
+            Ok(())
+        }
+    }
+}

@@ -1,0 +1,302 @@
+//! Who may send what, and who may steer: credentials, permissions and limits, over real sockets.
+
+mod issuer;
+mod steering;
+
+use futures_util::stream;
+use serde_json::json;
+use tonic::{Code, Request, Status, metadata::MetadataValue};
+use tonic_types::StatusExt as _;
+use userpilot_gateway::{
+    door::token::Hash,
+    proto::{
+        GetUpdateRequest, Lane, StreamUserUpdatesRequest, UpdateUserRequest, UpdateUserResponse,
+        UpdateUsersRequest, UserUpdate, stream_user_updates_response, update_users_result,
+    },
+};
+
+use self::issuer::{AUDIENCE, ISSUER, Issuer, claims};
+use crate::rig::{Change, Gateway, Site, Stage, at_speed, until};
+
+/// Where updates come in. The HTTP door and mTLS take the same cases.
+#[derive(Clone, Copy, Debug)]
+enum Door {
+    Grpc,
+}
+
+/// A request with what `authorization` says, if anything.
+fn request<T>(message: T, authorization: Option<&str>) -> Request<T> {
+    let mut request = Request::new(message);
+    if let Some(value) = authorization {
+        let value: MetadataValue<_> = value.parse().unwrap();
+        request.metadata_mut().insert("authorization", value);
+    }
+    request
+}
+
+fn bearer(token: &str) -> Option<String> {
+    Some(format!("Bearer {token}"))
+}
+
+fn ada(app: &str) -> UserUpdate {
+    let update = Change::new("ada", json!({"plan": "pro"})).update();
+    UserUpdate { app: app.to_owned(), ..update }
+}
+
+async fn send_update(
+    gateway: &Gateway,
+    authorization: Option<&str>,
+    update: UserUpdate,
+) -> Result<UpdateUserResponse, Status> {
+    let message = UpdateUserRequest { update: Some(update) };
+    let answer = gateway.ingest().await.update_user(request(message, authorization)).await;
+    answer.map(tonic::Response::into_inner)
+}
+
+/// What a door answers to one good update of Ada.
+async fn knock(door: Door, gateway: &Gateway, authorization: Option<&str>, app: &str) -> Code {
+    match door {
+        Door::Grpc => match send_update(gateway, authorization, ada(app)).await {
+            Ok(_) => Code::Ok,
+            Err(status) => {
+                if status.code() == Code::Unauthenticated {
+                    assert_eq!(status.message(), "no valid credential", "says nothing more");
+                    assert!(status.metadata().contains_key("www-authenticate"));
+                }
+                status.code()
+            }
+        },
+    }
+}
+
+/// A client with a token, and more lines.
+fn client(name: &str, token: &str, lines: &str) -> String {
+    let hash = Hash::of(token);
+    let apps = if lines.contains("apps =") { "" } else { "apps = [\"production\"]" };
+    format!("[[clients]]\nname = \"{name}\"\ntoken_sha256 = \"{hash}\"\n{apps}\n{lines}\n")
+}
+
+const TOKEN: &str = "upg_of-billing-4711";
+
+#[tokio::test]
+async fn nobody_gets_in_with_a_bad_credential() {
+    let (issuer, stranger) = (Issuer::new("key-1"), Issuer::new("key-1"));
+    let hash = Hash::of("upg_old");
+    let stage = Stage::of(at_speed(100), |site: Site| {
+        std::fs::write(site.path("jwks.json"), issuer.key_set().to_string()).unwrap();
+        let auth = format!(
+            "[auth]\nissuer = \"{ISSUER}\"\naudience = \"{AUDIENCE}\"\njwks_file = \"jwks.json\"\n\
+             leeway_ms = 0\n"
+        );
+        let crm = format!("[[clients]]\nname = \"crm\"\njwt_subject = [\"svc-crm\"]\ntoken_sha256 = [\"{hash}\", \"{}\"]\napps = [\"staging\"]\n", Hash::of("upg_new"));
+        let upstream = "http://127.0.0.1:9";
+        site.and_app("staging", upstream).and(&(auth + &client("billing", TOKEN, "") + &crm))
+    })
+    .await;
+    let jwt = |change: serde_json::Value| bearer(&issuer.token(&json!({}), &claims(change)));
+    let signed = |header: serde_json::Value| bearer(&issuer.token(&header, &claims(json!({}))));
+    let good = issuer.token(&json!({}), &claims(json!({})));
+    let cut = &good[..good.rfind('.').unwrap()];
+    let cases: Vec<(&str, Option<String>, &str, Code)> = vec![
+        ("its token", bearer(TOKEN), "production", Code::Ok),
+        ("one of two tokens", bearer("upg_old"), "staging", Code::Ok),
+        ("the other", bearer("upg_new"), "staging", Code::Ok),
+        ("a good JWT", bearer(&good), "staging", Code::Ok),
+        ("an audience among others", jwt(json!({"aud": ["x", AUDIENCE]})), "staging", Code::Ok),
+        ("none", None, "production", Code::Unauthenticated),
+        ("a wrong one", bearer("upg_of-billing-4712"), "production", Code::Unauthenticated),
+        ("its beginning", bearer("upg_of-billing"), "production", Code::Unauthenticated),
+        ("its hash", bearer(&Hash::of(TOKEN).to_string()), "production", Code::Unauthenticated),
+        ("no scheme", Some(TOKEN.into()), "production", Code::Unauthenticated),
+        ("another scheme", Some(format!("Basic {TOKEN}")), "production", Code::Unauthenticated),
+        ("an empty one", Some("Bearer ".into()), "production", Code::Unauthenticated),
+        ("two words", bearer(&format!("{TOKEN} x")), "production", Code::Unauthenticated),
+        ("other app's", bearer(TOKEN), "staging", Code::PermissionDenied),
+        ("an unknown app", bearer(TOKEN), "nowhere", Code::PermissionDenied),
+        ("a JWT for another app", bearer(&good), "production", Code::PermissionDenied),
+        ("expired", jwt(json!({"exp": 1_700_000_000})), "staging", Code::Unauthenticated),
+        ("no expiry", jwt(json!({"exp": null})), "staging", Code::Unauthenticated),
+        ("not valid yet", jwt(json!({"nbf": 4_000_000_000_u64})), "staging", Code::Unauthenticated),
+        ("wrong audience", jwt(json!({"aud": "others"})), "staging", Code::Unauthenticated),
+        ("no audience", jwt(json!({"aud": null})), "staging", Code::Unauthenticated),
+        ("wrong issuer", jwt(json!({"iss": "https://evil"})), "staging", Code::Unauthenticated),
+        ("unknown subject", jwt(json!({"sub": "svc-x"})), "staging", Code::Unauthenticated),
+        ("no subject", jwt(json!({"sub": null})), "staging", Code::Unauthenticated),
+        ("unknown kid", signed(json!({"kid": "key-2"})), "staging", Code::Unauthenticated),
+        ("another algorithm", signed(json!({"alg": "RS256"})), "staging", Code::Unauthenticated),
+        ("its signature cut off", bearer(&format!("{cut}.")), "staging", Code::Unauthenticated),
+        ("alg=none", bearer(&issuer.unsigned("none")), "staging", Code::Unauthenticated),
+        ("alg=None", bearer(&issuer.unsigned("None")), "staging", Code::Unauthenticated),
+        ("HS256 with the public key", bearer(&issuer.hmac()), "staging", Code::Unauthenticated),
+        (
+            "a key of the same name",
+            bearer(&stranger.token(&json!({}), &claims(json!({})))),
+            "staging",
+            Code::Unauthenticated,
+        ),
+    ];
+    for door in [Door::Grpc] {
+        for (what, authorization, app, expected) in &cases {
+            let found = knock(door, &stage.gateway, authorization.as_deref(), app).await;
+            assert_eq!(found, *expected, "{door:?}: {what}");
+        }
+    }
+    let log = stage.gateway.log().join("\n");
+    for (_, authorization, _, _) in &cases {
+        let token = authorization.as_deref().unwrap_or_default().rsplit(' ').next().unwrap();
+        assert!(token.len() < 4 || !log.contains(token), "the log shows a credential");
+    }
+}
+
+#[tokio::test]
+async fn a_key_that_the_issuer_comes_to_use_is_fetched() {
+    let (old, new) = (Issuer::new("old"), Issuer::new("new"));
+    let published = issuer::publish(old.key_set()).await;
+    let url = published.url.clone();
+    let stage = Stage::of(at_speed(100), |site: Site| {
+        let auth = format!(
+            "[auth]\nissuer = \"{ISSUER}\"\naudience = \"{AUDIENCE}\"\njwks_url = \"{url}\"\n\
+             jwks_interval_min_ms = 100\n"
+        );
+        site.and(&(auth + &client("crm", "upg_x", "jwt_subject = \"svc-crm\"")))
+    })
+    .await;
+    let knock = async |issuer: &Issuer| {
+        let token = issuer.token(&json!({}), &claims(json!({})));
+        knock(Door::Grpc, &stage.gateway, bearer(&token).as_deref(), "").await
+    };
+    assert_eq!(knock(&old).await, Code::Ok);
+    assert_eq!(knock(&new).await, Code::Unauthenticated);
+    published.replace(new.key_set());
+    until("the new key to be taken", async || (knock(&new).await == Code::Ok).then_some(())).await;
+    assert_eq!(knock(&old).await, Code::Unauthenticated);
+    // However many ask for keys that there are not, the issuer is asked now and then.
+    let before = published.asked();
+    for _ in 0..50 {
+        assert_eq!(knock(&old).await, Code::Unauthenticated);
+    }
+    assert!(published.asked() - before < 40, "asked {} times", published.asked() - before);
+}
+
+#[tokio::test]
+async fn a_client_keeps_to_what_it_may() {
+    let lines = "lane = \"bulk\"\nproperties = [\"plan\"]\nrecord_bytes_max = 200";
+    let stage = Stage::of(at_speed(100), |site| site.and(&client("crm", TOKEN, lines))).await;
+    let authorization = bearer(TOKEN);
+    let send = async |update| send_update(&stage.gateway, authorization.as_deref(), update).await;
+    let accepted = send(ada("production")).await.unwrap();
+    let denied = |status: &Status, field: &str| {
+        assert_eq!(status.code(), Code::PermissionDenied, "{status:?}");
+        let details = status.get_details_bad_request().unwrap();
+        assert_eq!(details.field_violations[0].field, field);
+        assert!(status.get_details_retry_info().is_none());
+    };
+    let urgent = UserUpdate { lane: Lane::Interactive.into(), ..ada("") };
+    denied(&send(urgent).await.unwrap_err(), "update.lane");
+    let ssn = Change::new("ada", json!({"plan": "x", "ssn": "078-05-1120"})).update();
+    denied(&send(ssn).await.unwrap_err(), "update.metadata[\"ssn\"]");
+    let large = Change::new("ada", json!({"plan": "x".repeat(200)})).update();
+    let refusal = send(large).await.unwrap_err();
+    assert_eq!(refusal.code(), Code::InvalidArgument);
+    assert!(refusal.message().contains("record_bytes_max (200)"), "{refusal:?}");
+
+    let message = GetUpdateRequest { receipt: accepted.receipt };
+    let mut client = stage.gateway.ingest().await;
+    let asked = client.get_update(request(message.clone(), authorization.as_deref())).await;
+    assert!(asked.is_ok());
+    let asked = client.get_update(request(message, None)).await.unwrap_err();
+    assert_eq!(asked.code(), Code::Unauthenticated);
+
+    let log = until("the audit log", async || {
+        let log = stage.gateway.log();
+        let events = log.iter().filter(|line| line.contains("\"permission_refused\"")).count();
+        (events >= 2).then_some(log)
+    })
+    .await;
+    assert!(!log.join("").contains("078-05-1120"), "a value in the log");
+    let metrics = stage.gateway.page("/metrics").await.2;
+    let label = "{client=\"crm\"";
+    for line in [
+        format!("client_accepted_updates_total{label}}} 1"),
+        format!("client_refused_updates_total{label},reason=\"permission_denied\"}} 2"),
+        format!("client_refused_updates_total{label},reason=\"invalid\"}} 1"),
+        "userpilot_gateway_authentication_failures_total 1".to_owned(),
+    ] {
+        assert!(metrics.contains(&line), "{line}:\n{metrics}");
+    }
+}
+
+#[tokio::test]
+async fn updates_beyond_the_rate_are_told_when_to_come_back() {
+    let lines = "updates_per_second_max = 3";
+    let stage = Stage::of(at_speed(100), |site| site.and(&client("crm", TOKEN, lines))).await;
+    let authorization = bearer(TOKEN);
+    let mut client = stage.gateway.ingest().await;
+    // As many at once as a second allows: the others, though of the same request, wait.
+    let message = UpdateUsersRequest { updates: vec![ada(""); 50] };
+    let answer = client.update_users(request(message, authorization.as_deref())).await.unwrap();
+    let results = answer.into_inner().results.into_iter().map(|it| it.result.unwrap());
+    let taken: Vec<bool> = results
+        .map(|result| match result {
+            update_users_result::Result::Accepted(_) => true,
+            update_users_result::Result::Error(error) => {
+                assert_eq!(error.code, i32::from(Code::ResourceExhausted));
+                assert!(error.retry_delay.is_some() && !error.may_be_stored);
+                false
+            }
+        })
+        .collect();
+    let count = taken.iter().filter(|taken| **taken).count();
+    assert!((3..10).contains(&count), "{count} taken");
+    assert!(taken.is_sorted_by(|a, b| a >= b), "none overtakes: {taken:?}");
+
+    let refusal = loop {
+        match send_update(&stage.gateway, authorization.as_deref(), ada("")).await {
+            Ok(_) => {}
+            Err(status) => break status,
+        }
+    };
+    assert_eq!(refusal.code(), Code::ResourceExhausted);
+    let delay = refusal.get_details_retry_info().unwrap().retry_delay.unwrap();
+    assert!(!delay.is_zero() && delay.as_millis() <= 334, "{delay:?}");
+
+    let requests =
+        (0..20).map(|tag| StreamUserUpdatesRequest { tag, update: Some(ada("")), company: None });
+    let requests = stream::iter(requests.collect::<Vec<_>>());
+    let answers = client.stream_user_updates(request(requests, authorization.as_deref())).await;
+    let mut answers = answers.unwrap().into_inner();
+    let mut refused = 0;
+    while let Some(answer) = answers.message().await.unwrap() {
+        match answer.result.unwrap() {
+            stream_user_updates_response::Result::Accepted(_) => {}
+            stream_user_updates_response::Result::Error(error) => {
+                assert!(error.retry_delay.is_some());
+                refused += 1;
+            }
+        }
+    }
+    assert!(refused > 0);
+}
+
+#[tokio::test]
+async fn a_client_fills_its_own_share_of_the_queue_and_no_more() {
+    let tables = client("crm", TOKEN, "pending_records_max = 2") + &client("billing", "upg_b", "");
+    let paused = |site: Site| site.with("app.linger_ms", 600_000).and(&tables);
+    let mut stage = Stage::of(at_speed(100), paused).await;
+    let send = async |gateway: &Gateway, token: &str, user: &str| {
+        let update = Change::new(user, json!({"plan": "pro"})).update();
+        send_update(gateway, bearer(token).as_deref(), update).await.map(drop)
+    };
+    for user in ["a", "b", "a"] {
+        send(&stage.gateway, TOKEN, user).await.unwrap();
+    }
+    for restarted in [false, true] {
+        let refusal = send(&stage.gateway, TOKEN, "c").await.unwrap_err();
+        assert_eq!(refusal.code(), Code::ResourceExhausted, "restarted: {restarted}");
+        assert!(refusal.message().contains("pending_records_max"), "{refusal:?}");
+        assert!(refusal.get_details_retry_info().is_some());
+        send(&stage.gateway, TOKEN, "a").await.unwrap();
+        send(&stage.gateway, "upg_b", "d").await.unwrap();
+        stage.restart().await;
+    }
+}
