@@ -278,14 +278,6 @@ impl Config {
         }
     }
 
-    /// What would be open to anyone if its clients and admins were those of a gateway that listens
-    /// where `server` says, and that should not be.
-    pub fn left_open(&self, server: &ServerConfig) -> Vec<Problem> {
-        let mut problems = Vec::new();
-        read_access::check_open(self, server, &mut problems, &mut Vec::new());
-        problems
-    }
-
     /// Reads what a store alone needs, by the same layers. The apps, and so their keys, are not
     /// looked at.
     pub fn load_store(

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use toml::{Table, Value};
 
-use super::Config;
+use super::{Config, Problem, ServerConfig, read_access};
 
 /// The keys that differ, by their full paths, such as `apps[0].linger_ms`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -59,6 +59,14 @@ impl Config {
             changes.live.insert("the keys of auth.jwks_file".to_owned());
         }
         changes
+    }
+
+    /// What would be open to anyone if its clients and admins were those of a gateway that listens
+    /// where `server` says, and that should not be.
+    pub fn left_open(&self, server: &ServerConfig) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        read_access::check_open(self, server, &mut problems, &mut Vec::new());
+        problems
     }
 
     /// Each value by the full path of its key.

@@ -1,5 +1,6 @@
 //! Who may send what, and who may steer: credentials, permissions and limits, over real sockets.
 
+mod certificates;
 mod issuer;
 mod steering;
 

@@ -163,10 +163,44 @@ fn changes_are_told_apart_by_when_they_take_effect() {
         &["the certificates", "tls.client_ca_file", "tls.client_certificate", "tls.min_version"],
         &["tls.admin"],
     );
+    let client =
+        "[[clients]]\nname = \"crm\"\nsan = \"crm.corp\"\napps = [\"a\"]\nproperties = []\n";
+    let admin = format!("[[admins]]\nname = \"ada\"\ntoken_sha256 = \"{}\"\n", "0".repeat(64));
+    check(
+        format!("{text}\n{client}{admin}[auth]\nleeway_ms = 7\n"),
+        &[
+            "admins[0].name",
+            "admins[0].role",
+            "admins[0].token_sha256",
+            "auth.leeway_ms",
+            "clients[0].apps",
+            "clients[0].lane",
+            "clients[0].name",
+            "clients[0].pending_records_max",
+            "clients[0].properties",
+            "clients[0].record_bytes_max",
+            "clients[0].san",
+            "clients[0].updates_per_second_max",
+        ],
+        &[],
+    );
     check(text.replace(BOTH, ""), &[], &["tls.cert_file", "tls.key_file"]);
     check(text.replace("name = \"a\"", "name = \"b\""), &[], &["apps[0].name"]);
     let (cert, key) = certificate("gateway", 2101);
     write(&written, "tls.crt", &cert);
     write(&written, "tls.key", &key);
     check(text, &["the certificates"], &[]);
+}
+
+#[test]
+fn who_is_let_in_must_fit_the_listeners_that_stand() {
+    let key = |text: &str, listen: &str| {
+        let config = load(text, &[]).0;
+        let mut server = config.server.clone();
+        server.grpc_listen = listen.parse().unwrap();
+        config.left_open(&server).into_iter().map(|problem| problem.key).collect::<Vec<_>>()
+    };
+    assert_eq!(key("", "0.0.0.0:1"), ["server.grpc_listen"]);
+    assert!(key("", "127.0.0.1:1").is_empty());
+    assert!(key(&callers(), "0.0.0.0:1").is_empty());
 }

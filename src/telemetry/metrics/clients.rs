@@ -8,7 +8,7 @@ use prometheus_client::{
     metrics::{MetricType, counter::ConstCounter},
 };
 
-use super::one;
+use super::observed::one;
 use crate::door::{auth::Callers, refusal::Reason};
 
 #[derive(Debug)]
