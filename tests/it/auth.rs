@@ -9,6 +9,7 @@ use serde_json::json;
 use tonic::{Code, Request, Status, metadata::MetadataValue};
 use tonic_types::StatusExt as _;
 use userpilot_gateway::{
+    clock,
     door::token::Hash,
     proto::{
         GetUpdateRequest, Lane, StreamUserUpdatesRequest, UpdateUserRequest, UpdateUserResponse,
@@ -17,12 +18,13 @@ use userpilot_gateway::{
 };
 
 use self::issuer::{AUDIENCE, ISSUER, Issuer, claims};
-use crate::rig::{Change, Gateway, Site, Stage, at_speed, until};
+use crate::rig::{Change, Gateway, Site, Stage, at_speed, http, until};
 
-/// Where updates come in. The HTTP door and mTLS take the same cases.
-#[derive(Clone, Copy, Debug)]
+/// Where updates come in.
+#[derive(Clone, Copy, Debug, PartialEq)]
 enum Door {
     Grpc,
+    Http,
 }
 
 /// A request with what `authorization` says, if anything.
@@ -67,6 +69,25 @@ async fn knock(door: Door, gateway: &Gateway, authorization: Option<&str>, app: 
                 status.code()
             }
         },
+        Door::Http => {
+            let url = format!("http://{}/apps/{app}/v1/identify", gateway.addresses.http);
+            let mut request = http().post(url).json(&json!({"user_id": "ada"}));
+            if let Some(value) = authorization {
+                request = request.header("authorization", value);
+            }
+            let answer = request.send().await.unwrap();
+            match answer.status().as_u16() {
+                202 => Code::Ok,
+                401 => {
+                    assert!(answer.headers().contains_key("www-authenticate"));
+                    let body: serde_json::Value = answer.json().await.unwrap();
+                    assert_eq!(body["errors"][0]["message"], "no valid credential");
+                    Code::Unauthenticated
+                }
+                403 => Code::PermissionDenied,
+                other => panic!("{other}"),
+            }
+        }
     }
 }
 
@@ -136,7 +157,7 @@ async fn nobody_gets_in_with_a_bad_credential() {
             Code::Unauthenticated,
         ),
     ];
-    for door in [Door::Grpc] {
+    for door in [Door::Grpc, Door::Http] {
         for (what, authorization, app, expected) in &cases {
             let found = knock(door, &stage.gateway, authorization.as_deref(), app).await;
             assert_eq!(found, *expected, "{door:?}: {what}");
@@ -146,6 +167,16 @@ async fn nobody_gets_in_with_a_bad_credential() {
     for (_, authorization, _, _) in &cases {
         let token = authorization.as_deref().unwrap_or_default().rsplit(' ').next().unwrap();
         assert!(token.len() < 4 || !log.contains(token), "the log shows a credential");
+    }
+}
+
+#[tokio::test]
+async fn the_scheme_of_userpilots_own_clients_is_taken_over_http_alone() {
+    let stage = Stage::of(at_speed(100), |site| site.and(&client("crm", TOKEN, ""))).await;
+    let token = format!("Token {TOKEN}");
+    for (door, expected) in [(Door::Http, Code::Ok), (Door::Grpc, Code::Unauthenticated)] {
+        let found = knock(door, &stage.gateway, Some(&token), "production").await;
+        assert_eq!(found, expected, "{door:?}");
     }
 }
 
@@ -300,4 +331,30 @@ async fn a_client_fills_its_own_share_of_the_queue_and_no_more() {
         send(&stage.gateway, "upg_b", "d").await.unwrap();
         stage.restart().await;
     }
+}
+
+#[tokio::test]
+async fn over_http_the_rate_refuses_single_updates_and_slows_bulk_requests_down() {
+    let lines = "updates_per_second_max = 20";
+    let stage = Stage::of(at_speed(100), |site| site.and(&client("crm", TOKEN, lines))).await;
+    let url = |path: &str| format!("http://{}/v1{path}", stage.gateway.addresses.http);
+    let post = async |path: &str, body: serde_json::Value| {
+        let request = http().post(url(path)).bearer_auth(TOKEN).json(&body);
+        request.send().await.unwrap()
+    };
+    let refused = loop {
+        let answer = post("/identify", json!({"user_id": "ada"})).await;
+        if answer.status() != 202 {
+            break answer;
+        }
+    };
+    assert_eq!(refused.status(), 429);
+    assert_eq!(refused.headers()["retry-after"], "1");
+
+    let users: Vec<_> = (0..40).map(|nth| json!({"user_id": format!("user-{nth}")})).collect();
+    let began = clock::now().instant;
+    let answer = post("/users/bulk_identify", json!({ "users": users })).await;
+    assert_eq!(answer.status(), 202);
+    let took = clock::now().instant.since(began);
+    assert!(took.as_millis() > 900, "40 updates at 20 a second, after a burst, in {took:?}");
 }

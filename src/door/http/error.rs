@@ -10,7 +10,7 @@ use axum::{
 use serde_json::{Value, json};
 
 use crate::{
-    door::refusal::{Refusal, Violation},
+    door::refusal::{CHALLENGE, Refusal, Violation},
     intake::NotAccepted,
 };
 
@@ -111,6 +111,11 @@ impl IntoResponse for ApiError {
             // Whole seconds, and not too early.
             let seconds = after.as_secs() + u64::from(after.subsec_nanos() > 0);
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if self.status == StatusCode::UNAUTHORIZED {
+            // Demanded by RFC 9110, 15.5.2.
+            let challenge = HeaderValue::from_static(CHALLENGE);
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
         }
         response.extensions_mut().insert(InShape);
         response

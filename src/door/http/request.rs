@@ -19,7 +19,7 @@ use serde::de::DeserializeOwned;
 
 use super::{Api, error::ApiError, error::in_shape};
 use crate::{
-    audit::Door,
+    audit::{self, Door},
     domain::update::{AppId, Lane},
     door::{caller::Caller, token::Schemes, wire::json::Sender},
 };
@@ -102,11 +102,16 @@ impl<S: Send + Sync> FromRequestParts<S> for Target {
                 return Err(ApiError::malformed(message));
             }
         };
-        let no_such_app = || {
-            let message = "there is no such app, or this client may not use it";
-            ApiError::new(StatusCode::NOT_FOUND, message)
+        let no_such_app = || match caller.client().is_configured {
+            // Whether there is such an app is not its business.
+            true => {
+                audit::permission_refused(&caller.client().name, "app");
+                ApiError::new(StatusCode::FORBIDDEN, "this client may not use such an app")
+            }
+            false => ApiError::new(StatusCode::NOT_FOUND, "there is no such app"),
         };
-        Ok(Self { app: *app.ok_or_else(no_such_app)?, api, prefix, caller })
+        let app = *app.ok_or_else(no_such_app)?;
+        Ok(Self { app, api, prefix, caller })
     }
 }
 
