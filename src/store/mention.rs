@@ -134,7 +134,7 @@ pub(super) fn mention(of: &Mention<'_>, key: &[u8], value: &[u8]) -> Named {
             Err(_) => raw(of, value),
         },
         Kind::Job => match Job::decode(value) {
-            Ok(job) if job.errors.iter().any(|it| it.reason.contains(&of.subject.id)) => Named::Old,
+            Ok(job) if job.names(&of.subject.id) => Named::Old,
             Ok(_) => Named::No,
             Err(_) => raw(of, value),
         },

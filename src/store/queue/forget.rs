@@ -232,6 +232,9 @@ impl<T: Transaction> Sweep<'_, T> {
             self.transaction.delete(key);
             return Ok(());
         };
+        if job.filename.as_ref().is_some_and(|name| name.contains(&self.of.subject.id)) {
+            job.filename = None;
+        }
         for error in &mut job.errors {
             if error.reason.contains(&self.of.subject.id) {
                 ERASED.clone_into(&mut error.reason);

@@ -65,6 +65,12 @@ impl Job {
         }
     }
 
+    /// Whether its words, of the caller or upstream, hold a subject's id.
+    pub fn names(&self, id: &str) -> bool {
+        let in_filename = self.filename.as_ref().is_some_and(|name| name.contains(id));
+        in_filename || self.errors.iter().any(|error| error.reason.contains(id))
+    }
+
     /// Rows that are over.
     pub fn final_rows(&self) -> u64 {
         self.refused_rows + self.delivered_rows + self.dead_rows
