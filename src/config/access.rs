@@ -105,6 +105,8 @@ pub struct ClientConfig {
     pub lane: ClientLane,
     /// How many updates it may send in a second; 0 is as many as it likes.
     pub updates_per_second_max: u32,
+    /// How many rows of its own go into a job in its turn.
+    pub weight: u32,
     /// How many pending records of its own may wait; 0 is as many as there is room for.
     pub pending_records_max: u64,
     /// The largest update that it may send; 0 is as large as any.

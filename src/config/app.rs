@@ -28,8 +28,14 @@ pub struct AppConfig {
     pub linger_ms: u64,
     /// How a batch goes up.
     pub upload: Upload,
-    /// How many users one batch may hold.
-    pub batch_users_max: usize,
+    /// The least that a job is made for, where as many wait.
+    pub job_users_min: usize,
+    /// What jobs may cost beyond their occupancy, as a share of it.
+    pub overhead_target: f64,
+    /// The share of every job that is the bulk lane's while it waits.
+    pub bulk_share: f64,
+    /// How many users one job may have.
+    pub job_users_max: usize,
     /// How many bytes one batch may have.
     pub batch_bytes_max: usize,
     /// How long one request to Userpilot may take.

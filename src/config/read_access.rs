@@ -194,6 +194,7 @@ fn client(reader: &mut Reader<'_>) -> ClientConfig {
         apps: reader.list("apps"),
         lane: reader.word("lane", lanes),
         updates_per_second_max: reader.number("updates_per_second_max", 0..=1_000_000),
+        weight: reader.number("weight", 1..=1_000),
         pending_records_max: reader.number("pending_records_max", 0..=1_000_000_000),
         record_bytes_max: reader.number("record_bytes_max", 0..=65_536),
         properties: reader.has("properties").then(|| reader.list("properties")),

@@ -36,6 +36,11 @@ impl<'a> Reader<'a> {
         self.read(key, |value| number(value, &range)).unwrap_or_default()
     }
 
+    /// A share: a number between these.
+    pub(super) fn share(&mut self, key: &str, range: RangeInclusive<f64>) -> f64 {
+        self.read(key, |value| share(value, &range)).unwrap_or(*range.start())
+    }
+
     pub(super) fn flag(&mut self, key: &str) -> bool {
         self.read(key, flag).unwrap_or_default()
     }
@@ -156,6 +161,21 @@ pub(super) fn number<T: TryFrom<u64>>(
     in_range
         .and_then(|number| T::try_from(number).ok())
         .ok_or_else(|| format!("{number} is not in {} to {}", range.start(), range.end()))
+}
+
+fn share(value: &Value, range: &RangeInclusive<f64>) -> Result<f64, String> {
+    let number = match (&value.kind, from_environment(value)) {
+        (ValueKind::Float(number), _) => Ok(*number),
+        (ValueKind::I64(number @ (0 | 1)), _) => Ok(if *number == 1 { 1.0 } else { 0.0 }),
+        (ValueKind::String(text), true) => {
+            text.parse().map_err(|_| "expected a number such as 0.2".to_owned())
+        }
+        (other, _) => Err(format!("expected a number such as 0.2, found {}", kind(other))),
+    }?;
+    match range.contains(&number) {
+        true => Ok(number),
+        false => Err(format!("{number} is not in {} to {}", range.start(), range.end())),
+    }
 }
 
 fn flag(value: &Value) -> Result<bool, String> {

@@ -92,7 +92,7 @@ fn the_example_of_the_readme_works() {
     let key_file = written.0.path().join("userpilot.key");
     assert_eq!(config.apps[0].api_key.expose_secret(), KEY);
     assert_eq!(config.apps[0].api_key_source, ApiKeySource::File(key_file));
-    assert_eq!(config.apps[0].batch_users_max, 10_000);
+    assert_eq!(config.apps[0].job_users_max, 10_000);
     assert_eq!(config.store.path, PathBuf::from("data"));
 }
 

@@ -256,7 +256,8 @@ impl<U: Upstream, R: Report> Delivery<U, R> {
 }
 
 fn waiting(view: QueueView) -> Waiting {
-    Waiting { records: view.depth.by_kind(), since: view.since }
+    let QueueView { depth, since, urgent_updates } = view;
+    Waiting { records: depth.by_kind(), since, urgent_updates }
 }
 
 fn freshness(chunk: Settling, now: Timestamp) -> impl Iterator<Item = Duration> {

@@ -63,7 +63,7 @@ impl FromStr for BatchId {
 }
 
 /// How large a batch may become.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BatchLimits {
     /// Rows (users or companies).
     pub rows_max: u64,
@@ -77,6 +77,25 @@ impl BatchLimits {
     pub fn fit(&self, rows: u64, bytes: u64, row_bytes: u64) -> bool {
         rows < self.rows_max && (rows == 0 || bytes + row_bytes <= self.bytes_max)
     }
+
+    /// A share of it, at least a row, and never all of it.
+    #[must_use]
+    pub fn share(&self, share: f64) -> Self {
+        let of = |whole: u64| (whole as f64 * share).ceil() as u64;
+        Self {
+            rows_max: of(self.rows_max).min(self.rows_max.saturating_sub(1)),
+            bytes_max: of(self.bytes_max).min(self.bytes_max),
+        }
+    }
+
+    /// What is left without `part`.
+    #[must_use]
+    pub fn without(&self, part: Self) -> Self {
+        Self {
+            rows_max: self.rows_max.saturating_sub(part.rows_max),
+            bytes_max: self.bytes_max.saturating_sub(part.bytes_max),
+        }
+    }
 }
 
 /// What may be claimed of one kind of subject.
@@ -84,6 +103,8 @@ impl BatchLimits {
 pub struct ClaimLimits {
     /// How large the batch may become.
     pub batch: BatchLimits,
+    /// What of that is the bulk lane's, while it waits.
+    pub for_bulk: BatchLimits,
     /// Only records whose first sequence is among the last so many.
     pub reach: u64,
     /// As what the values of its rows go up.
@@ -92,7 +113,12 @@ pub struct ClaimLimits {
 
 impl From<BatchLimits> for ClaimLimits {
     fn from(batch: BatchLimits) -> Self {
-        Self { batch, reach: u64::MAX, values: RowValues::default() }
+        Self {
+            batch,
+            for_bulk: BatchLimits::default(),
+            reach: u64::MAX,
+            values: RowValues::default(),
+        }
     }
 }
 

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     batch::BatchLimits,
     budget::Occupancy,
+    sizing::FixedCost,
     time::Timestamp,
     update::{ByKind, SubjectKind},
 };
@@ -61,6 +62,8 @@ pub struct Experience {
     pub taken_at: Option<Timestamp>,
     /// Rows that became dead letters since.
     pub unproven: u32,
+    /// What jobs cost beyond their occupancy.
+    pub cost: FixedCost,
 }
 
 /// A size that was learned of a refusal.

@@ -13,9 +13,11 @@ pub mod property;
 pub mod rate;
 pub mod row;
 pub mod share;
+pub mod sizing;
 pub mod space;
 #[cfg(test)]
 pub(crate) mod testing;
 pub mod time;
+pub mod turns;
 pub mod update;
 pub mod verdict;

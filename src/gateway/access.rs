@@ -18,7 +18,7 @@ use crate::{
         rate::Rate,
         token::Hash,
     },
-    store::Store,
+    store::{Store, queue::ClientTerms},
 };
 
 /// How often it is looked whether an issuer's keys are too old.
@@ -53,13 +53,15 @@ impl Doorkeeper {
 
     async fn access(&self, config: &Config) -> anyhow::Result<Access> {
         let issuer = self.issuer(&config.auth).context("auth.issuer")?;
-        let limit = |client: &ClientConfig| {
+        let terms = |client: &ClientConfig| {
             let max = client.pending_records_max;
-            (client.name.clone(), (max > 0).then_some(max))
+            let terms =
+                ClientTerms { records_max: (max > 0).then_some(max), weight: client.weight };
+            (client.name.clone(), terms)
         };
         // Whoever calls without a credential has a number of its own, whoever else there is.
-        let mut names = vec![(ANYONE.to_owned(), None)];
-        names.extend(config.clients.iter().map(limit));
+        let mut names = vec![(ANYONE.to_owned(), ClientTerms::default())];
+        names.extend(config.clients.iter().map(terms));
         let mut numbers = self.store.clients(names).await?.into_iter();
         let anyone = numbers.next().unwrap_or_default();
         let anyone = config.clients.is_empty().then(|| Client::anyone(anyone, self.apps.clone()));

@@ -207,9 +207,12 @@ pub(super) fn lifecycle(app: &AppConfig) -> Settings {
         users_per_minute: app.users_per_minute,
         linger: Duration::from_millis(app.linger_ms),
         batch: BatchLimits {
-            rows_max: app.batch_users_max as u64,
+            rows_max: app.job_users_max as u64,
             bytes_max: app.batch_bytes_max as u64 - upload(app).envelope_bytes(),
         },
+        job_users_min: app.job_users_min as u64,
+        overhead_target: app.overhead_target,
+        bulk_share: app.bulk_share,
         poll_interval: (
             Duration::from_millis(app.poll_interval_min_ms),
             Duration::from_millis(app.poll_interval_max_ms),

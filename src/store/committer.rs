@@ -22,8 +22,8 @@ use super::{
     engine::Engine,
     handle::Permits,
     queue::{
-        Accepted, Claim, DeadId, Disposition, Forgotten, Queue, QueueDepth, Replay, Retention,
-        Settling, StoreError, Swept,
+        Accepted, Claim, ClientTerms, DeadId, Disposition, Forgotten, Queue, QueueDepth, Replay,
+        Retention, Settling, StoreError, Swept,
     },
 };
 use crate::{
@@ -92,7 +92,7 @@ pub(super) enum Op {
         reply: oneshot::Sender<Swept>,
     },
     Clients {
-        clients: Vec<(String, Option<u64>)>,
+        clients: Vec<(String, ClientTerms)>,
         reply: oneshot::Sender<Vec<ClientId>>,
     },
     /// Everything that was asked before is done; then the writer ends.
@@ -125,6 +125,8 @@ pub struct QueueView {
     pub depth: QueueDepth,
     /// Since when anything does.
     pub since: Option<Instant>,
+    /// Updates more urgent than bulk that were accepted since the start.
+    pub urgent_updates: u64,
 }
 
 /// What the writer tells the world about the store.
@@ -308,11 +310,13 @@ impl<E: Engine> Committer<E> {
     fn publish(&self, app: AppId) {
         let Some(gauges) = self.apps.get(&app) else { return };
         let depth = self.queue.depth(app);
+        let urgent_updates = self.queue.urgent_updates(app);
         gauges.queue.send_if_modified(|view| {
             let (before, by_kind) = (view.depth.by_kind(), depth.by_kind());
             let changed = |kind| (*by_kind.of(kind) > 0) != (*before.of(kind) > 0);
             let (waited, waits) = (view.depth.records > 0, depth.records > 0);
             view.depth = depth;
+            view.urgent_updates = urgent_updates;
             if waits != waited {
                 view.since = waits.then(|| clock::now().instant);
             }

@@ -19,7 +19,9 @@ use crate::domain::{
     memory::{Experience, Learned, Memory},
     merge::Record,
     row::{self, RowValues},
+    sizing::FixedCost,
     time::{Now, Timestamp, Uptime},
+    turns::Turn,
     update::{AppId, ByKind, ClientId, Lane, Subject, SubjectKind, Update, Value},
 };
 
@@ -127,6 +129,7 @@ pub(crate) fn stored_seeds() -> Vec<Vec<u8>> {
         depth: StoredDepth { records: 2, bytes: 300 },
         company_records: 1,
         passed_over: Some(SubjectKind::Company),
+        turns: ByKind { users: [Turn { client: ClientId(1), left: 2 }; 2], ..ByKind::default() },
         last_batch: 3,
         unsettled: Some(3),
         dead_letters: 1,
@@ -140,6 +143,7 @@ pub(crate) fn stored_seeds() -> Vec<Vec<u8>> {
                     }),
                     taken_at: Some(at),
                     unproven: 2,
+                    cost: FixedCost::default(),
                 },
                 companies: Experience { taken_at: Some(at), ..Experience::default() },
             },

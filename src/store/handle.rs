@@ -22,8 +22,8 @@ use super::{
     committer::{Committer, Gauges, Op, Outcomes, QueueView, StoreGauges},
     engine::Engine,
     queue::{
-        Claim, DeadFilter, DeadId, DeadLetter, DeadPage, Found, Queue, Reads, Replay, Retention,
-        Settling, StoreError,
+        Claim, ClientTerms, DeadFilter, DeadId, DeadLetter, DeadPage, Found, Queue, Reads, Replay,
+        Retention, Settling, StoreError,
     },
 };
 use crate::domain::{
@@ -198,7 +198,7 @@ impl Store {
     /// its own each may have waiting.
     pub async fn clients(
         &self,
-        clients: Vec<(String, Option<u64>)>,
+        clients: Vec<(String, ClientTerms)>,
     ) -> Result<Vec<ClientId>, Closed> {
         self.ask(|reply| Op::Clients { clients, reply }).await
     }

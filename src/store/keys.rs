@@ -122,6 +122,27 @@ pub(crate) fn client_of_page(key: &[u8]) -> Option<ClientId> {
     Some(ClientId(u16::from_be_bytes(*number)))
 }
 
+/// The pages of a client in a lane, from a key on.
+pub(crate) fn pages_of(
+    app: AppId,
+    (kind, lane): (SubjectKind, Lane),
+    client: ClientId,
+    from: Option<Vec<u8>>,
+) -> RangeInclusive<Vec<u8>> {
+    let first = page(app, (kind, lane), client, 0);
+    from.unwrap_or(first)..=page(app, (kind, lane), client, Sequence::MAX)
+}
+
+/// The pages of the clients behind one in a lane.
+pub(crate) fn pages_behind(
+    app: AppId,
+    (kind, lane): (SubjectKind, Lane),
+    client: ClientId,
+) -> RangeInclusive<Vec<u8>> {
+    let last = page(app, (kind, lane), client, Sequence::MAX);
+    pages(app, (kind, lane), Some(after(last)))
+}
+
 /// All pages of a kind of subject and a lane, from a key on.
 pub(crate) fn pages(
     app: AppId,

@@ -16,7 +16,8 @@ use crate::domain::{
     memory::Memory,
     merge::{Property, Record, Span, Stamp},
     time::Timestamp,
-    update::{ClientId, Lane, Sequence, SubjectKind, Value},
+    turns::Turn,
+    update::{ByKind, ClientId, Lane, Sequence, SubjectKind, Value},
 };
 
 /// The version of all values that this program writes, and the only one that it reads.
@@ -67,6 +68,8 @@ pub(crate) struct AppState {
     pub(crate) company_records: u64,
     /// The kind that the last batch passed over, while something of it waited.
     pub(crate) passed_over: Option<SubjectKind>,
+    /// Whose turn it is in each lane.
+    pub(crate) turns: ByKind<[Turn; Lane::ALL.len()]>,
     /// The number of the last batch.
     pub(crate) last_batch: u64,
     /// The number of the last batch that history has forgotten.

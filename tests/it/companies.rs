@@ -96,7 +96,7 @@ fn follow_each_other(jobs: &[JobSnapshot]) {
 async fn users_and_companies_take_turns_and_both_arrive() {
     for upload in ["file", "json"] {
         let stage = Stage::of(at_speed(100), |site| {
-            site.with("app.batch_users_max", 40).with("app.upload", upload)
+            site.with("app.job_users_max", 40).with("app.upload", upload)
         });
         let stage = stage.await;
         let mut draw = Draw(SEED);

@@ -141,7 +141,7 @@ async fn no_secret_gets_out_by_any_way() {
             .with("app.request_timeout_ms", 400)
             .with("app.connect_timeout_ms", 400)
             .with("app.held_retry_ms", 50)
-            .with("app.batch_users_max", 4)
+            .with("app.job_users_max", 4)
     })
     .await;
     stage.simulator.poison(vec!["poisoned".to_owned()], PoisonMode::RejectBatch);

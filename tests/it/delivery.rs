@@ -58,7 +58,7 @@ fn change(draw: &mut Draw, client: usize, user: usize, nth: usize) -> Change {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn twenty_thousand_updates_of_eight_clients_arrive_in_their_order() {
-    let stage = Stage::of(at_speed(100), |site| site.with("app.batch_users_max", 1_000)).await;
+    let stage = Stage::of(at_speed(100), |site| site.with("app.job_users_max", 1_000)).await;
     let mut clients = JoinSet::new();
     for client in 0..CLIENTS {
         let mut ingest = stage.gateway.ingest().await;

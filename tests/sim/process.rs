@@ -89,7 +89,9 @@ impl Process {
     pub(crate) fn waiting(&mut self, now: Instant) -> Waiting {
         let depth = self.depth();
         self.since = (depth.records > 0).then(|| self.since.unwrap_or(now));
-        Waiting { records: depth.by_kind(), since: self.since }
+        let queue = self.ledger.queue.try_lock().expect("one thread");
+        let urgent_updates = queue.urgent_updates(self.ledger.app);
+        Waiting { records: depth.by_kind(), since: self.since, urgent_updates }
     }
 }
 

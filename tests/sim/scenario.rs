@@ -225,6 +225,9 @@ impl Scenario {
                 users_per_minute,
                 linger: random.millis(0, 2_000),
                 batch,
+                job_users_min: random.between(1, 4),
+                overhead_target: 0.03,
+                bulk_share: [0.0, 0.2, 0.5][usize::try_from(random.below(3)).unwrap_or(0)],
                 poll_interval: (Duration::from_secs(1), Duration::from_secs(15)),
                 backoff: BackoffLimits {
                     initial: Duration::from_secs(1),

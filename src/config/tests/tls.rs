@@ -181,6 +181,7 @@ fn changes_are_told_apart_by_when_they_take_effect() {
             "clients[0].record_bytes_max",
             "clients[0].san",
             "clients[0].updates_per_second_max",
+            "clients[0].weight",
         ],
         &[],
     );

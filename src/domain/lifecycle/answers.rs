@@ -18,8 +18,11 @@ impl Lifecycle {
     /// Tells the machine what happened. `random` is 64 even random bits, for the jitter.
     pub fn on(&mut self, event: Event, now: Now, random: u64) {
         match event {
-            Event::Waiting(waiting) => self.waiting = waiting,
-            Event::Paused(paused) => self.paused = paused,
+            Event::Waiting(waiting) => self.on_waiting(waiting, now),
+            Event::Paused(paused) => {
+                self.paused = paused;
+                self.began = None;
+            }
             Event::Flush => self.on_flush(now),
             Event::Claimed(batch) => self.on_claimed(batch, (now, random)),
             Event::Advanced => self.on_advanced(now),
@@ -55,7 +58,10 @@ impl Lifecycle {
         // Of a kind that is in doubt, nothing may have been in reach.
         self.reach = reach(random);
         match batch {
-            Some(batch) => self.phase = Phase::Claimed(*batch),
+            Some(batch) => {
+                self.note_size(&batch, now);
+                self.phase = Phase::Claimed(*batch);
+            }
             // What was waiting has gone another way, or nothing is in reach. Do not ask again in a
             // hot loop.
             None => {
@@ -92,7 +98,7 @@ impl Lifecycle {
         };
         match submission {
             Ok(job) => self.accept(batch, job, now),
-            Err(failure) => match failure.kind {
+            Err(failure) => match self.disturbed(failure.kind) {
                 FailureKind::Unknown => {
                     // Upstream may have taken it as late as now.
                     self.occupy(&batch, now);
@@ -270,6 +276,7 @@ impl Lifecycle {
             self.failing_since = None;
         }
         self.memory.of_mut(batch.kind).take(now.wall);
+        self.learn_cost(&batch, now);
         self.phase = Phase::Settling(batch, Settlement::Delivered);
     }
 
@@ -309,6 +316,7 @@ impl Lifecycle {
             Settlement::Dead(_) => self.dead_rows += batch.rows,
             Settlement::Requeued | Settlement::Split(_) => {}
         }
+        self.began = None;
         if let Some(next) = next {
             // What is left of a batch of a halted kind goes back, too, so that others go on.
             self.phase = match self.is_halted(next.kind, now) {
@@ -320,6 +328,7 @@ impl Lifecycle {
 
     /// A question came to nothing: ask again later.
     fn fail_to_ask(&mut self, failure: &Failure, now: Now, random: u64) {
+        self.began = None;
         self.note(failure, now);
         let wait = self.asking.fail(&self.settings.backoff, random);
         self.hold_after(wait, failure.kind, now);

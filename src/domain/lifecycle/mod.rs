@@ -14,6 +14,7 @@ mod answers;
 mod halts;
 mod isolation;
 mod polling;
+mod sizing;
 #[cfg(test)]
 mod tests;
 mod view;
@@ -24,12 +25,13 @@ pub use view::{Activity, Conflicts, SlotHolder, View};
 
 use super::{
     backoff::{Backoff, BackoffLimits},
-    batch::{Batch, BatchId, BatchLimits, BatchState, ClaimLimits, Claimable, Settlement},
+    batch::{Batch, BatchId, BatchLimits, BatchState, Claimable, Settlement},
     budget::Occupancy,
     memory::Memory,
     row::RowValues,
+    sizing::{Arrivals, JobSize},
     time::{Instant, Now, Timestamp},
-    update::{ByKind, SubjectKind},
+    update::ByKind,
     verdict::{FailureKind, JobReport, Jobs, Poll, Submission},
 };
 
@@ -42,6 +44,12 @@ pub struct Settings {
     pub linger: Duration,
     /// How large a batch may become.
     pub batch: BatchLimits,
+    /// The least that a batch is made for, where as much waits.
+    pub job_users_min: u64,
+    /// What jobs may cost beyond their occupancy, as a share of it.
+    pub overhead_target: f64,
+    /// The share of every batch that is the bulk lane's while it waits.
+    pub bulk_share: f64,
     /// The least and the most time between two polls of a job that could be ending.
     pub poll_interval: (Duration, Duration),
     /// How long to wait after failures.
@@ -88,6 +96,8 @@ pub struct Waiting {
     pub records: ByKind<u64>,
     /// Since when there have been any.
     pub since: Option<Instant>,
+    /// How many updates more urgent than bulk were accepted since the start.
+    pub urgent_updates: u64,
 }
 
 impl Waiting {
@@ -174,6 +184,12 @@ pub struct Lifecycle {
     /// The kinds of which upstream refuses everything, and until when each is not tried: the
     /// other goes on meanwhile. One that is past is over with the next delivery of its kind.
     halted_until: ByKind<Option<Instant>>,
+    /// How many urgent updates arrive of late, and how many had by then.
+    arrivals: (Arrivals, u64),
+    /// How large jobs are, of each kind.
+    size: ByKind<JobSize>,
+    /// When the claim of the batch under way began, where nothing has disturbed it since.
+    began: Option<Instant>,
     /// How far back the next row is looked for while upstream refuses everything: as likely among
     /// the last ten as among the last ten thousand. Who sends rows that are all bad does so in a
     /// row; what others send since must not wait behind them.
@@ -270,6 +286,9 @@ impl Lifecycle {
             asking: Backoff::default(),
             hold: None,
             halted_until: ByKind::default(),
+            arrivals: (Arrivals::default(), 0),
+            size: ByKind::default(),
+            began: None,
             reach: u64::MAX,
             slot_holder: None,
             last_error: String::new(),
@@ -333,25 +352,6 @@ impl Lifecycle {
         }
     }
 
-    /// What the next batch may hold, of each kind that is not halted.
-    fn claimable(&self, now: Now) -> Claimable {
-        let of = |kind| (!self.is_halted(kind, now)).then(|| self.claim_limits(kind, now));
-        Claimable { users: of(SubjectKind::User), companies: of(SubjectKind::Company) }
-    }
-
-    /// The same of one kind. While upstream refuses everything, it is one row, of which more is
-    /// hoped than of the oldest.
-    fn claim_limits(&self, kind: SubjectKind, now: Now) -> ClaimLimits {
-        let experience = self.memory.of(kind);
-        let batch = experience.limits(self.settings.batch, now.wall);
-        let (rows_max, reach) = match experience.is_in_doubt() {
-            true => (1, self.reach),
-            false => (batch.rows_max, u64::MAX),
-        };
-        let batch = BatchLimits { rows_max, ..batch };
-        ClaimLimits { batch, reach, values: self.settings.values }
-    }
-
     /// When the next batch may be claimed: something waits, has lingered, and the budget is
     /// free. `None` while nothing may.
     fn claim_at(&self) -> Option<Instant> {
@@ -370,6 +370,7 @@ impl Lifecycle {
             && self.claim_at().is_some_and(|due| due <= now.instant)
         {
             self.phase = Phase::Claiming;
+            self.began = Some(now.instant);
         }
         let Phase::Claimed(batch) = &self.phase else { return };
         if self.paused || self.occupied_until > now.instant {

@@ -1,11 +1,12 @@
 mod isolation;
+mod sizing;
 mod steps;
 mod told;
 
 use super::*;
 use crate::domain::{
     time::Timestamp,
-    update::AppId,
+    update::{AppId, SubjectKind},
     verdict::{AcceptedJob, Failure, JobPhase},
 };
 
@@ -13,6 +14,9 @@ const SETTINGS: Settings = Settings {
     users_per_minute: 1_800,
     linger: Duration::from_secs(1),
     batch: BatchLimits { rows_max: 10_000, bytes_max: 50_000_000 },
+    job_users_min: 10_000,
+    overhead_target: 0.03,
+    bulk_share: 0.0,
     poll_interval: (Duration::from_secs(1), Duration::from_secs(15)),
     backoff: BackoffLimits { initial: Duration::from_secs(1), max: Duration::from_secs(60) },
     retry_after_max: Duration::from_secs(3_600),
@@ -67,7 +71,11 @@ impl Bench {
 
     fn wait_for_records(&mut self, records: u64) {
         let records = ByKind { users: records, companies: 0 };
-        self.on(Event::Waiting(Waiting { records, since: Some(self.now.instant) }));
+        self.on(Event::Waiting(Waiting {
+            records,
+            since: Some(self.now.instant),
+            urgent_updates: 0,
+        }));
     }
 
     /// Claims a batch of `rows` and gets as far as its submission.

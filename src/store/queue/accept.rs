@@ -54,19 +54,26 @@ impl<E: Engine> Queue<E> {
         let mut transaction = self.engine.begin().await?;
         let mut group = Group::new(self, updates.len());
         let mut outcomes = Vec::with_capacity(updates.len());
+        let mut urgent = Vec::new();
         for update in updates {
+            let (app, lane) = (update.app, update.lane);
             let slot = group.slot(&mut transaction, update.app, &update.subject).await?;
             let (size, sequence) = (update.size(), group.next_sequence());
             let mut arrived = Record::new(update, sequence, stamped_at);
             // Ages are told by the clock as it is.
             arrived.first_accepted_at = now;
-            outcomes.push(group.merge(slot, arrived, size, stamped_at));
+            let outcome = group.merge(slot, arrived, size, stamped_at);
+            urgent.extend((outcome.is_ok() && lane < Lane::Bulk).then_some(app));
+            outcomes.push(outcome);
         }
         let (head, apps, placed) = group.write(&mut transaction);
         transaction.commit().await?;
         self.head = head;
         self.apps = apps;
         self.clients.come(placed);
+        for app in urgent {
+            *self.urgent.entry(app).or_default() += 1;
+        }
         Ok(outcomes)
     }
 

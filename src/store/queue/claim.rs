@@ -4,7 +4,10 @@ use std::collections::HashSet;
 
 use super::{
     AppState, Batch, Engine, EngineError, Head, Queue, StoreError, Stored, Transaction,
-    clients::Entries, decode_or_set_aside, keys, pages::first_of,
+    clients::{Clients, Entries},
+    decode_or_set_aside, keys,
+    lane::LaneCursor,
+    pages::first_of,
 };
 use crate::{
     domain::{
@@ -20,7 +23,6 @@ use crate::{
 
 /// How many records one commit moves at the most: about 35 ms on a slow disk.
 pub(super) const CHUNK_ROWS: usize = 1_000;
-const PAGES_A_SCAN: usize = 32;
 
 /// What one chunk of a claim came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,7 +75,7 @@ impl<E: Engine> Queue<E> {
         };
         for kind in kinds {
             let Some(limits) = *claimable.of(kind) else { continue };
-            chunk.take_kind(kind, limits).await?;
+            chunk.take_kind(kind, limits, &self.clients).await?;
             // The other goes only if there is nothing to be had of the first.
             if chunk.batch.rows > 0 {
                 break;
@@ -158,39 +160,46 @@ async fn read_heads(
 }
 
 /// A chunk that is being claimed.
-struct Chunk<T> {
-    transaction: T,
+pub(super) struct Chunk<T> {
+    pub(super) transaction: T,
     limits: ClaimLimits,
-    state: AppState,
-    head: Head,
-    batch: Batch,
+    pub(super) state: AppState,
+    pub(super) head: Head,
+    pub(super) batch: Batch,
     /// The subjects of the rows of this chunk: its reads still see them waiting.
     taken: HashSet<Vec<u8>>,
     /// The batch holds no more.
     full: bool,
-    pages_damaged: bool,
+    pub(super) pages_damaged: bool,
     /// Entries that were taken off pages, by client.
-    gone: Entries,
+    pub(super) gone: Entries,
     row: Vec<u8>,
 }
 
 /// What becomes of an entry of a page.
-enum Fate {
-    /// Its record was taken, or is not where it points to.
+pub(super) enum Fate {
+    /// Its record is in the batch now.
+    Taken,
+    /// Its record is not where it points to.
     Gone,
-    /// Its record stays.
+    /// Its record may not be taken now.
     Stays,
+    /// Its record is the first that the batch has no room for.
+    Full,
 }
 
 impl<T: Transaction> Chunk<T> {
-    fn is_over(&self) -> bool {
+    pub(super) fn is_over(&self) -> bool {
         self.full || self.taken.len() >= CHUNK_ROWS
     }
 
+    /// Takes records of a kind: the more urgent lanes first, up to what is kept for the bulk lane
+    /// while it waits; then that one; then of the urgent ones what is left of the room.
     async fn take_kind(
         &mut self,
         kind: SubjectKind,
         limits: ClaimLimits,
+        clients: &Clients,
     ) -> Result<(), StoreError> {
         self.batch.kind = kind;
         self.limits = limits;
@@ -198,8 +207,24 @@ impl<T: Transaction> Chunk<T> {
         if self.batch.rows == 0 {
             self.batch.values = limits.values;
         }
+        let mut lanes = Vec::with_capacity(Lane::ALL.len());
         for lane in Lane::ALL {
-            self.take_lane(lane).await?;
+            let turn = self.state.turns.of(kind)[lane as usize];
+            let (app, transaction) = (self.batch.id.app, &mut self.transaction);
+            let cursor = LaneCursor::open(transaction, app, (kind, lane), (clients, turn)).await?;
+            lanes.push((lane, cursor));
+        }
+        let waits = self.state.bulk_records > 0;
+        let urgent = limits.batch.without(if waits { limits.for_bulk } else { Default::default() });
+        for (before_bulk, limits) in [(true, urgent), (false, limits.batch), (true, limits.batch)] {
+            for (lane, cursor) in &mut lanes {
+                if (*lane < Lane::Bulk) == before_bulk {
+                    self.take_lane(cursor, limits).await?;
+                }
+            }
+        }
+        for (_, cursor) in lanes {
+            self.close_lane(cursor);
         }
         // Pages that lead to nothing, while something waits, are as good as damaged.
         let all = limits.reach == u64::MAX;
@@ -208,60 +233,16 @@ impl<T: Transaction> Chunk<T> {
         Ok(())
     }
 
-    async fn take_lane(&mut self, lane: Lane) -> Result<(), StoreError> {
-        let (app, kind) = (self.batch.id.app, self.batch.kind);
-        let mut from = None;
-        while !self.is_over() {
-            let range = keys::pages(app, (kind, lane), from);
-            let pages = self.transaction.scan(range, PAGES_A_SCAN).await?;
-            let Some((last, _)) = pages.last() else { break };
-            from = Some(keys::after(last.clone()));
-            for (key, bytes) in pages {
-                if self.is_over() {
-                    break;
-                }
-                self.take_page(lane, &key, bytes.as_ref()).await?;
-            }
-        }
-        Ok(())
-    }
-
-    async fn take_page(&mut self, lane: Lane, key: &[u8], bytes: &[u8]) -> Result<(), StoreError> {
-        let entries: Option<Vec<PageEntry>> =
-            decode_or_set_aside(&mut self.transaction, &mut self.head, key, bytes)?;
-        let Some(entries) = entries else {
-            self.pages_damaged = true;
-            return Ok(());
-        };
-        let count = entries.len();
-        let mut staying = Vec::new();
-        for entry in entries {
-            match self.take(lane, &entry).await? {
-                Fate::Gone => {}
-                Fate::Stays => staying.push(entry),
-            }
-        }
-        if staying.len() == count {
-            return Ok(());
-        }
-        if let Some(client) = keys::client_of_page(key) {
-            *self.gone.entry(client).or_default() += (count - staying.len()) as u64;
-        }
-        self.transaction.delete(key);
-        if let Some(first) = staying.first() {
-            // The key is the old one but for the first sequence at its end.
-            let mut key = key[..key.len() - size_of::<Sequence>()].to_vec();
-            key.extend(first.first_sequence.to_be_bytes());
-            self.transaction.put(&key, staying.encode());
-        }
-        Ok(())
-    }
-
-    /// Takes the record that `entry` points to, if it may.
-    async fn take(&mut self, lane: Lane, entry: &PageEntry) -> Result<Fate, StoreError> {
+    /// Takes the record that `entry` points to, if it may, up to `limits`.
+    pub(super) async fn take(
+        &mut self,
+        lane: Lane,
+        entry: &PageEntry,
+        limits: BatchLimits,
+    ) -> Result<Fate, StoreError> {
         let app = self.batch.id.app;
         let oldest = self.batch.watermark.saturating_sub(self.limits.reach);
-        if self.is_over() || !(oldest..=self.batch.watermark).contains(&entry.first_sequence) {
+        if entry.first_sequence < oldest {
             return Ok(Fate::Stays);
         }
         if self.taken.contains(&entry.subject_key) {
@@ -294,9 +275,9 @@ impl<T: Transaction> Chunk<T> {
         self.row.clear();
         write_row(&subject, &record, self.batch.values, &mut self.row);
         let row_bytes = self.row.len() as u64 + 1;
-        if !self.limits.batch.fit(self.batch.rows, self.batch.bytes, row_bytes) {
-            self.full = true;
-            return Ok(Fate::Stays);
+        if !limits.fit(self.batch.rows, self.batch.bytes, row_bytes) {
+            self.full = limits == self.limits.batch;
+            return Ok(Fate::Full);
         }
         let position = self.batch.rows;
         self.batch.rows += 1;
@@ -307,6 +288,6 @@ impl<T: Transaction> Chunk<T> {
         self.transaction.delete(&key);
         let row = InFlight { batch: self.batch.id.number, position, record, forgotten: false };
         self.transaction.put(&in_flight, row.encode());
-        Ok(Fate::Gone)
+        Ok(Fate::Taken)
     }
 }

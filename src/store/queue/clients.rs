@@ -1,4 +1,5 @@
-//! Clients: their numbers, and how many records of its own each may have waiting.
+//! Clients: their numbers, how many records of its own each may have waiting, and what each weighs
+//! where they take turns.
 //!
 //! What is counted are the entries of pages, by the client in the page's key: they can be counted
 //! at a start without reading a record, and each has one place where it comes and one where it
@@ -9,7 +10,7 @@ use std::collections::BTreeMap;
 
 use super::{Engine, Queue, StoreError, Transaction, keys};
 use crate::{
-    domain::update::ClientId,
+    domain::{turns::Weight, update::ClientId},
     store::records::{PageEntry, Stored},
 };
 
@@ -18,10 +19,27 @@ const PAGES_A_SCAN: usize = 256;
 /// How many entries of pages came or went, by client.
 pub(super) type Entries = BTreeMap<ClientId, u64>;
 
+/// On what terms a client uses the queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClientTerms {
+    /// How many records of its own may wait, where there is a limit.
+    pub records_max: Option<u64>,
+    /// How many rows it takes in its turn.
+    pub weight: Weight,
+}
+
+impl Default for ClientTerms {
+    fn default() -> Self {
+        Self { records_max: None, weight: 1 }
+    }
+}
+
 /// What is known of clients.
 #[derive(Debug, Default)]
 pub(super) struct Clients {
     limits: BTreeMap<ClientId, u64>,
+    /// Of those that do not weigh 1.
+    weights: BTreeMap<ClientId, Weight>,
     /// `None` while no client has a limit.
     waiting: Option<Entries>,
 }
@@ -31,6 +49,11 @@ impl Clients {
     pub(super) fn standing(&self, client: ClientId) -> (u64, Option<u64>) {
         let waiting = self.waiting.as_ref().and_then(|waiting| waiting.get(&client));
         (waiting.copied().unwrap_or(0), self.limits.get(&client).copied())
+    }
+
+    /// How many rows the client takes in its turn.
+    pub(super) fn weight(&self, client: ClientId) -> Weight {
+        self.weights.get(&client).copied().unwrap_or(1)
     }
 
     /// Counts entries that came.
@@ -52,20 +75,21 @@ impl Clients {
 }
 
 impl<E: Engine> Queue<E> {
-    /// The numbers of clients, which they keep. Each may have so many records of its own waiting,
-    /// where it has a limit, and who is not named has none.
+    /// The numbers of clients, which they keep. Who is not named has no limit, and weighs 1.
     pub async fn clients(
         &mut self,
-        clients: &[(String, Option<u64>)],
+        clients: &[(String, ClientTerms)],
     ) -> Result<Vec<ClientId>, StoreError> {
         let mut numbers = Vec::with_capacity(clients.len());
-        let mut limits = BTreeMap::new();
-        for (name, limit) in clients {
+        let (mut limits, mut weights) = (BTreeMap::new(), BTreeMap::new());
+        for (name, terms) in clients {
             let number = self.client(name).await?;
             numbers.push(number);
-            limits.extend(limit.map(|limit| (number, limit)));
+            limits.extend(terms.records_max.map(|limit| (number, limit)));
+            weights.extend((terms.weight != 1).then_some((number, terms.weight)));
         }
         self.clients.limits = limits;
+        self.clients.weights = weights;
         if self.clients.limits.is_empty() {
             self.clients.waiting = None;
         } else if self.clients.waiting.is_none() {

@@ -13,6 +13,7 @@ mod find;
 mod forget;
 mod import;
 pub mod jobs;
+mod lane;
 mod pages;
 mod prune;
 mod settle;
@@ -23,6 +24,7 @@ use std::collections::BTreeMap;
 
 pub use accept::{Accepted, Disposition};
 pub use claim::Claim;
+pub use clients::ClientTerms;
 pub use dead::{DeadFilter, DeadId, DeadLetter, DeadPage, Replay};
 pub use find::{Found, Reads};
 pub use forget::{Forgotten, Swept};
@@ -46,7 +48,7 @@ use crate::domain::{
 };
 
 /// The layout of keys that this program writes and reads.
-pub(super) const FORMAT: u32 = 5;
+pub(super) const FORMAT: u32 = 6;
 
 /// What went wrong in the queue. After any of these nothing that was in memory is trusted:
 /// the process ends, and the next one serves what is on disk.
@@ -112,6 +114,8 @@ pub struct Queue<E> {
     clients: Clients,
     head: Head,
     apps: BTreeMap<AppId, AppState>,
+    /// Updates more urgent than bulk that were accepted since the queue was opened.
+    urgent: BTreeMap<AppId, u64>,
     /// Since the clock was last right.
     warned_of_clock: bool,
     /// Dead letters that were dropped since the queue was opened.
@@ -150,6 +154,7 @@ impl<E: Engine> Queue<E> {
             clients: Clients::default(),
             head,
             apps: BTreeMap::new(),
+            urgent: BTreeMap::new(),
             warned_of_clock: false,
             dead_lost: 0,
             jobs: JobIndex::default(),
@@ -234,6 +239,11 @@ impl<E: Engine> Queue<E> {
             company_records: state.company_records,
             dead_letters: state.dead_letters,
         }
+    }
+
+    /// Updates more urgent than bulk that were accepted since the queue was opened.
+    pub fn urgent_updates(&self, app: AppId) -> u64 {
+        self.urgent.get(&app).copied().unwrap_or(0)
     }
 
     /// The store's own number, which its receipts bear.

@@ -131,6 +131,7 @@ mod forget;
 mod in_flight;
 mod jobs;
 mod kinds;
+mod turns;
 
 over_every_engine! {
     updates_of_one_user_that_wait_go_as_one_row => coalesces;

@@ -10,9 +10,10 @@ use crate::domain::{
     batch::{BatchId, BatchLimits, BatchState, Cut, Settlement},
     budget::Occupancy,
     memory::{Experience, Learned},
+    sizing::FixedCost,
     testing,
     time::{Now, Uptime},
-    update::{AppId, ByKind},
+    update::AppId,
 };
 
 fn reads_back<T: Stored + PartialEq + std::fmt::Debug>(value: &T) {
@@ -93,11 +94,15 @@ proptest! {
         });
         reads_back(&Delivery { first_sequence: a, last_sequence: d, batch: b, delivered_at: at });
         reads_back(&vec![PageEntry { first_sequence: d, subject_key }]);
+        let turn = Turn { client: ClientId(7), left: 3 };
+        let mut cost = FixedCost::default();
+        cost.learn(Duration::from_millis(c % 5_000));
         reads_back(&AppState {
             depth: StoredDepth { records: a, bytes: b },
             bulk_records: c,
             company_records: b,
             passed_over: Some(SubjectKind::Company),
+            turns: ByKind { users: [turn; 2], companies: [Turn::default(); 2] },
             last_batch: d,
             forgotten_batches: b,
             unsettled: Some(a),
@@ -116,6 +121,7 @@ proptest! {
                         }),
                         taken_at: Some(at),
                         unproven: 3,
+                        cost,
                     },
                     companies: Experience { unproven: 4, ..Experience::default() },
                 },

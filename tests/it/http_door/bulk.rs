@@ -67,7 +67,7 @@ async fn a_bulk_request_becomes_a_job_that_completes_as_its_rows_are_delivered()
 
 #[tokio::test]
 async fn completed_rows_rise_batch_by_batch() {
-    let settings = |site: crate::rig::Site| site.with("app.batch_users_max", 100);
+    let settings = |site: crate::rig::Site| site.with("app.job_users_max", 100);
     let stage = Stage::of(at_speed(20), settings).await;
     let changes = changes("user", 500);
     let id = id_of(upload(&stage.gateway, ndjson(&changes)).await).await;
@@ -143,7 +143,7 @@ async fn a_row_that_userpilot_will_not_take_is_told_of_in_its_words() {
 
 #[tokio::test]
 async fn two_callers_jobs_go_on_over_a_kill_and_both_complete() {
-    let settings = |site: crate::rig::Site| site.with("app.batch_users_max", 400);
+    let settings = |site: crate::rig::Site| site.with("app.job_users_max", 400);
     let mut stage = Stage::of(at_speed(50), settings).await;
     let [one, other] = ["one", "other"].map(|prefix| changes(prefix, 1_500));
     let body = json!({"users": other.iter().map(row).collect::<Vec<_>>()});

@@ -59,7 +59,11 @@ fn in_doubt_of(kind: SubjectKind) -> Recovered {
 fn with_companies(recovered: Recovered) -> (Bench, Batch) {
     let mut bench = Bench::new(recovered);
     let records = ByKind { users: 5, companies: 5 };
-    bench.on(Event::Waiting(Waiting { records, since: Some(bench.now.instant) }));
+    bench.on(Event::Waiting(Waiting {
+        records,
+        since: Some(bench.now.instant),
+        urgent_updates: 0,
+    }));
     bench.sleep();
     bench.command();
     let companies = Batch { kind: SubjectKind::Company, ..batch(5) };
@@ -91,7 +95,11 @@ fn where_companies_are_refused_users_go_on() {
         // They are tried again later, while nobody else waits, too.
         bench.on(Event::Claimed(None));
         let records = ByKind { users: 0, companies: 5 };
-        bench.on(Event::Waiting(Waiting { records, since: Some(bench.now.instant) }));
+        bench.on(Event::Waiting(Waiting {
+            records,
+            since: Some(bench.now.instant),
+            urgent_updates: 0,
+        }));
         let waited = bench.sleep();
         assert!(waited <= SETTINGS.held_retry && waited > Duration::ZERO, "{waited:?}");
         assert!(bench.claimable().companies.is_some());

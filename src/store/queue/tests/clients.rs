@@ -12,7 +12,8 @@ fn of(client: ClientId, app: AppId, user: &str) -> Update {
 }
 
 fn clients(bench: &mut Bench<impl Engine + Clone>, max: Option<u64>) -> [ClientId; 2] {
-    let named = [("crm".to_owned(), max), ("billing".to_owned(), None)];
+    let terms = ClientTerms { records_max: max, ..ClientTerms::default() };
+    let named = [("crm".to_owned(), terms), ("billing".to_owned(), ClientTerms::default())];
     now(bench.queue.clients(&named)).unwrap().try_into().unwrap()
 }
 

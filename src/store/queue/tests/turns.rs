@@ -1,0 +1,146 @@
+//! Whose rows go into a batch: the bulk lane has its share, and clients take turns.
+
+use super::*;
+use crate::domain::batch::{ClaimLimits, Claimable};
+
+over_every_engine! {
+    clients_of_a_lane_take_turns_by_weight => takes_turns;
+    whoever_fills_the_lane_keeps_nobody_else_waiting => keeps_nobody_waiting;
+    turns_go_on_where_the_last_batch_stopped => goes_on_where_it_stopped;
+    the_bulk_lane_has_its_share_while_it_waits => keeps_a_share_for_bulk;
+    what_a_lane_leaves_of_a_batch_is_the_others => gives_what_is_left;
+    a_batch_of_many_commits_is_as_fair_as_one => is_fair_over_many_commits;
+}
+
+const CRM: ClientId = ClientId(0);
+const BILLING: ClientId = ClientId(1);
+const BACKFILL: ClientId = ClientId(2);
+
+/// A bench whose clients are known, the second with a weight.
+fn bench<E: Engine + Clone>(engine: E, weight: u32) -> Bench<E> {
+    let mut bench = Bench::new(engine);
+    let weighs = ClientTerms { weight, ..ClientTerms::default() };
+    let terms = [
+        ("crm".to_owned(), ClientTerms::default()),
+        ("billing".to_owned(), weighs),
+        ("backfill".to_owned(), ClientTerms::default()),
+    ];
+    assert_eq!(now(bench.queue.clients(&terms)).unwrap(), [CRM, BILLING, BACKFILL]);
+    bench
+}
+
+impl<E: Engine + Clone> Bench<E> {
+    /// So many users of a client come to wait, called after it and their place.
+    fn wait(&mut self, client: ClientId, lane: Lane, users: usize) {
+        let named = |n: usize| format!("{}{lane}{n:05}", client.0);
+        let one = |n| Update { client, lane, ..update(self.app, &named(n), "p", 1) };
+        let updates = (0..users).map(one).collect();
+        assert!(self.accept(updates).iter().all(Result::is_ok));
+    }
+
+    /// Claims a batch and delivers it. Returns its users, in its order.
+    fn deliver(&mut self, limits: impl Into<Claimable> + Copy) -> Vec<String> {
+        let mut continued = None;
+        let batch = loop {
+            match now(self.queue.claim(self.app, limits, continued, at(2))).unwrap() {
+                Claim::Continues(batch) => continued = Some(batch),
+                Claim::Complete(batch) => break batch.expect("something waits"),
+            }
+        };
+        let upload = self.upload(&batch);
+        self.settle(&batch, Settlement::Delivered);
+        let user = |row: &str| {
+            let row: serde_json::Value = serde_json::from_str(row).unwrap();
+            row["user_id"].as_str().unwrap().to_owned()
+        };
+        upload.lines().map(user).collect()
+    }
+}
+
+/// Limits of a batch of so many rows, some of them for the bulk lane.
+fn limits(rows_max: u64, for_bulk: u64) -> Claimable {
+    let batch = BatchLimits { rows_max, ..BATCH };
+    let for_bulk = BatchLimits { rows_max: for_bulk, bytes_max: 0 };
+    let limits = ClaimLimits { for_bulk, ..batch.into() };
+    Claimable { users: Some(limits), companies: Some(limits) }
+}
+
+fn count(users: &[String], prefix: &str) -> usize {
+    users.iter().filter(|user| user.starts_with(prefix)).count()
+}
+
+fn takes_turns(engine: impl Engine + Clone) {
+    let mut bench = bench(engine, 2);
+    bench.wait(CRM, Lane::Interactive, 5);
+    bench.wait(BILLING, Lane::Interactive, 5);
+    let users = bench.deliver(limits(6, 0));
+    let expected = ["0interactive00000", "1interactive00000", "1interactive00001"];
+    assert_eq!(users[..3], expected);
+    assert_eq!((count(&users, "0"), count(&users, "1")), (2, 4));
+}
+
+fn keeps_nobody_waiting(engine: impl Engine + Clone) {
+    let mut bench = bench(engine, 1);
+    bench.wait(BACKFILL, Lane::Interactive, 500);
+    bench.wait(CRM, Lane::Interactive, 3);
+    bench.wait(BILLING, Lane::Interactive, 2);
+    let users = bench.deliver(limits(100, 0));
+    // All of the others, and first of all.
+    assert_eq!((count(&users[..8], "0"), count(&users[..8], "1")), (3, 2));
+    assert_eq!(count(&users, "2"), 95);
+    // In the order in which they came.
+    let own: Vec<&String> = users.iter().filter(|user| user.starts_with('2')).collect();
+    assert!(own.is_sorted());
+}
+
+fn goes_on_where_it_stopped(engine: impl Engine + Clone) {
+    let mut bench = bench(engine.clone(), 1);
+    bench.wait(CRM, Lane::Interactive, 4);
+    bench.wait(BILLING, Lane::Interactive, 4);
+    let mut order = String::new();
+    for _ in 0..4 {
+        order.push_str(&bench.deliver(limits(1, 0))[0][..1]);
+        // The turn is on disk.
+        drop(bench);
+        bench = self::bench(engine.clone(), 1);
+    }
+    assert_eq!(order, "0101");
+}
+
+fn keeps_a_share_for_bulk(engine: impl Engine + Clone) {
+    let mut bench = bench(engine, 1);
+    bench.wait(CRM, Lane::Interactive, 50);
+    bench.wait(BACKFILL, Lane::Bulk, 50);
+    let users = bench.deliver(limits(10, 2));
+    assert_eq!((count(&users, "0inter"), count(&users, "2bulk")), (8, 2));
+    assert!(users[8..].iter().all(|user| user.starts_with("2bulk")), "what is urgent goes first");
+    // What is waiting no more has no share.
+    let users = bench.deliver(limits(10, 9));
+    assert_eq!((count(&users, "0inter"), count(&users, "2bulk")), (1, 9));
+}
+
+fn gives_what_is_left(engine: impl Engine + Clone) {
+    let mut bench = bench(engine, 1);
+    bench.wait(CRM, Lane::Interactive, 14);
+    bench.wait(BACKFILL, Lane::Bulk, 30);
+    bench.deliver(limits(10, 2));
+    let users = bench.deliver(limits(10, 2));
+    assert_eq!((count(&users, "0inter"), count(&users, "2bulk")), (6, 4), "the rest is for bulk");
+    bench.wait(CRM, Lane::Interactive, 40);
+    bench.deliver(limits(23, 23));
+    let users = bench.deliver(limits(10, 5));
+    assert_eq!((count(&users, "0inter"), count(&users, "2bulk")), (9, 1), "bulk has one left");
+    let users = bench.deliver(limits(10, 5));
+    assert_eq!(count(&users, "0inter"), 10);
+}
+
+fn is_fair_over_many_commits(engine: impl Engine + Clone) {
+    let mut bench = bench(engine, 1);
+    bench.wait(BACKFILL, Lane::Interactive, 4_000);
+    bench.wait(CRM, Lane::Interactive, 1_300);
+    bench.wait(BILLING, Lane::Bulk, 3_000);
+    let users = bench.deliver(limits(3_500, 700));
+    assert_eq!((count(&users, "0"), count(&users, "1"), count(&users, "2")), (1_300, 700, 1_500));
+    let left = bench.queue.depth(bench.app);
+    assert_eq!((left.records, left.bulk_records), (4_800, 2_300));
+}
