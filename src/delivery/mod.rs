@@ -58,9 +58,9 @@ pub async fn carry_out<L: Ledger>(
     mut settled: impl FnMut(Settlement, Settling) + Send,
 ) -> Result<Event, L::Error> {
     Ok(match command {
-        Command::Claim(claimable) => Event::Claimed(ledger.claim(claimable).await?),
+        Command::Claim(claimable) => Event::Claimed(ledger.claim(*claimable).await?),
         Command::Advance(batch, memory) => {
-            ledger.advance(batch, memory).await?;
+            ledger.advance(batch, *memory).await?;
             Event::Advanced
         }
         Command::Submit(id) => {
@@ -72,7 +72,7 @@ pub async fn carry_out<L: Ledger>(
         Command::Look => Event::Looked(upstream.jobs().await),
         Command::Poll(job_id) => Event::Polled(upstream.job(&job_id).await),
         Command::Settle(batch, settlement, memory) => loop {
-            let mut chunk = ledger.settle(batch.clone(), settlement, memory).await?;
+            let mut chunk = ledger.settle(batch.clone(), settlement, *memory).await?;
             let (complete, next) = (chunk.complete, chunk.next.take());
             settled(settlement, chunk);
             if complete {

@@ -81,7 +81,7 @@ impl BatchLimits {
     /// A share of it, at least a row, and never all of it.
     #[must_use]
     pub fn share(&self, share: f64) -> Self {
-        let of = |whole: u64| (whole as f64 * share).ceil() as u64;
+        let of = |whole: u64| at_least(whole as f64 * share);
         Self {
             rows_max: of(self.rows_max).min(self.rows_max.saturating_sub(1)),
             bytes_max: of(self.bytes_max).min(self.bytes_max),
@@ -96,6 +96,12 @@ impl BatchLimits {
             bytes_max: self.bytes_max.saturating_sub(part.bytes_max),
         }
     }
+}
+
+/// The whole number that is at least this.
+#[expect(clippy::cast_possible_truncation, reason = "what does not fit saturates")]
+pub(super) fn at_least(number: f64) -> u64 {
+    number.ceil() as u64
 }
 
 /// What may be claimed of one kind of subject.

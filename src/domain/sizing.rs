@@ -10,6 +10,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{
+    batch::at_least,
     budget::occupancy,
     time::{Instant, Now},
 };
@@ -30,7 +31,7 @@ pub struct FixedCost {
     /// In milliseconds, the latest first.
     samples: [u32; SAMPLES],
     /// How many of these there are.
-    known: u8,
+    known: usize,
 }
 
 impl FixedCost {
@@ -38,13 +39,13 @@ impl FixedCost {
     pub fn learn(&mut self, cost: Duration) {
         self.samples.rotate_right(1);
         self.samples[0] = u32::try_from(cost.as_millis()).unwrap_or(u32::MAX);
-        self.known = self.known.saturating_add(1).min(SAMPLES as u8);
+        self.known = (self.known + 1).min(SAMPLES);
     }
 
     /// The median of the last jobs: one that was slow for its own reasons does not count.
     pub fn estimate(&self) -> Duration {
         let mut known = self.samples;
-        let known = &mut known[..usize::from(self.known).min(SAMPLES)];
+        let known = &mut known[..self.known.min(SAMPLES)];
         known.sort_unstable();
         match known.get(known.len() / 2) {
             Some(millis) => Duration::from_millis(u64::from(*millis)),
@@ -67,8 +68,7 @@ pub struct SizeLimits {
 /// The smallest job whose fixed cost is worth paying.
 pub fn responsive_users(cost: Duration, users_per_minute: u32, limits: &SizeLimits) -> u64 {
     let users = cost.as_secs_f64() * f64::from(users_per_minute) / 60.0 / limits.overhead_target;
-    // Where the target is 0, no job is large enough. What does not fit a number saturates.
-    (users.ceil() as u64).clamp(limits.users_min.min(limits.users_max), limits.users_max)
+    at_least(users).clamp(limits.users_min.min(limits.users_max), limits.users_max)
 }
 
 /// How many interactive updates arrive, of late.

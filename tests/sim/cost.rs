@@ -29,6 +29,7 @@ fn isolate_one(poison: Poison, seed: u64) -> Cost {
     let scenario = Scenario::large(seed);
     let mut settings = scenario.settings;
     settings.batch = BatchLimits { rows_max: ROWS, bytes_max: 50_000_000 };
+    settings.job_users_min = ROWS;
     settings.users_per_minute = 1_800;
     settings.failed_jobs_max = 3;
     let mut world = World::new(Scenario {

@@ -195,7 +195,7 @@ impl World {
         self.process.ledger.wall.store(wall, Relaxed);
         let between = self.prepare_between();
         let claims = if let Command::Claim(claimable) = &command {
-            Some((*claimable, self.process.depth().by_kind()))
+            Some((**claimable, self.process.depth().by_kind()))
         } else {
             None
         };

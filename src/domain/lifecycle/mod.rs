@@ -136,9 +136,9 @@ pub enum Event {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
     /// Move pending records of one kind into a new batch. → [`Event::Claimed`]
-    Claim(Claimable),
+    Claim(Box<Claimable>),
     /// Make the batch's new state and the memory durable. → [`Event::Advanced`]
-    Advance(Box<Batch>, Memory),
+    Advance(Box<Batch>, Box<Memory>),
     /// Upload the batch. → [`Event::Submitted`]
     Submit(BatchId),
     /// Ask upstream for its list of jobs. → [`Event::Looked`]
@@ -146,7 +146,7 @@ pub enum Command {
     /// Ask upstream how the job is doing. → [`Event::Polled`]
     Poll(String),
     /// Settle the batch. → [`Event::Settled`]
-    Settle(Box<Batch>, Settlement, Memory),
+    Settle(Box<Batch>, Settlement, Box<Memory>),
 }
 
 /// The machine's answer to "what now?".
@@ -334,11 +334,11 @@ impl Lifecycle {
         self.begin_if_due(now);
         match &self.phase {
             Phase::Idle => Step::Wait(self.claim_at()),
-            Phase::Claiming => Step::Do(Command::Claim(self.claimable(now))),
+            Phase::Claiming => Step::Do(Command::Claim(Box::new(self.claimable(now)))),
             Phase::Claimed(_) if self.paused => Step::Wait(None),
             Phase::Claimed(_) => Step::Wait(Some(self.occupied_until)),
             Phase::Beginning(batch) | Phase::Accepted { batch, .. } => {
-                Step::Do(Command::Advance(Box::new(batch.clone()), self.memory))
+                Step::Do(Command::Advance(Box::new(batch.clone()), Box::new(self.memory)))
             }
             Phase::Submitting(batch) => Step::Do(Command::Submit(batch.id)),
             Phase::Lost(_) => Step::Do(Command::Look),
@@ -346,9 +346,11 @@ impl Lifecycle {
             Phase::Running { batch, .. } => {
                 Step::Do(Command::Poll(batch.job_id.clone().unwrap_or_default()))
             }
-            Phase::Settling(batch, settlement) => {
-                Step::Do(Command::Settle(Box::new(batch.clone()), *settlement, self.memory))
-            }
+            Phase::Settling(batch, settlement) => Step::Do(Command::Settle(
+                Box::new(batch.clone()),
+                *settlement,
+                Box::new(self.memory),
+            )),
         }
     }
 

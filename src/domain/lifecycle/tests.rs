@@ -82,7 +82,7 @@ impl Bench {
     fn submit(&mut self, rows: u64) -> BatchId {
         self.wait_for_records(rows);
         self.sleep();
-        assert_eq!(self.command(), Command::Claim(SETTINGS.batch.into()));
+        assert_eq!(self.command(), Command::Claim(Box::new(SETTINGS.batch.into())));
         self.on(Event::Claimed(Some(Box::new(batch(rows)))));
         self.wait_for_records(0);
         self.resubmit()
@@ -150,7 +150,7 @@ fn a_burst_lingers_and_then_goes() {
     assert_eq!(bench.next(), Step::Wait(None));
     bench.wait_for_records(1);
     assert_eq!(bench.sleep(), SETTINGS.linger);
-    assert_eq!(bench.command(), Command::Claim(SETTINGS.batch.into()));
+    assert_eq!(bench.command(), Command::Claim(Box::new(SETTINGS.batch.into())));
 }
 
 #[test]
@@ -164,7 +164,7 @@ fn a_second_job_waits_for_the_first_ones_occupancy() {
     bench.wait_for_records(5);
     let polled_at_half = Duration::from_secs(30);
     assert!(bench.sleep() >= Duration::from_secs(60) - polled_at_half);
-    assert_eq!(bench.command(), Command::Claim(SETTINGS.batch.into()));
+    assert_eq!(bench.command(), Command::Claim(Box::new(SETTINGS.batch.into())));
 }
 
 #[test]
@@ -191,7 +191,7 @@ fn what_upstream_did_not_take_meets_newer_values_after_a_backoff() {
     bench.wait_for_records(1_800);
     // The linger and the backoff, but not the occupancy: nothing was taken.
     assert!(bench.sleep() <= Duration::from_secs(1));
-    assert_eq!(bench.command(), Command::Claim(SETTINGS.batch.into()));
+    assert_eq!(bench.command(), Command::Claim(Box::new(SETTINGS.batch.into())));
 }
 
 #[test]
@@ -323,7 +323,7 @@ fn a_pause_stops_claims_but_not_the_running_job() {
     assert_eq!(bench.next(), Step::Wait(None));
     bench.on(Event::Paused(false));
     bench.sleep();
-    assert_eq!(bench.command(), Command::Claim(SETTINGS.batch.into()));
+    assert_eq!(bench.command(), Command::Claim(Box::new(SETTINGS.batch.into())));
 }
 
 #[test]
@@ -335,7 +335,7 @@ fn flush_does_not_linger_but_keeps_to_the_budget() {
     bench.wait_for_records(1);
     bench.on(Event::Flush);
     assert_eq!(bench.sleep().as_secs(), 10);
-    assert_eq!(bench.command(), Command::Claim(SETTINGS.batch.into()));
+    assert_eq!(bench.command(), Command::Claim(Box::new(SETTINGS.batch.into())));
 }
 
 #[test]

@@ -32,7 +32,7 @@ impl Bench {
 
     fn claimable(&mut self) -> Claimable {
         let Command::Claim(claimable) = self.command() else { panic!("does not claim") };
-        claimable
+        *claimable
     }
 
     pub(super) fn activity(&self) -> Activity {

@@ -39,7 +39,7 @@ impl Jobs {
         bench.on(Event::Polled(Ok(job(None, JobPhase::Completed, None))));
         let Command::Settle(_, _, memory) = bench.command() else { panic!("does not settle") };
         bench.settle(Settlement::Delivered);
-        (rows, limits.for_bulk.rows_max, memory)
+        (rows, limits.for_bulk.rows_max, *memory)
     }
 }
 

@@ -37,7 +37,7 @@ fn a_flush_ends_the_linger() {
     let mut bench = Bench::new(Recovered::default());
     bench.wait_for_records(1);
     bench.on(Event::Flush);
-    assert_eq!(bench.command(), Command::Claim(SETTINGS.batch.into()));
+    assert_eq!(bench.command(), Command::Claim(Box::new(SETTINGS.batch.into())));
 }
 
 #[test]
@@ -78,7 +78,7 @@ fn a_claim_that_finds_nothing_is_not_repeated_in_a_hot_loop() {
     bench.sleep();
     bench.on(Event::Claimed(None));
     assert_eq!(bench.sleep(), SETTINGS.poll_interval.0);
-    assert_eq!(bench.command(), Command::Claim(SETTINGS.batch.into()));
+    assert_eq!(bench.command(), Command::Claim(Box::new(SETTINGS.batch.into())));
 }
 
 #[test]
