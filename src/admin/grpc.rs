@@ -300,12 +300,13 @@ pub(super) fn read_page_token<T: FromStr>(token: &str) -> Result<Option<T>, Stat
 
 fn app_status(status: AppStatus, oldest: Option<Timestamp>) -> proto::AppStatus {
     let (state, summary) = (status.state(), status.summary());
-    let AppStatus { name, queue, view, updates, .. } = status;
+    let AppStatus { name, queue, view, updates, suppressed, .. } = status;
     let now = clock::now();
     let duration = |d: Duration| prost_types::Duration::try_from(d).ok();
     let totals = proto::AppTotals {
         accepted_updates: updates.0,
         coalesced_updates: updates.1,
+        suppressed_updates: suppressed,
         refused_updates: updates.2,
         delivered_rows: view.delivered_rows,
         completed_jobs: view.completed_jobs,

@@ -71,6 +71,8 @@ pub struct AppStatus {
     pub drain_eta: Duration,
     /// Updates accepted, coalesced and refused since the start.
     pub updates: (u64, u64, u64),
+    /// Of the accepted ones, those that upstream needed nothing of.
+    pub suppressed: u64,
 }
 
 impl Observatory {
@@ -102,6 +104,7 @@ impl Observatory {
                 let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Relaxed);
                 (count(&gauges.accepted), count(&gauges.coalesced), count(&gauges.refused))
             }),
+            suppressed: gauges.map_or(0, |gauges| gauges.suppressed.load(Relaxed)),
             queue,
             view,
         }

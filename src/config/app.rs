@@ -62,6 +62,10 @@ pub struct AppConfig {
     pub on_partial: OnPartial,
     /// Whether numbers and booleans go up as strings.
     pub stringify_values: bool,
+    /// Whether what Userpilot holds already is not sent again.
+    pub suppress_unchanged: bool,
+    /// After how long it is sent again all the same.
+    pub refresh_after_hours: u64,
     /// What properties may be.
     pub properties: PropertiesConfig,
     /// What is passed through to Userpilot, such as `POST /v1/track`.

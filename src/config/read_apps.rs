@@ -82,6 +82,8 @@ fn app(
         failed_jobs_max: reader.number("failed_jobs_max", 1..=100),
         on_partial: reader
             .word("on_partial", [("isolate", OnPartial::Isolate), ("accept", OnPartial::Accept)]),
+        suppress_unchanged: reader.flag("suppress_unchanged"),
+        refresh_after_hours: reader.number("refresh_after_hours", 1..=24 * 365),
         stringify_values: reader.flag("stringify_values"),
         properties,
         pass_through: pass_through(reader),

@@ -5,13 +5,17 @@
 //! associative and commutative, and merging a list in any grouping equals applying its
 //! updates one by one in stamp order. Without `occurred_at` stamp order is sequence order.
 
+use serde::{Deserialize, Serialize};
+
 use super::{
     time::Timestamp,
     update::{ClientId, Lane, Sequence, Update, Value, property_size},
 };
 
 /// When a value came to be true: by its time, then by the order of acceptance.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 pub struct Stamp {
     /// The update's `occurred_at`, or when it was accepted.
     pub occurred_at: Timestamp,
@@ -103,6 +107,16 @@ impl Record {
             updates: older.updates + newer.updates,
             lane: older.lane.min(newer.lane),
             client: older.client,
+        }
+    }
+
+    /// Whether it holds a value of the property with this name, or, without one, a company.
+    pub fn mentions(&self, name: Option<&str>) -> bool {
+        match name {
+            Some(name) => {
+                self.properties.binary_search_by(|property| (*property.name).cmp(name)).is_ok()
+            }
+            None => self.company_id.is_some(),
         }
     }
 

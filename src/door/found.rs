@@ -15,6 +15,7 @@ pub(super) fn disposition(disposition: Disposition) -> proto::Disposition {
     match disposition {
         Disposition::Queued => proto::Disposition::Queued,
         Disposition::Coalesced => proto::Disposition::Coalesced,
+        Disposition::Unchanged => proto::Disposition::Unchanged,
     }
 }
 

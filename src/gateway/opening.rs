@@ -9,7 +9,7 @@ use crate::{
     clock,
     config::{Config, EngineKind},
     store::{
-        self, Orphan, RecoveredApps, Store, Writer,
+        self, AppTerms, Orphan, RecoveredApps, Store, Writer,
         directory::{Opening, REDB_FILE, SLED_FOLDER},
         engine::{Engine, RedbEngine, SealedEngine, SledEngine, SledOptions},
         file_system,
@@ -50,7 +50,8 @@ async fn start(
     let queue = Queue::open(engine, limits, rand::random()).await.with_context(damaged)?;
     let names: Vec<String> = config.apps.iter().map(|app| app.name.clone()).collect();
     refuse_to_forget(&store::orphans(queue.engine(), &names).await.with_context(damaged)?)?;
-    let started = store::start(queue, &names, settings::groups(config)).await;
+    let apps: Vec<AppTerms> = config.apps.iter().map(|app| settings::terms(app, config)).collect();
+    let started = store::start(queue, &apps, settings::groups(config)).await;
     started.with_context(damaged)
 }
 

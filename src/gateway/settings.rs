@@ -14,6 +14,7 @@ use crate::{
         admission::QueueLimits,
         backoff::BackoffLimits,
         batch::BatchLimits,
+        delivered::Suppression,
         lifecycle::{PartialPolicy, Settings},
         property::{HashKey, OnMismatch, PropertyKind, PropertyRules, PropertyType, TextFormat},
         row::RowValues,
@@ -27,7 +28,7 @@ use crate::{
     },
     intake::IntakeLimits,
     store::{
-        GroupLimits,
+        AppTerms, GroupLimits,
         engine::{RedbOptions, SledOptions, StoreKey, StoreKeys},
         rebuild::RebuildLimits,
     },
@@ -200,6 +201,15 @@ pub(super) fn keeping(config: &Config) -> Keeping {
         dead: hours(config.dead_letters.days.saturating_mul(24)),
         dead_max: config.dead_letters.records_max,
     }
+}
+
+/// On what terms an app uses the store.
+pub(super) fn terms(app: &AppConfig, config: &Config) -> AppTerms {
+    let refresh_after = Duration::from_secs(app.refresh_after_hours.saturating_mul(60 * 60));
+    let properties_max = config.limits.properties_max;
+    let suppression =
+        app.suppress_unchanged.then_some(Suppression { refresh_after, properties_max });
+    AppTerms { name: app.name.clone(), suppression }
 }
 
 pub(super) fn lifecycle(app: &AppConfig) -> Settings {

@@ -15,7 +15,7 @@ use super::{
     keys,
     queue::{FORMAT, StoreError},
     records::{
-        AppState, Damage, Dead, Delivery, Head, InFlight, PageEntry, Stored, Tombstone,
+        AppState, Damage, Dead, Delivery, Head, InFlight, PageEntry, Remembered, Stored, Tombstone,
         jobs::{Job, JobRow},
     },
     walk::{Kind, Walk, app_of, sequence_of},
@@ -110,6 +110,7 @@ impl Check {
             | Kind::Forgotten
             | Kind::PagesDamaged
             | Kind::Page
+            | Kind::Held
             | Kind::Pending => match app_of(key) {
                 Some(app) => self.of_app(kind, app, key, value),
                 None => self.problem(Some(kind), None, "has a key that is too short"),
@@ -135,6 +136,7 @@ impl Check {
             }
             Kind::Page => Vec::decode(value).map(|entries| self.page(app, key, entries)),
             Kind::Pending => Record::decode(value).map(|record| self.record(app, key, &record)),
+            Kind::Held => Remembered::decode(value).map(|_| self.subject(kind, app, key)),
             Kind::Forgotten => Tombstone::decode(value).map(drop),
             Kind::PagesDamaged => {
                 self.facts(app).pages_to_be_remade = true;

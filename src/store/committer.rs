@@ -114,6 +114,8 @@ pub struct Gauges {
     pub accepted: AtomicU64,
     /// Of these, the ones that were merged into a waiting record.
     pub coalesced: AtomicU64,
+    /// Of these, the ones that upstream needs nothing of.
+    pub suppressed: AtomicU64,
     /// Updates that the queue refused since the start.
     pub refused: AtomicU64,
 }
@@ -294,6 +296,8 @@ impl<E: Engine> Committer<E> {
                     gauges.accepted.fetch_add(1, Relaxed);
                     let coalesced = accepted.disposition == Disposition::Coalesced;
                     gauges.coalesced.fetch_add(u64::from(coalesced), Relaxed);
+                    let suppressed = accepted.disposition == Disposition::Unchanged;
+                    gauges.suppressed.fetch_add(u64::from(suppressed), Relaxed);
                 }
                 Err(_) => {
                     gauges.refused.fetch_add(1, Relaxed);

@@ -28,6 +28,7 @@ use super::{
 };
 use crate::domain::{
     batch::{Batch, Claimable, Settlement},
+    delivered::Suppression,
     lifecycle::Recovered,
     memory::Memory,
     time::Timestamp,
@@ -79,19 +80,29 @@ pub struct GroupLimits {
     pub waiting_updates_max: usize,
 }
 
+/// An app, and on what terms it uses the store.
+#[derive(Clone, Debug)]
+pub struct AppTerms {
+    /// Its name.
+    pub name: String,
+    /// Whether it remembers what it delivers, and does not send it again.
+    pub suppression: Option<Suppression>,
+}
+
 /// What a store is opened with: the app's number and what its driver goes on from.
 pub type RecoveredApps = Vec<(AppId, Recovered)>;
 
 /// Starts the writer of `queue`, for the apps called `apps`.
 pub async fn start<E: Engine + Clone>(
     mut queue: Queue<E>,
-    apps: &[String],
+    apps: &[AppTerms],
     limits: GroupLimits,
 ) -> Result<(Store, Writer, RecoveredApps), StoreError> {
     let mut recovered = Vec::new();
     let mut gauges = BTreeMap::new();
-    for name in apps {
+    for AppTerms { name, suppression } in apps {
         let app = queue.app(name).await?;
+        queue.suppress(app, *suppression).await?;
         recovered.push((app, queue.recover(app).await?));
         gauges.insert(
             app,
@@ -99,6 +110,7 @@ pub async fn start<E: Engine + Clone>(
                 queue: watch::Sender::new(QueueView::default()),
                 accepted: 0.into(),
                 coalesced: 0.into(),
+                suppressed: 0.into(),
                 refused: 0.into(),
             },
         );

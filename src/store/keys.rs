@@ -17,6 +17,7 @@
 //! | `m` | app, subject, time, last sequence | that the subject has this dead letter |
 //! | `j` | app, client, number, descending | a virtual job |
 //! | `k` | app, client, number, descending, page | a page of its rows that are not final |
+//! | `v` | app, subject | what upstream holds of the subject |
 //! | `x` | the damaged entry's key, last sequence then | an entry that did not decode, as it was found |
 
 pub(crate) mod jobs;
@@ -193,6 +194,24 @@ pub(crate) fn delivery_of(app: AppId, subject_key: &[u8], last: Sequence) -> Vec
 /// A subject's deliveries that took along a sequence of at least `from`.
 pub(crate) fn deliveries(app: AppId, subject: &Subject, from: Sequence) -> RangeInclusive<Vec<u8>> {
     delivery(app, subject, from)..=delivery(app, subject, Sequence::MAX)
+}
+
+/// What upstream holds of the subject that another key ends with.
+pub(crate) fn held_of(app: AppId, subject_key: &[u8]) -> Vec<u8> {
+    let mut key = of_app(b'v', app);
+    key.extend(subject_key);
+    key
+}
+
+/// The app whose subject a key of kind `v` is of.
+pub(crate) fn app_of_held(key: &[u8]) -> Option<AppId> {
+    Some(AppId(u16::from_be_bytes(*key.get(1..3)?.first_chunk()?)))
+}
+
+/// What upstream holds of all subjects, from a key on.
+pub(crate) fn all_held(from: Option<Vec<u8>>) -> RangeInclusive<Vec<u8>> {
+    let (start, end) = below(b"v").into_inner();
+    from.unwrap_or(start)..=end
 }
 
 /// All deliveries, from a key on.

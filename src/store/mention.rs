@@ -6,7 +6,7 @@ use super::{
     keys,
     queue::StoreError,
     records::{
-        Dead, InFlight, PageEntry, Stored,
+        Dead, InFlight, PageEntry, Remembered, Stored,
         jobs::{Job, JobRow},
     },
     walk::{Kind, Walk, app_of, sequence_of},
@@ -107,7 +107,7 @@ pub(super) fn mention(of: &Mention<'_>, key: &[u8], value: &[u8]) -> Named {
         return Named::No;
     }
     match kind {
-        Kind::Pending | Kind::InFlight | Kind::Delivery | Kind::DeadOf
+        Kind::Pending | Kind::InFlight | Kind::Delivery | Kind::DeadOf | Kind::Held
             if keys::subject_of(key).as_ref() != Some(of.subject) =>
         {
             Named::No
@@ -116,6 +116,10 @@ pub(super) fn mention(of: &Mention<'_>, key: &[u8], value: &[u8]) -> Named {
         Kind::InFlight => match InFlight::decode(value) {
             Ok(row) if row.forgotten => Named::UntilSettled,
             Ok(row) => of.age(Some(row.record.first_sequence)),
+            Err(_) => Named::Old,
+        },
+        Kind::Held => match Remembered::decode(value) {
+            Ok(remembered) => of.age(remembered.delivered.last_sequence()),
             Err(_) => Named::Old,
         },
         Kind::Delivery | Kind::DeadOf => of.age(sequence_of(key)),

@@ -26,7 +26,7 @@ mod walk;
 
 pub use committer::{Gauges, Outcomes, QueueView, StoreGauges};
 pub use engine::EngineError;
-pub use handle::{Closed, Erased, GroupLimits, RecoveredApps, Store, Writer, start};
+pub use handle::{AppTerms, Closed, Erased, GroupLimits, RecoveredApps, Store, Writer, start};
 pub use keys::jobs::JobId;
 pub use mention::Traces;
 pub use orphans::{Orphan, orphans};

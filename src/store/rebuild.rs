@@ -92,6 +92,7 @@ fn waits_for_nothing(key: &[u8], value: &[u8]) -> bool {
             | Kind::DeadOf
             | Kind::Forgotten
             | Kind::Head
+            | Kind::Held
             | Kind::Job
             | Kind::JobPage
             | Kind::Name

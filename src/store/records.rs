@@ -13,6 +13,7 @@ use crate::domain::{
     admission::Depth,
     ageing::Ageing,
     batch::{Batch, BatchId, DeadReason},
+    delivered::Delivered,
     memory::Memory,
     merge::{Property, Record, Span, Stamp},
     time::Timestamp,
@@ -87,6 +88,10 @@ pub(crate) struct AppState {
     pub(crate) dropped: Option<Span>,
     /// When dead letters are too old.
     pub(crate) ageing: Ageing,
+    /// Whether what is delivered is remembered.
+    pub(crate) remembers: bool,
+    /// How often that was begun anew: what was remembered before is not true any more.
+    pub(crate) epoch: u32,
 }
 
 /// [`Depth`], as it is stored.
@@ -137,6 +142,14 @@ pub(crate) struct Tombstone {
     /// The last sequence that had been given by then.
     pub(crate) up_to: Sequence,
     pub(crate) forgotten_at: Timestamp,
+}
+
+/// What upstream holds of a subject.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Remembered {
+    /// That of the app when it was written.
+    pub(crate) epoch: u32,
+    pub(crate) delivered: Delivered,
 }
 
 /// A delivery of one subject's updates.
@@ -206,7 +219,18 @@ macro_rules! stored_as_it_is {
     )+};
 }
 
-stored_as_it_is!(Head, AppState, Batch, Vec<PageEntry>, Delivery, Tombstone, u16, Job, Vec<JobRow>);
+stored_as_it_is!(
+    Head,
+    AppState,
+    Batch,
+    Vec<PageEntry>,
+    Delivery,
+    Remembered,
+    Tombstone,
+    u16,
+    Job,
+    Vec<JobRow>
+);
 
 fn seal(content: &impl Serialize) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(256);

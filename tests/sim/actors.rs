@@ -150,11 +150,24 @@ impl World {
     pub(crate) fn make_of(&mut self, user: u64, number: u64, group: u64) -> (Sent, Update) {
         let whim = &mut self.whim;
         let subject = subject_of(user);
-        let company = whim.percent(20) && subject.kind == SubjectKind::User;
+        let is_repeat = whim.percent(self.scenario.repeats_percent);
+        let before = self.checker.sent.iter().zip(0..).filter(|(sent, _)| sent.user == user);
+        let before: Vec<u64> = before.filter(|_| is_repeat).map(|(_, number)| number).collect();
+        let before = whim.one(&before).and_then(|number| usize::try_from(number).ok());
+        let before = before.and_then(|number| self.checker.sent.get(number));
         let mut properties: Vec<u64> =
             (0..self.scenario.properties).filter(|_| whim.percent(50)).collect();
         if properties.is_empty() {
             properties.push(0);
+        }
+        let mut company = whim.percent(20) && subject.kind == SubjectKind::User;
+        // Its values are those of the one that it repeats, if it does.
+        let mut number = number;
+        if let Some(before) = before {
+            number = before.value;
+            company = before.properties.contains(&COMPANY);
+            properties = before.properties.clone();
+            properties.retain(|property| *property != COMPANY);
         }
         // Long enough that two make a record that is too large, and short enough for one.
         let short = self.scenario.has(Fault::ShortQueue);
@@ -182,7 +195,8 @@ impl World {
             lane,
         };
         properties.extend(company.then_some(COMPANY));
-        (Sent { user, properties, occurred, heard: Heard::Nothing, group }, update)
+        let heard = Heard::Nothing;
+        (Sent { user, value: number, properties, occurred, heard, group }, update)
     }
 
     fn operate(&mut self) -> Result<(), Halt> {

@@ -20,10 +20,12 @@ pub(crate) enum Heard {
 }
 
 /// An update, numbered in the order of sending. Its number is the value of all that it sets,
-/// so that whoever sees a value knows where it came from.
+/// so that whoever sees a value knows where it came from; or it repeats an earlier one of its user.
 #[derive(Clone, Debug)]
 pub(crate) struct Sent {
     pub(crate) user: u64,
+    /// The number of the update whose values it has: its own, or that of the one it repeats.
+    pub(crate) value: u64,
     pub(crate) properties: Vec<u64>,
     pub(crate) occurred: Occurred,
     pub(crate) heard: Heard,
@@ -79,13 +81,17 @@ pub(crate) struct Checker {
     /// The same, where the gateway died meanwhile: they may be forgotten or not.
     perhaps_forgotten: BTreeSet<u64>,
     last_sequence: u64,
+    /// Updates by the values that they have.
+    repeats: BTreeMap<u64, Vec<u64>>,
+    /// Whether the gateway remembers what it delivers.
+    remembers: bool,
 }
 
 type Verdict = Result<(), String>;
 
 impl Checker {
-    pub(crate) fn new(groups_are_loose: bool) -> Self {
-        Self { groups_are_loose, ..Self::default() }
+    pub(crate) fn new(groups_are_loose: bool, remembers: bool) -> Self {
+        Self { groups_are_loose, remembers, ..Self::default() }
     }
 
     /// An update was sent, and this was heard of it.
@@ -100,6 +106,7 @@ impl Checker {
             self.timed.insert(sent.user);
         }
         let number = self.sent.len() as u64;
+        self.repeats.entry(sent.value).or_default().push(number);
         self.sent.push(sent);
         self.place(number);
         Ok(())
@@ -120,8 +127,9 @@ impl Checker {
             let died = &self.died;
             if let Some(last) = line.last.filter(|last| *last > stamp && !died.contains(&last.1)) {
                 let of = |n: u64| usize::try_from(n).ok().and_then(|n| self.sent.get(n));
-                let mut stamps =
-                    line.applied.iter().filter_map(|(_, n)| Some((of(*n)?.occurred, *n)));
+                let of_value = |value: &u64| self.repeats.get(value).into_iter().flatten();
+                let applied = line.applied.iter().flat_map(|(_, value)| of_value(value));
+                let mut stamps = applied.filter_map(|n| Some((of(*n)?.occurred, *n)));
                 if !stamps.any(|applied| applied >= last) {
                     line.outdated.insert(number, last.1);
                 }
@@ -159,25 +167,37 @@ impl Checker {
     }
 
     /// A value may be new, or the one that was there: none comes back, and without
-    /// `occurred_at` none comes after a later one.
-    fn see_value(&mut self, user: u64, (property, number): Write) -> Verdict {
-        let sent = usize::try_from(number).ok().and_then(|number| self.sent.get(number));
-        let sent = sent.filter(|sent| sent.user == user && sent.properties.contains(&property));
-        let Some(sent) = sent else {
-            return Err(format!("u{user}.p{property} = {number}, which nobody sent"));
+    /// `occurred_at` none comes after a later one. Of several updates that have it, it comes from
+    /// the first that it may come from.
+    fn see_value(&mut self, user: u64, write: Write) -> Verdict {
+        let (property, value) = write;
+        let has = |number: &&u64| {
+            let sent = usize::try_from(**number).ok().and_then(|number| self.sent.get(number));
+            sent.is_some_and(|sent| sent.user == user && sent.properties.contains(&property))
         };
+        let numbers = self.repeats.get(&value).into_iter().flatten().filter(has);
+        let numbers: Vec<u64> = numbers.copied().collect();
+        let mut verdict = Err(format!("u{user}.p{property} = {value}, which nobody sent"));
+        for number in &numbers {
+            verdict = self.may_come(user, (property, *number));
+            if verdict.is_ok() {
+                self.note_value(user, (property, *number), numbers.len() == 1);
+                break;
+            }
+        }
+        verdict
+    }
+
+    /// Whether an update's value may be sent now.
+    fn may_come(&self, user: u64, (property, number): Write) -> Verdict {
         if self.forgotten.contains(&number) {
             return Err(format!("update {number} was forgotten, and sent"));
         }
-        match sent.heard {
-            Heard::Accepted(_) => {}
-            Heard::Nothing => {
-                let group = if self.groups_are_loose { u64::MAX - number } else { sent.group };
-                self.seen_groups.insert(group);
-            }
-            Heard::Refused => return Err(format!("update {number} was refused, and sent")),
+        let sent = usize::try_from(number).ok().and_then(|number| self.sent.get(number));
+        if sent.is_some_and(|sent| sent.heard == Heard::Refused) {
+            return Err(format!("update {number} was refused, and sent"));
         }
-        let line = self.lines.entry((user, property)).or_default();
+        let Some(line) = self.lines.get(&(user, property)) else { return Ok(()) };
         if line.seen.last() == Some(&number) {
             return Ok(());
         }
@@ -199,8 +219,20 @@ impl Checker {
             let seen = &line.seen;
             return Err(format!("u{user}.p{property} = {number} came after {seen:?}"));
         }
-        line.seen.push(number);
         Ok(())
+    }
+
+    /// An update's value was sent; no other update has it, if it is `the_only_one`.
+    fn note_value(&mut self, user: u64, (property, number): Write, the_only_one: bool) {
+        let sent = usize::try_from(number).ok().and_then(|number| self.sent.get(number));
+        if let Some(sent) = sent.filter(|sent| sent.heard == Heard::Nothing && the_only_one) {
+            let group = if self.groups_are_loose { u64::MAX - number } else { sent.group };
+            self.seen_groups.insert(group);
+        }
+        let line = self.lines.entry((user, property)).or_default();
+        if line.seen.last() != Some(&number) {
+            line.seen.push(number);
+        }
     }
 
     /// Whether the gateway owes upstream an update: it was acknowledged, or it was not and
@@ -220,22 +252,33 @@ impl Checker {
     /// merge law, was written by a job that was taken after it was sent, or that was the last
     /// to be taken before and so may have been under way.
     fn is_applied(&self, number: u64, sent: &Sent) -> bool {
+        let stamp = (sent.occurred, number);
         sent.properties.iter().all(|property| {
-            let line = self.lines.get(&(sent.user, *property));
-            line.is_some_and(|line| {
-                let of = |n: u64| usize::try_from(n).ok().and_then(|n| self.sent.get(n));
-                line.applied.iter().any(|(mark, applied)| {
-                    of(*applied)
-                        .is_some_and(|other| (other.occurred, *applied) >= (sent.occurred, number))
-                        && (*mark > number
-                            || self
-                                .marks
-                                .range((Excluded(*mark), Included(number)))
-                                .next()
-                                .is_none())
-                })
-            })
+            let Some(line) = self.lines.get(&(sent.user, *property)) else { return false };
+            let by_a_job = line.applied.iter().any(|(mark, value)| {
+                self.stamps(*value).any(|other| other.1 < *mark && other >= stamp)
+                    && (*mark > number
+                        || self.marks.range((Excluded(*mark), Included(number))).next().is_none())
+            });
+            by_a_job || self.remembers && self.was_there(line, (sent, stamp))
         })
+    }
+
+    /// The stamps of the updates that have a value.
+    fn stamps(&self, value: u64) -> impl Iterator<Item = (Occurred, u64)> {
+        let of = |n: u64| usize::try_from(n).ok().and_then(|n| self.sent.get(n));
+        let numbers = self.repeats.get(&value).into_iter().flatten();
+        numbers.filter_map(move |n| Some((of(*n)?.occurred, *n)))
+    }
+
+    /// Whether upstream held the value when the update was sent, or one that is later by the merge
+    /// law.
+    fn was_there(&self, line: &Line, (sent, stamp): (&Sent, (Occurred, u64))) -> bool {
+        let before = line.applied.iter().rfind(|(mark, _)| *mark <= stamp.1);
+        let Some((_, value)) = before else { return false };
+        let is_later = |other: (Occurred, u64)| other.1 < stamp.1 && other > stamp;
+        let timed = self.timed.contains(&sent.user);
+        *value == sent.value || timed && self.stamps(*value).any(is_later)
     }
 
     /// A client asked after an update and was told this.
@@ -304,6 +347,22 @@ impl Checker {
         without_receipt || self.dead.contains(&number)
     }
 
+    /// Whether a value is that of the last update that is owed, or of a later one of which nothing
+    /// was heard.
+    fn may_be_last(&self, user: u64, (property, value): Write, last: u64) -> bool {
+        let numbers = self.repeats.get(&value).into_iter().flatten();
+        numbers.filter(|number| **number >= last).any(|number| {
+            let sent = usize::try_from(*number).ok().and_then(|number| self.sent.get(number));
+            sent.is_some_and(|sent| {
+                let own = sent.user == user && sent.properties.contains(&property);
+                own && (*number == last || sent.heard == Heard::Nothing)
+            })
+        }) || self
+            .sent
+            .get(usize::try_from(last).unwrap_or(usize::MAX))
+            .is_some_and(|sent| sent.value == value)
+    }
+
     /// Once traffic has stopped and all is said to be delivered: it is.
     pub(crate) fn finish(&self) -> Verdict {
         let mut latest: BTreeMap<(u64, u64), u64> = BTreeMap::new();
@@ -328,8 +387,10 @@ impl Checker {
             // A dead one may have been written by a job that failed.
             let index = usize::try_from(number).unwrap_or(usize::MAX);
             let dead = self.sent.get(index).is_some_and(|sent| self.is_dead(number, sent));
-            if value != Some(number) && !dead && !self.timed.contains(&user) {
-                return Err(format!("u{user}.p{property} is {value:?}, not {number}"));
+            let is_right =
+                value.is_some_and(|value| self.may_be_last(user, (property, value), number));
+            if !is_right && !dead && !self.timed.contains(&user) {
+                return Err(format!("u{user}.p{property} is {value:?}, not that of {number}"));
             }
         }
         Ok(())

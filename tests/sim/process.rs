@@ -47,6 +47,7 @@ impl Process {
         let start = async {
             let mut queue = Queue::open(engine.clone(), scenario.queue, STORE).await?;
             let app = queue.app("production").await?;
+            queue.suppress(app, scenario.suppression).await?;
             for client in ["crm", "billing", "backfill"] {
                 queue.client(client).await?;
             }

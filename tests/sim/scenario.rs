@@ -7,6 +7,7 @@ use userpilot_gateway::{
         admission::QueueLimits,
         backoff::BackoffLimits,
         batch::BatchLimits,
+        delivered::Suppression,
         lifecycle::{PartialPolicy, Settings},
         row::RowValues,
     },
@@ -174,6 +175,10 @@ pub(crate) struct Scenario {
     pub(crate) settings: Settings,
     /// The queue's limits.
     pub(crate) queue: QueueLimits,
+    /// Whether the gateway remembers what it delivers, and for how long that counts.
+    pub(crate) suppression: Option<Suppression>,
+    /// How many updates repeat the values of an earlier one.
+    pub(crate) repeats_percent: u64,
     /// The most bytes of an entry of the store.
     pub(crate) entry_bytes_max: usize,
     /// A bug that is planted.
@@ -207,6 +212,10 @@ impl Scenario {
         let short = faults.contains(&Fault::ShortQueue);
         let users_per_minute = u32::try_from(random.between(10, 600)).unwrap_or(60);
         let batch = BatchLimits { rows_max: random.between(1, 6), bytes_max: 100_000 };
+        let suppression = random.percent(50).then_some(Suppression {
+            refresh_after: random.millis(1_000, 600_000),
+            properties_max: 8,
+        });
         Self {
             seed,
             faults,
@@ -246,6 +255,8 @@ impl Scenario {
                 record_bytes_max: if short { SHORT_RECORD_BYTES_MAX } else { 1 << 16 },
                 record_properties_max: 1_000,
             },
+            suppression,
+            repeats_percent: [0, 20, 60][usize::try_from(random.below(3)).unwrap_or(0)],
             entry_bytes_max: if short { SHORT_ENTRY_BYTES_MAX } else { ENTRY_BYTES_MAX },
             sabotage: None,
             trace: false,

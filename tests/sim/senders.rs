@@ -25,7 +25,7 @@ impl World {
                 lane: Lane::Interactive,
             };
             let (properties, heard) = (vec![0], Heard::Nothing);
-            (Sent { user, properties, occurred, heard, group: 0 }, update)
+            (Sent { user, value: user, properties, occurred, heard, group: 0 }, update)
         };
         let (sent, updates): (Vec<Sent>, Vec<Update>) = (0..users).map(one).unzip();
         let wall = self.now().wall;

@@ -119,7 +119,7 @@ impl World {
         let groups_are_loose = scenario.has(Fault::ShortQueue);
         Ok(Self {
             network: Network::new(&scenario),
-            checker: Checker::new(groups_are_loose),
+            checker: Checker::new(groups_are_loose, scenario.suppression.is_some()),
             whim: Random::new(scenario.seed, "clients"),
             chaos: Random::new(scenario.seed, "chaos"),
             actions_left: scenario.actions,

@@ -10,10 +10,12 @@ use super::{
     clients::{Clients, Entries},
     decode, decode_or_set_aside, keys,
     pages::PageBuilder,
+    remember::Memory,
 };
 use crate::{
     domain::{
         admission::{self, QueueLimits, QueueRefusal},
+        delivered::{Delivered, Judgement},
         merge::Record,
         time::Timestamp,
         update::{AppId, Lane, Sequence, Subject, Update},
@@ -40,6 +42,8 @@ pub enum Disposition {
     Queued,
     /// It was merged into one that was waiting.
     Coalesced,
+    /// Upstream holds its values already, or later ones: it waits for nothing.
+    Unchanged,
 }
 
 impl<E: Engine> Queue<E> {
@@ -57,12 +61,23 @@ impl<E: Engine> Queue<E> {
         let mut urgent = Vec::new();
         for update in updates {
             let (app, lane) = (update.app, update.lane);
+            let is_timed = update.occurred_at.is_some();
             let slot = group.slot(&mut transaction, update.app, &update.subject).await?;
             let (size, sequence) = (update.size(), group.next_sequence());
             let mut arrived = Record::new(update, sequence, stamped_at);
             // Ages are told by the clock as it is.
             arrived.first_accepted_at = now;
-            let outcome = group.merge(slot, arrived, size, stamped_at);
+            if let Some(memory) = self.memory(app, &self.head) {
+                group.recall(&mut transaction, slot, memory).await?;
+            }
+            let before = group.slots[slot].held.clone();
+            let outcome = match group.strike(slot, &mut arrived, is_timed, now) {
+                Judgement::Unchanged => Ok(group.pass_over(slot, stamped_at)),
+                Judgement::Changed => group.merge(slot, arrived, size, stamped_at),
+            };
+            if outcome.is_err() {
+                group.slots[slot].held = before;
+            }
             urgent.extend((outcome.is_ok() && lane < Lane::Bulk).then_some(app));
             outcomes.push(outcome);
         }
@@ -121,12 +136,16 @@ struct Slot {
     key: Vec<u8>,
     record: Option<Record>,
     /// The subject's record in flight: should its batch come back, they become one.
-    in_flight: Option<Record>,
+    in_flight: Option<InFlight>,
+    /// That record was changed: it does not span what came since.
+    is_apart: bool,
     /// The lane in whose pages the record stands.
     placed: Option<Lane>,
     /// What the app's depth counts of the record.
     counted: Counted,
     changed: bool,
+    /// What upstream holds of the subject, once that was read, and where the app remembers it.
+    held: Option<(Memory, Delivered)>,
 }
 
 impl Slot {
@@ -138,7 +157,8 @@ impl Slot {
         arrived_bytes: usize,
         limits: &QueueLimits,
     ) -> Result<(), QueueRefusal> {
-        let others = || self.in_flight.iter().chain(&self.record);
+        let in_flight = self.in_flight.as_ref().map(|row| &row.record);
+        let others = || in_flight.into_iter().chain(&self.record);
         if others().next().is_none() {
             // Alone it was measured at the door.
             return Ok(());
@@ -208,8 +228,71 @@ impl<'a> Group<'a> {
         let placed = record.as_ref().map(|record| record.lane);
         let in_flight = self.in_flight(transaction, app, subject).await?;
         self.index.insert(key.clone(), self.slots.len());
-        self.slots.push(Slot { app, key, record, in_flight, placed, counted, changed: false });
+        self.slots.push(Slot {
+            app,
+            key,
+            record,
+            in_flight,
+            placed,
+            counted,
+            changed: false,
+            held: None,
+            is_apart: false,
+        });
         Ok(self.slots.len() - 1)
+    }
+
+    /// Reads what upstream holds of a subject, the first time.
+    async fn recall(
+        &mut self,
+        transaction: &mut impl Transaction,
+        slot: usize,
+        memory: Memory,
+    ) -> Result<(), StoreError> {
+        let slot = &mut self.slots[slot];
+        if slot.held.is_none() {
+            let subject_key = &slot.key[keys::SUBJECT_AT..];
+            let delivered = memory.read(transaction, slot.app, subject_key).await?;
+            slot.held = Some((memory, delivered));
+        }
+        Ok(())
+    }
+
+    /// Strikes from `arrived` what need not be sent.
+    fn strike(
+        &mut self,
+        slot: usize,
+        arrived: &mut Record,
+        is_timed: bool,
+        now: Timestamp,
+    ) -> Judgement {
+        let Slot { held, record, in_flight, .. } = &mut self.slots[slot];
+        let Some((memory, delivered)) = held.as_mut().filter(|(_, held)| !held.is_empty()) else {
+            return Judgement::Changed;
+        };
+        let under_way = |name: Option<&str>| {
+            let in_flight = in_flight.as_ref().map(|row| &row.record);
+            record.iter().chain(in_flight).any(|record| record.mentions(name))
+        };
+        delivered.strike(arrived, (is_timed, under_way), memory.by(), now)
+    }
+
+    /// Gives the next sequence to an update that upstream needs nothing of. What waits for its
+    /// subject, or is in flight, does not hold it, whatever joins that later.
+    fn pass_over(&mut self, slot: usize, stamped_at: Timestamp) -> Accepted {
+        let slot = &mut self.slots[slot];
+        if let Some(waiting) = slot.record.as_mut().filter(|record| record.own.is_some()) {
+            waiting.set_apart();
+            slot.changed = true;
+        }
+        if let Some(row) = slot.in_flight.as_mut().filter(|row| row.record.own.is_some()) {
+            row.record.set_apart();
+            slot.is_apart = true;
+        }
+        let sequence = self.next_sequence();
+        self.head.last_sequence = sequence;
+        self.head.last_accepted_at = stamped_at;
+        Accepted { sequence, disposition: Disposition::Unchanged }
     }
 
     /// The subject's record that is in flight. Costs a read, and only while the
@@ -219,7 +302,7 @@ impl<'a> Group<'a> {
         transaction: &mut impl Transaction,
         app: AppId,
         subject: &Subject,
-    ) -> Result<Option<Record>, StoreError> {
+    ) -> Result<Option<InFlight>, StoreError> {
         if self.apps.get(&app).is_none_or(|state| state.unsettled.is_none()) {
             return Ok(None);
         }
@@ -227,7 +310,7 @@ impl<'a> Group<'a> {
         // One that is damaged is set aside when its batch is settled.
         let Some(bytes) = bytes else { return Ok(None) };
         let row: Option<InFlight> = decode(bytes.as_ref())?;
-        Ok(row.filter(|row| !row.forgotten).map(|row| row.record))
+        Ok(row.filter(|row| !row.forgotten))
     }
 
     /// Merges what has arrived with the next sequence, and takes `size` bytes. `stamped_at` is
@@ -273,6 +356,15 @@ impl<'a> Group<'a> {
         let Self { head, mut apps, slots, mut touched, .. } = self;
         let mut pages = PageBuilder::default();
         for slot in &slots {
+            if let Some((memory, delivered)) = slot.held.as_ref().filter(|(_, held)| held.is_news())
+            {
+                let subject_key = &slot.key[keys::SUBJECT_AT..];
+                memory.write(transaction, slot.app, subject_key, delivered.clone());
+            }
+            if let Some(row) = slot.in_flight.as_ref().filter(|_| slot.is_apart) {
+                let key = keys::in_flight_of(slot.app, &slot.key[keys::SUBJECT_AT..]);
+                transaction.put(&key, row.encode());
+            }
             let (true, Some(record)) = (slot.changed, &slot.record) else { continue };
             let bytes = record.encode();
             let state = apps.entry(slot.app).or_default();

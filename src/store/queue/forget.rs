@@ -102,6 +102,7 @@ impl<E: Engine> Queue<E> {
                 forgotten.quarantined += 1;
             }
         }
+        transaction.delete(&keys::held_of(app, subject_key));
         let grave = keys::forgotten(app, self.head.store, subject_key);
         transaction.put(&grave, Tombstone { up_to, forgotten_at: now }.encode());
         transaction.put(&keys::app(app), state.encode());

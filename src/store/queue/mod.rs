@@ -16,6 +16,7 @@ pub mod jobs;
 mod lane;
 mod pages;
 mod prune;
+mod remember;
 mod settle;
 #[cfg(test)]
 mod tests;
@@ -41,6 +42,7 @@ use super::{
 use crate::domain::{
     admission::QueueLimits,
     batch::Batch,
+    delivered::Suppression,
     lifecycle::Recovered,
     memory::Memory,
     time::Timestamp,
@@ -116,6 +118,8 @@ pub struct Queue<E> {
     apps: BTreeMap<AppId, AppState>,
     /// Updates more urgent than bulk that were accepted since the queue was opened.
     urgent: BTreeMap<AppId, u64>,
+    /// Of the apps that remember what they delivered, for how long that counts.
+    suppression: BTreeMap<AppId, Suppression>,
     /// Since the clock was last right.
     warned_of_clock: bool,
     /// Dead letters that were dropped since the queue was opened.
@@ -155,6 +159,7 @@ impl<E: Engine> Queue<E> {
             head,
             apps: BTreeMap::new(),
             urgent: BTreeMap::new(),
+            suppression: BTreeMap::new(),
             warned_of_clock: false,
             dead_lost: 0,
             jobs: JobIndex::default(),

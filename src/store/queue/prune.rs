@@ -52,6 +52,10 @@ impl<E: Engine> Queue<E> {
         from: Option<Vec<u8>>,
         retention: Retention,
     ) -> Result<Option<Vec<u8>>, StoreError> {
+        let held = keys::all_held(None);
+        if let Some(from) = from.clone().filter(|from| held.contains(from)) {
+            return self.prune_held(Some(from), retention.now.wall).await;
+        }
         let mut transaction = self.engine.begin().await?;
         let deliveries = transaction.scan(keys::all_deliveries(from), CHUNK).await?;
         let mut due = 0;
@@ -84,7 +88,13 @@ impl<E: Engine> Queue<E> {
             tracing::warn!(dead_letters = lost, "dead letters are too old or too many: dropped");
         }
         self.prune_jobs(retention.before).await?;
-        Ok(deliveries.into_iter().nth(CHUNK - 1).map(|(last, _)| keys::after(last)))
+        let next = deliveries.into_iter().nth(CHUNK - 1).map(|(last, _)| keys::after(last));
+        if next.is_some() {
+            return Ok(next);
+        }
+        let mut transaction = self.engine.begin().await?;
+        let any = transaction.scan(held.clone(), 1).await?;
+        Ok(any.first().map(|_| held.start().clone()))
     }
 }
 

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::{
     Batch, Engine, Queue, StoreError, Stored, Transaction, claim::CHUNK_ROWS, dead, decode,
-    decode_or_set_aside, keys, pages::PageBuilder,
+    decode_or_set_aside, keys, pages::PageBuilder, remember,
 };
 use crate::{
     domain::{
@@ -49,6 +49,7 @@ impl<E: Engine> Queue<E> {
             head: self.head,
             pages: PageBuilder::default(),
             accepted_at: Vec::new(),
+            memory: self.memory(app, &self.head),
             now,
         };
         let mut from = None;
@@ -193,6 +194,7 @@ struct Chunk<T> {
     head: Head,
     pages: PageBuilder,
     accepted_at: Vec<Timestamp>,
+    memory: Option<remember::Memory>,
     now: Timestamp,
 }
 
@@ -206,6 +208,10 @@ impl<T: Transaction> Chunk<T> {
         let row: Option<InFlight> =
             decode_or_set_aside(&mut self.transaction, &mut self.head, key, bytes)?;
         let part = self.batch.part;
+        if row.is_none() {
+            // What was in it may be upstream, or not.
+            self.transaction.delete(&keys::held_of(self.batch.id.app, &key[keys::SUBJECT_AT..]));
+        }
         let Some(row) = row.filter(|row| part.holds(row.batch, row.position)) else {
             return Ok(());
         };
@@ -216,6 +222,14 @@ impl<T: Transaction> Chunk<T> {
             return Ok(());
         }
         let subject_key = &key[keys::SUBJECT_AT..];
+        if let Some(memory) = self.memory {
+            // Of a batch that counts as delivered without some of its rows, each may be one.
+            let all = self.batch.completed_rows >= self.batch.rows;
+            let certain = settlement == Settlement::Delivered && all;
+            let subject = (self.batch.id.app, subject_key);
+            let learned = (&row.record, certain);
+            memory.learn(&mut self.transaction, subject, learned, self.now).await?;
+        }
         match settlement {
             Settlement::Delivered => self.deliver(subject_key, &row.record).await,
             Settlement::Requeued => self.requeue(subject_key, row.record).await,

@@ -131,6 +131,7 @@ mod forget;
 mod in_flight;
 mod jobs;
 mod kinds;
+mod suppression;
 mod turns;
 
 over_every_engine! {

@@ -129,6 +129,8 @@ proptest! {
             paused,
             dropped: Some((a, d)),
             ageing: Ageing::default().look(Now { wall: at, ..Now::default() }, Duration::ZERO),
+            remembers: paused,
+            epoch: 3,
         });
     }
 

@@ -25,9 +25,10 @@ impl fmt::Debug for Observed {
 /// A number of each app's: its name, its help, and where it is to be found.
 type Number = (&'static str, &'static str, fn(&AppStatus) -> u64);
 
-const COUNTERS: [Number; 4] = [
+const COUNTERS: [Number; 5] = [
     ("accepted_updates", "Updates that were accepted", |app| app.updates.0),
     ("coalesced_updates", "Updates that were merged into a waiting record", |app| app.updates.1),
+    ("suppressed_updates", "Updates that upstream needed nothing of", |app| app.suppressed),
     ("refused_updates", "Updates that the queue refused", |app| app.updates.2),
     ("failed_attempts", "Requests to upstream that failed", |app| app.view.failed_attempts),
 ];
