@@ -202,7 +202,7 @@ pub(super) fn keeping(config: &Config) -> Keeping {
     }
 }
 
-pub(super) fn lifecycle(app: &AppConfig) -> Settings {
+pub(crate) fn lifecycle(app: &AppConfig) -> Settings {
     Settings {
         users_per_minute: app.users_per_minute,
         linger: Duration::from_millis(app.linger_ms),
