@@ -24,8 +24,8 @@ use std::time::Duration;
 pub use account::{Account, Answer, Job, Pace};
 pub use ages::Ages;
 pub use report::{Freshness, Report, Sample};
-pub use tally::Tally;
-pub use world::run;
+pub use tally::{Left, Tally};
+pub use world::{disturbed_until, run};
 
 use crate::{
     domain::{admission::QueueLimits, lifecycle::Settings},

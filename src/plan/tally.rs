@@ -75,7 +75,7 @@ impl Tally {
             refused: 0,
             rows: 0,
             applied_rows: 0,
-            jobs: histogram(),
+            jobs: sizes(),
             last: None,
             backlogged: (Duration::ZERO, Duration::ZERO),
             disturbed_at,
@@ -206,4 +206,9 @@ impl Tally {
 fn histogram() -> Histogram<u64> {
     let bounds = Histogram::new_with_bounds(1, FRESHNESS_MAX_MS, 3);
     bounds.expect("three digits of that many milliseconds are what it can count")
+}
+
+/// Counts job sizes exactly.
+fn sizes() -> Histogram<u64> {
+    Histogram::new_with_bounds(1, 100_000, 5).expect("five digits are what it can count")
 }

@@ -130,7 +130,8 @@ fn after_an_outage_the_backlog_drains_as_computed() {
     let bound = report.drain_bound_s.unwrap() - report.disturbed_until_s;
     assert!((1_700.0..1_850.0).contains(&bound), "{bound}");
     let took = report.drained_at_s.unwrap() - report.disturbed_until_s;
-    assert!((bound..bound * 1.05).contains(&took), "{took} of {bound}");
+    // Jobs cost their share, and the last retry of the outage may have been a minute before.
+    assert!((bound..bound * 1.04 + 60.0).contains(&took), "{took} of {bound}");
     assert_eq!(report.refused_updates, 0);
     assert!(report.freshness(None, Lane::Interactive).unwrap().max_s < 5_500.0);
     assert!(report.samples.last().unwrap().oldest_s < 60.0);

@@ -272,7 +272,7 @@ fn terms(source: &Source) -> ClientTerms {
 }
 
 /// When the last backfill or resync comes, and the last outage is over.
-fn disturbed_until(plan: &Plan) -> Duration {
+pub fn disturbed_until(plan: &Plan) -> Duration {
     let of_traffic = plan.traffic.iter().filter_map(|source| match source.sends {
         Sends::Backfill { at, .. } | Sends::Resync { at, .. } => Some(at),
         Sends::Flow { .. } | Sends::Recorded(_) => None,
