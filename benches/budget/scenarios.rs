@@ -44,10 +44,10 @@ pub fn all(seed: u64) -> Vec<Scenario> {
     let zipf = Choice::Zipf(1.1);
     let mut outage = of(
         4,
-        "an outage of 4 h under 15 updates/s over 200,000 users, and a backfill of 50,000 in bulk",
+        "an outage of 4 h under 15 updates/s over 200,000 users, and a backfill of 150,000 others in bulk",
         [
             services(50, 15.0, 0..200_000, Choice::Uniform, DAY),
-            vec![backfill(0..50_000, 2 * HOUR, Lane::Bulk)],
+            vec![backfill(200_000..350_000, 2 * HOUR, Lane::Bulk)],
         ]
         .concat(),
         DAY,
@@ -75,9 +75,9 @@ pub fn all(seed: u64) -> Vec<Scenario> {
         ),
         of(
             2,
-            "the same, but the others' users are among the million",
+            "the same, but the others' users are the last of the million",
             [
-                services(49, 5.0, 0..200_000, zipf, DAY / 2),
+                services(49, 5.0, 800_000..1_000_000, zipf, DAY / 2),
                 vec![backfill(0..1_000_000, HOUR / 2, Lane::Interactive)],
             ]
             .concat(),
