@@ -15,7 +15,7 @@
 
 mod baselines;
 mod scenarios;
-#[path = "../shared.rs"]
+#[path = "../shared/mod.rs"]
 mod shared;
 mod table;
 

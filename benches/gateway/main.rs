@@ -24,7 +24,7 @@ mod load;
 mod machine;
 mod million;
 mod report;
-#[path = "../shared.rs"]
+#[path = "../shared/mod.rs"]
 mod shared;
 mod soak;
 mod store_alone;

@@ -19,7 +19,7 @@ async fn a_backfill_and_an_outage_are_answered_with_a_table_and_a_chart() {
     {
         assert!(output.stdout.contains(expected), "{expected}: {}", output.stdout);
     }
-    let page = fs::read_to_string(chart).unwrap();
+    let page = fs::read_to_string(&chart).unwrap();
     assert!(page.contains("<svg") && page.contains("The backlog is drained at"), "{page}");
 
     arguments.extend(["--output", "json"]);

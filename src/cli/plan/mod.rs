@@ -56,10 +56,6 @@ pub struct Args {
     #[arg(long, value_enum, default_value_t = LaneWord::Bulk)]
     pub backfill_lane: LaneWord,
 
-    /// The share of these users of whom it says anything new.
-    #[arg(long, value_name = "SHARE", default_value_t = 1.0)]
-    pub backfill_changed: f64,
-
     /// What came at some time in reality: a file of lines such as
     /// {"at": 12.5, "user_id": "42", "client": "crm", "lane": "bulk"}. "at" is in seconds or a
     /// date as in 2026-11-24T08:00:00Z; client and lane may be left out. - is standard input.

@@ -72,7 +72,7 @@ pub(super) fn plan(args: &Args) -> anyhow::Result<Plan> {
     };
     let length = plan.length;
     plan.traffic.extend(flow(args, length)?);
-    plan.traffic.extend(backfill(args)?);
+    plan.traffic.extend(backfill(args));
     if plan.traffic.is_empty() {
         bail!(
             "nothing would be sent: say what comes with --updates-per-second, --backfill or \
@@ -138,18 +138,16 @@ fn flow(args: &Args, length: Duration) -> anyhow::Result<Vec<Source>> {
     Ok((0..args.clients).map(one).collect())
 }
 
-fn backfill(args: &Args) -> anyhow::Result<Option<Source>> {
-    let changed = args.backfill_changed;
-    ensure!((0.0..=1.0).contains(&changed), "--backfill-changed {changed}: give 0 to 1");
+fn backfill(args: &Args) -> Option<Source> {
     let at = args.backfill_at;
     let source = |users| Source {
         client: "backfill".to_owned(),
         weight: 1,
         class: "backfill".to_owned(),
         lane: args.backfill_lane.into(),
-        sends: Sends::Resync { at, users: 0..users, changed },
+        sends: Sends::Backfill { at, users: 0..users },
     };
-    Ok(args.backfill.filter(|users| *users > 0).map(source))
+    args.backfill.filter(|users| *users > 0).map(source)
 }
 
 /// A time as people write it.
@@ -204,7 +202,7 @@ mod tests {
             Sends::Flow { updates_per_second, users, .. }
                 if *updates_per_second == 5.0 && users.choice == Choice::Zipf(1.1)
         ));
-        assert!(matches!(plan.traffic[4].sends, Sends::Resync { at, .. } if at == hour * 3 / 2));
+        assert!(matches!(plan.traffic[4].sends, Sends::Backfill { at, .. } if at == hour * 3 / 2));
     }
 
     #[test]
@@ -218,7 +216,6 @@ mod tests {
         check("--backfill 9 --outage 6h..2h", "it ends before it begins");
         check("--backfill 9 --outage 6h", "expected two times, such as 2h..6h");
         check("--backfill 9 --fixed-cost fast", "expected a time such as 2h");
-        check("--backfill 9 --backfill-changed 2", "--backfill-changed 2: give 0 to 1");
         check("--trace no-such-file", "cannot open no-such-file");
         check("--updates-per-second 5 --zipf 99", "--zipf 99: give 0");
         check("--backfill 9 --users-per-minute 0", "an account that takes nobody");
