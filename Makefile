@@ -5,7 +5,7 @@ TOOLS := target/tools
 # The end-to-end tests find the Python of the client here.
 export CLIENT_PYTHON := $(CURDIR)/$(TOOLS)/python/bin/python
 
-.PHONY: test prepare fmt proto licences clippy unit advisories demo docs corpus bench fuzz mutants core-mutants soak
+.PHONY: test prepare fmt proto licences clippy unit advisories demo docs corpus bench fuzz mutants core-mutants soak bench-budget
 
 # In this order: the cheap ones first, and the tests last, so that their summary ends the output.
 test: prepare
@@ -55,6 +55,11 @@ corpus:
 # How fast it is, next to what it could be. docs/performance.md says how to read it.
 bench:
 	cargo bench --quiet --locked --bench gateway -- $(ARGS)
+
+# How well the budget is spent, in virtual time, beside two schedulers that people really write.
+# docs/budget.md says how to read it.
+bench-budget:
+	cargo bench --quiet --locked --bench budget -- $(ARGS)
 
 # Plants bugs, one by one, and demands that each is found.
 mutants: prepare

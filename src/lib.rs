@@ -21,6 +21,8 @@ pub mod door;
 
 pub mod intake;
 
+pub mod plan;
+
 pub mod delivery;
 
 pub mod store;

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use userpilot_gateway::{
     cli::{
-        check_config, check_key, dead_letters, demo, jobs, print_default_config, send, serve,
+        check_config, check_key, dead_letters, demo, jobs, plan, print_default_config, send, serve,
         shutdown, simulate_userpilot, status, store, token, user,
     },
     store::private::keep_files_private,
@@ -35,6 +35,7 @@ enum Command {
     DeadLetters(dead_letters::Args),
     User(user::Args),
     Token(token::Args),
+    Plan(plan::Args),
     CheckConfig(check_config::Args),
     CheckKey(check_key::Args),
     PrintDefaultConfig(print_default_config::Args),
@@ -65,6 +66,7 @@ fn run() -> anyhow::Result<ExitCode> {
             Command::DeadLetters(args) => dead_letters::run(args).await,
             Command::User(args) => user::run(args).await,
             Command::Token(args) => token::run(args),
+            Command::Plan(args) => plan::run(args),
             Command::CheckConfig(args) => check_config::run(args),
             Command::CheckKey(args) => return check_key::run(args).await,
             Command::PrintDefaultConfig(args) => print_default_config::run(args),

@@ -24,6 +24,8 @@ mod load;
 mod machine;
 mod million;
 mod report;
+#[path = "../shared/mod.rs"]
+mod shared;
 mod soak;
 mod store_alone;
 mod suite;

@@ -1,8 +1,6 @@
 //! The table: what was aimed at, what was measured, and whether it was met.
 
-use std::fs;
-
-use anyhow::{Context, ensure};
+use crate::shared;
 
 /// One line of the table.
 #[derive(Clone, Debug)]
@@ -49,10 +47,7 @@ impl Row {
 
 /// The machine and the table, as Markdown.
 pub fn markdown(machine: &[(&'static str, String)], command: &str, rows: &[Row]) -> String {
-    let mut text = format!("Made by `{command}`.\n\n| the machine | |\n|---|---|\n");
-    for (what, value) in machine {
-        text += &format!("| {what} | {value} |\n");
-    }
+    let mut text = shared::facts(command, machine);
     text += "\n| what | target | measured | |\n|---|---|---|---|\n";
     for Row { what, target, measured, met } in rows {
         let met = match met {
@@ -65,17 +60,7 @@ pub fn markdown(machine: &[(&'static str, String)], command: &str, rows: &[Row])
     text
 }
 
-const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/performance.md");
-const BEGIN: &str = "<!-- the last table: begin -->\n";
-const END: &str = "<!-- the last table: end -->";
-
 /// Puts the table in the place of the last one.
 pub fn write(table: &str) -> anyhow::Result<()> {
-    let text = fs::read_to_string(FILE).context(FILE)?;
-    let begin = text.find(BEGIN).context("docs/performance.md has no place for the table")?;
-    let end = text.find(END).context("docs/performance.md has no end of the table")?;
-    let begin = begin + BEGIN.len();
-    ensure!(begin <= end, "the marks in docs/performance.md are in the wrong order");
-    fs::write(FILE, format!("{}\n{table}\n{}", &text[..begin], &text[end..]))?;
-    Ok(())
+    shared::write("docs/performance.md", table)
 }

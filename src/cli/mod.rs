@@ -6,6 +6,7 @@ pub mod client;
 pub mod dead_letters;
 pub mod demo;
 pub mod jobs;
+pub mod plan;
 pub mod print_default_config;
 pub mod send;
 pub mod serve;

@@ -204,7 +204,7 @@ pub(super) fn keeping(config: &Config) -> Keeping {
 }
 
 /// On what terms an app uses the store.
-pub(super) fn terms(app: &AppConfig, config: &Config) -> AppTerms {
+pub(crate) fn terms(app: &AppConfig, config: &Config) -> AppTerms {
     let refresh_after = Duration::from_secs(app.refresh_after_hours.saturating_mul(60 * 60));
     let properties_max = config.limits.properties_max;
     let suppression =
@@ -212,7 +212,7 @@ pub(super) fn terms(app: &AppConfig, config: &Config) -> AppTerms {
     AppTerms { name: app.name.clone(), suppression }
 }
 
-pub(super) fn lifecycle(app: &AppConfig) -> Settings {
+pub(crate) fn lifecycle(app: &AppConfig) -> Settings {
     Settings {
         users_per_minute: app.users_per_minute,
         linger: Duration::from_millis(app.linger_ms),

@@ -17,6 +17,7 @@ mod disk;
 mod http_door;
 mod keys;
 mod lifecycle;
+mod plan;
 mod python;
 mod refusals;
 mod reload;

@@ -6,7 +6,7 @@ use crate::{
 };
 
 /// The top modules, in the order in which an update meets them. Each imports from those after it.
-const ORDER: [&str; 17] = [
+const ORDER: [&str; 18] = [
     "main",
     "fuzzing",
     "cli",
@@ -16,6 +16,7 @@ const ORDER: [&str; 17] = [
     "admin",
     "door",
     "intake",
+    "plan",
     "delivery",
     "store",
     "upstream",

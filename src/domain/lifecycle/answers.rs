@@ -256,7 +256,8 @@ impl Lifecycle {
         match report.phase {
             JobPhase::Unfinished => {
                 let interval = self.settings.poll_interval;
-                let poll_at = polling::next(now.instant, self.occupied_until, interval);
+                let end = self.expected_end(batch.kind);
+                let poll_at = polling::next(now.instant, end, interval);
                 self.phase = Phase::Running { batch, poll_at };
             }
             JobPhase::Completed if report.completed_rows.is_none_or(|rows| rows >= batch.rows) => {

@@ -7,7 +7,7 @@ use super::{
         sizing::SizeLimits,
         update::SubjectKind,
     },
-    Batch, Claimable, Lifecycle, Now, Waiting,
+    Batch, Claimable, Instant, Lifecycle, Now, Waiting,
 };
 
 impl Lifecycle {
@@ -63,6 +63,11 @@ impl Lifecycle {
     pub(super) fn disturbed<T>(&mut self, by: T) -> T {
         self.began = None;
         by
+    }
+
+    /// When the job that runs should end: like those before it, a while after its occupancy.
+    pub(super) fn expected_end(&self, kind: SubjectKind) -> Instant {
+        self.occupied_until.plus(self.memory.of(kind).cost.estimate())
     }
 
     /// A job has ended: what it cost beyond its occupancy is what any job costs.

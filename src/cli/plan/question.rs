@@ -1,0 +1,224 @@
+//! Arguments → a plan.
+
+use std::{
+    fs::File,
+    io::{self, BufReader},
+    ops::Range,
+    path::Path,
+    time::Duration,
+};
+
+use anyhow::{Context, bail, ensure};
+
+use super::Args;
+use crate::{
+    config::{self, AppConfig, Config},
+    gateway::settings,
+    plan::{
+        Pace, Plan, trace,
+        traffic::{Choice, Sends, Source, Users},
+    },
+};
+
+/// A plan of a day by the default settings, in which nothing comes yet.
+pub fn with_defaults() -> Plan {
+    let config = Config::defaults();
+    of_app(&config, &config.apps[0])
+}
+
+fn of_app(config: &Config, app: &AppConfig) -> Plan {
+    Plan {
+        traffic: Vec::new(),
+        pace: Pace {
+            users_per_minute: app.users_per_minute,
+            fixed_cost: Duration::from_secs(2),
+            round_trip: Duration::from_millis(100),
+            outages: Vec::new(),
+        },
+        settings: settings::lifecycle(app),
+        queue: settings::queue(&config.store, &config.limits),
+        suppression: settings::terms(app, config).suppression,
+        length: Duration::from_secs(24 * 60 * 60),
+        seed: 1,
+    }
+}
+
+/// The plan that the arguments ask for.
+pub(super) fn plan(args: &Args) -> anyhow::Result<Plan> {
+    let mut plan = match &args.config {
+        Some(file) => configured(file, args.app.as_deref())?,
+        None => with_defaults(),
+    };
+    plan.seed = args.seed;
+    plan.pace.fixed_cost = args.fixed_cost;
+    plan.pace.round_trip = args.round_trip;
+    plan.pace.outages.clone_from(&args.outage);
+    if let Some(users) = args.users_per_minute {
+        ensure!(users > 0, "--users-per-minute 0: an account that takes nobody never will");
+        plan.pace.users_per_minute = users;
+        plan.settings.users_per_minute = users;
+    }
+    let mut recorded = Duration::ZERO;
+    if let Some(file) = &args.trace {
+        let (sources, length) = trace(file)?;
+        plan.traffic.extend(sources);
+        recorded = length;
+    }
+    plan.length = match args.hours {
+        Some(hours) if hours > 0.0 && hours <= 24.0 * 366.0 => {
+            Duration::from_secs_f64(hours * 3_600.0)
+        }
+        Some(hours) => bail!("--hours {hours}: give more than 0 and at most a year (8784)"),
+        None => plan.length.max(recorded),
+    };
+    let length = plan.length;
+    plan.traffic.extend(flow(args, length)?);
+    plan.traffic.extend(backfill(args));
+    if plan.traffic.is_empty() {
+        bail!(
+            "nothing would be sent: say what comes with --updates-per-second, --backfill or \
+             --trace, such as --updates-per-second 20 --users 50000"
+        );
+    }
+    Ok(plan)
+}
+
+fn configured(file: &Path, app: Option<&str>) -> anyhow::Result<Plan> {
+    let (config, _) = Config::load(Some(file), config::process_environment())?;
+    let names = || {
+        let names: Vec<&str> = config.apps.iter().map(|app| &*app.name).collect();
+        names.join(", ")
+    };
+    let app = match (app, config.apps.as_slice()) {
+        (Some(name), apps) => apps
+            .iter()
+            .find(|app| app.name == name)
+            .with_context(|| format!("--app {name}: the configuration has {}", names()))?,
+        (None, [app]) => app,
+        (None, _) => bail!("the configuration has several apps: give --app, one of {}", names()),
+    };
+    Ok(of_app(&config, app))
+}
+
+fn trace(file: &Path) -> anyhow::Result<(Vec<Source>, Duration)> {
+    let read = match file.to_str() {
+        Some("-") => trace::read(io::stdin().lock()),
+        Some(_) | None => {
+            let open = File::open(file);
+            let open = open.with_context(|| format!("cannot open {}", file.display()))?;
+            trace::read(BufReader::new(open))
+        }
+    };
+    read.with_context(|| format!("--trace {}", file.display()))
+}
+
+fn flow(args: &Args, length: Duration) -> anyhow::Result<Vec<Source>> {
+    let rate = args.updates_per_second;
+    ensure!((0.0..=1e6).contains(&rate), "--updates-per-second {rate}: give 0 to 1000000");
+    ensure!(args.users > 0, "--users 0: give the number of users that the updates are about");
+    ensure!((1..=10_000).contains(&args.clients), "--clients {}: give 1 to 10000", args.clients);
+    let choice = match args.zipf {
+        Some(exponent) if (0.0..=10.0).contains(&exponent) => Choice::Zipf(exponent),
+        Some(exponent) => bail!("--zipf {exponent}: give 0 (all alike) to 10"),
+        None => Choice::Uniform,
+    };
+    if rate == 0.0 {
+        return Ok(Vec::new());
+    }
+    let one = |client: u32| Source {
+        client: format!("client-{client}"),
+        weight: 1,
+        class: "clients".to_owned(),
+        lane: args.lane.into(),
+        sends: Sends::Flow {
+            updates_per_second: rate / f64::from(args.clients),
+            users: Users { numbers: 0..args.users, choice },
+            during: Duration::ZERO..length,
+        },
+    };
+    Ok((0..args.clients).map(one).collect())
+}
+
+fn backfill(args: &Args) -> Option<Source> {
+    let at = args.backfill_at;
+    let source = |users| Source {
+        client: "backfill".to_owned(),
+        weight: 1,
+        class: "backfill".to_owned(),
+        lane: args.backfill_lane.into(),
+        sends: Sends::Backfill { at, users: 0..users },
+    };
+    args.backfill.filter(|users| *users > 0).map(source)
+}
+
+/// A time as people write it.
+pub(super) fn time(text: &str) -> Result<Duration, String> {
+    let time = text.parse::<jiff::SignedDuration>().ok();
+    let time = time.and_then(|time| Duration::try_from(time).ok());
+    time.ok_or_else(|| "expected a time such as 2h, 90m, 30s or 250ms".to_owned())
+}
+
+/// From one time to another.
+pub(super) fn outage(text: &str) -> Result<Range<Duration>, String> {
+    let (from, to) = text.split_once("..").ok_or("expected two times, such as 2h..6h")?;
+    let (from, to) = (time(from)?, time(to)?);
+    if from >= to {
+        return Err(format!("it ends before it begins: did you mean {to:?}..{from:?}?"));
+    }
+    Ok(from..to)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    fn asked(arguments: &str) -> Result<Plan, String> {
+        let arguments = ["plan"].into_iter().chain(arguments.split_whitespace());
+        let line = Line::try_parse_from(arguments).map_err(|error| error.to_string())?;
+        plan(&line.args).map_err(|error| format!("{error:#}"))
+    }
+
+    #[test]
+    fn arguments_become_sources_and_an_account() {
+        let plan = asked(
+            "--updates-per-second 20 --clients 4 --zipf 1.1 --users 500 --backfill 1000 \
+             --backfill-at 90m --outage 2h..6h --users-per-minute 1200 --hours 12 --fixed-cost 1.5s",
+        )
+        .unwrap();
+        assert_eq!(plan.traffic.len(), 5);
+        let hour = Duration::from_secs(3_600);
+        assert_eq!((plan.length, plan.settings.users_per_minute), (hour * 12, 1_200));
+        assert_eq!(plan.pace.outages, [hour * 2..hour * 6]);
+        assert_eq!(plan.pace.fixed_cost, Duration::from_millis(1_500));
+        assert!(matches!(
+            &plan.traffic[0].sends,
+            Sends::Flow { updates_per_second, users, .. }
+                if *updates_per_second == 5.0 && users.choice == Choice::Zipf(1.1)
+        ));
+        assert!(matches!(plan.traffic[4].sends, Sends::Backfill { at, .. } if at == hour * 3 / 2));
+    }
+
+    #[test]
+    fn what_cannot_be_planned_is_said_with_what_to_do() {
+        let check = |arguments, expected: &str| {
+            let error = asked(arguments).map(|_| ()).unwrap_err();
+            assert!(error.contains(expected), "{arguments}: {error}");
+        };
+        check("", "say what comes with --updates-per-second");
+        check("--backfill 9 --hours 0", "--hours 0: give more than 0");
+        check("--backfill 9 --outage 6h..2h", "it ends before it begins");
+        check("--backfill 9 --outage 6h", "expected two times, such as 2h..6h");
+        check("--backfill 9 --fixed-cost fast", "expected a time such as 2h");
+        check("--trace no-such-file", "cannot open no-such-file");
+        check("--updates-per-second 5 --zipf 99", "--zipf 99: give 0");
+        check("--backfill 9 --users-per-minute 0", "an account that takes nobody");
+    }
+}

@@ -1,0 +1,151 @@
+//! An answer, for people.
+
+use std::{fmt::Write as _, time::Duration};
+
+use comfy_table::{CellAlignment, Table, presets::NOTHING};
+
+use crate::plan::{Freshness, Plan, Report};
+
+pub(super) fn text(plan: &Plan, report: &Report) -> String {
+    let mut text = String::new();
+    // Writing to a String does not fail.
+    writeln!(
+        text,
+        "{} in virtual time, {} users a minute, {} besides for each job\n",
+        { long(report.length_s) },
+        plan.pace.users_per_minute,
+        short(plan.pace.fixed_cost.as_secs_f64())
+    )
+    .ok();
+    writeln!(text, "{}\n", figures(report)).ok();
+    writeln!(text, "{}\n", freshness(report)).ok();
+    writeln!(text, "{}", verdict(report)).ok();
+    text
+}
+
+fn figures(report: &Report) -> Table {
+    let mut table = Table::new();
+    table.load_style(NOTHING);
+    let mut row = |name: &str, value: String| {
+        table.add_row([name.to_owned(), value]);
+    };
+    let refused = match report.refused_updates {
+        0 => String::new(),
+        refused => format!(", {refused} refused: more waited than may"),
+    };
+    row(
+        "updates",
+        format!(
+            "{} accepted ({} coalesced){refused}",
+            report.accepted_updates, report.coalesced_updates
+        ),
+    );
+    row("rows", format!("{} sent, {:.3} for each update", report.rows, report.rows_per_update));
+    row(
+        "jobs",
+        format!(
+            "{}, of {} users in the middle and {} at the most",
+            report.jobs, report.job_rows_p50, report.job_rows_max
+        ),
+    );
+    let busy = report.utilisation_with_backlog.map_or(String::new(), |share| {
+        format!(
+            "; {:.1} % in the {} in which a backlog waited",
+            share * 100.0,
+            long(report.backlog_s)
+        )
+    });
+    row("budget used", format!("{:.1} %{busy}", report.utilisation * 100.0));
+    if report.conflicts + report.early_submissions > 0 {
+        row(
+            "trouble",
+            format!(
+                "{} submissions while a job ran, {} before their time",
+                report.conflicts, report.early_submissions
+            ),
+        );
+    }
+    table
+}
+
+/// How long updates took. A class that is all of its lane is told once.
+fn freshness(report: &Report) -> Table {
+    let mut table = Table::new();
+    table.load_style(NOTHING);
+    table.set_header(["freshness", "updates", "p50", "p95", "p99", "longest"]);
+    for of in &report.freshness {
+        let is_alone =
+            |lane: &str| report.freshness.iter().filter(|other| other.lane == lane).count() == 2;
+        if of.class.is_some() && is_alone(&of.lane) {
+            continue;
+        }
+        table.add_row(freshness_row(of));
+    }
+    for column in table.column_iter_mut().skip(1) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    table
+}
+
+fn freshness_row(of: &Freshness) -> [String; 6] {
+    let name = match &of.class {
+        Some(class) => format!("  {class} ({})", of.lane),
+        None => format!("{} lane", of.lane),
+    };
+    let times = [of.p50_s, of.p95_s, of.p99_s, of.max_s].map(short);
+    let [p50, p95, p99, max] = times;
+    [name, of.updates.to_string(), p50, p95, p99, max]
+}
+
+fn verdict(report: &Report) -> String {
+    let last = report.samples.last();
+    let waits = last.map_or(0, |last| last.interactive_rows + last.bulk_rows);
+    let since = match report.disturbed_until_s {
+        0.0 => String::new(),
+        until => format!(" ({} after it came)", short_or_now(until, report.drained_at_s)),
+    };
+    match report.drained_at_s {
+        Some(at) => {
+            let first = match report.interactive_drained_at_s {
+                Some(first) if first < at => {
+                    format!("; the interactive lane at {}", short(first))
+                }
+                Some(_) | None => String::new(),
+            };
+            format!("The backlog is drained at {}{since}{first}.", short(at))
+        }
+        None => format!(
+            "The backlog is not drained within {}: {waits} users wait at the end{}.",
+            long(report.length_s),
+            match is_growing(report) {
+                true => ", and it grows: more comes than the budget lets through",
+                false => "",
+            }
+        ),
+    }
+}
+
+fn short_or_now(from: f64, to: Option<f64>) -> String {
+    short((to.unwrap_or(from) - from).max(0.0))
+}
+
+/// Whether more waits at the end than in the middle of the second half.
+fn is_growing(report: &Report) -> bool {
+    let waits =
+        |place: usize| report.samples.get(place).map_or(0, |it| it.interactive_rows + it.bulk_rows);
+    let count = report.samples.len();
+    count > 4 && waits(count - 1) > waits(count * 3 / 4)
+}
+
+/// A time to three figures or so.
+fn short(seconds: f64) -> String {
+    match seconds {
+        s if s < 100.0 => format!("{s:.1} s"),
+        s if s < 6_000.0 => format!("{:.1} min", s / 60.0),
+        s => format!("{:.1} h", s / 3_600.0),
+    }
+}
+
+fn long(seconds: f64) -> String {
+    indicatif::HumanDuration(Duration::from_secs_f64(seconds)).to_string()
+}

@@ -1,0 +1,166 @@
+//! The real queue as the delivery's ledger, and the account as its upstream, without waiting.
+
+use std::{
+    future::{Future, ready},
+    sync::{
+        Mutex as StdMutex, MutexGuard, PoisonError,
+        atomic::{AtomicI64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use tokio::sync::Mutex;
+
+use super::account::{Account, Answer, Job};
+use crate::{
+    delivery::Ledger,
+    domain::{
+        batch::{Batch, Claimable, Settlement},
+        memory::Memory,
+        time::Timestamp,
+        update::AppId,
+        verdict::{AcceptedJob, Failure, FailureKind, JobPhase, JobReport, Jobs, Poll, Submission},
+    },
+    store::{
+        StoreError,
+        engine::MemoryEngine,
+        queue::{Claim, Queue, Reads, Settling},
+    },
+    upstream::Upstream,
+};
+
+/// The queue, in virtual time.
+pub(super) struct VirtualLedger {
+    pub(super) queue: Mutex<Queue<MemoryEngine>>,
+    pub(super) reads: Reads<MemoryEngine>,
+    pub(super) app: AppId,
+    /// The wall clock, in microseconds.
+    pub(super) wall: AtomicI64,
+}
+
+impl VirtualLedger {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_micros(self.wall.load(Relaxed))
+    }
+}
+
+impl Ledger for VirtualLedger {
+    type Error = StoreError;
+
+    async fn claim(&self, claimable: Claimable) -> Result<Option<Box<Batch>>, StoreError> {
+        let mut queue = self.queue.lock().await;
+        let mut continued = None;
+        loop {
+            match queue.claim(self.app, claimable, continued, self.now()).await? {
+                Claim::Continues(batch) => continued = Some(batch),
+                Claim::Complete(batch) => return Ok(batch),
+            }
+        }
+    }
+
+    async fn advance(&self, batch: Box<Batch>, memory: Memory) -> Result<(), StoreError> {
+        self.queue.lock().await.advance(&batch, memory).await
+    }
+
+    async fn settle(
+        &self,
+        batch: Box<Batch>,
+        settlement: Settlement,
+        memory: Memory,
+    ) -> Result<Settling, StoreError> {
+        self.queue.lock().await.settle(&batch, settlement, memory, self.now()).await
+    }
+
+    async fn upload(&self, batch: &Batch) -> Result<Vec<u8>, StoreError> {
+        self.reads.upload(batch).await
+    }
+}
+
+/// The way to the account.
+pub(super) struct Network {
+    inside: StdMutex<Inside>,
+}
+
+/// The account, the time, and what it took.
+pub(super) struct Inside {
+    pub(super) account: Account,
+    pub(super) now: Duration,
+    /// The job that was taken last, and the users of its rows, in their order; until somebody
+    /// asks.
+    pub(super) taken: Option<(Job, Vec<u32>)>,
+    filename: String,
+}
+
+impl Network {
+    pub(super) fn new(account: Account) -> Self {
+        let inside = Inside { account, now: Duration::ZERO, taken: None, filename: String::new() };
+        Self { inside: StdMutex::new(inside) }
+    }
+
+    pub(super) fn inside(&self) -> MutexGuard<'_, Inside> {
+        self.inside.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inside {
+    fn submit(&mut self, filename: String, upload: &[u8]) -> Submission {
+        let users: Vec<u32> = upload.split(|byte| *byte == b'\n').filter_map(user_of_row).collect();
+        match self.account.submit(users.len() as u64, self.now) {
+            Answer::Taken(job) => {
+                self.taken = Some((job, users));
+                self.filename = filename;
+                Ok(AcceptedJob { job_id: job.number.to_string(), request_id: None })
+            }
+            Answer::Conflict => Err(failure(FailureKind::SlotTaken)),
+            Answer::Down => Err(failure(FailureKind::NotSent)),
+        }
+    }
+
+    fn list(&self) -> Jobs {
+        if self.account.pace().is_down(self.now) {
+            return Err(failure(FailureKind::NotSent));
+        }
+        Ok(self.account.last().map(|job| self.report(job)).into_iter().collect())
+    }
+
+    fn report(&self, job: &Job) -> JobReport {
+        let over = job.ends_at <= self.now;
+        JobReport {
+            job_id: job.number.to_string(),
+            filename: Some(self.filename.clone()),
+            phase: if over { JobPhase::Completed } else { JobPhase::Unfinished },
+            status: if over { "completed" } else { "processing" }.to_owned(),
+            total_rows: Some(job.rows),
+            completed_rows: over.then_some(job.rows),
+        }
+    }
+}
+
+/// The number of the user in a row, which begins with it: `{"user_id":"42",…`.
+fn user_of_row(row: &[u8]) -> Option<u32> {
+    let digits = row.strip_prefix(b"{\"user_id\":\"")?;
+    let end = digits.iter().position(|byte| *byte == b'"')?;
+    std::str::from_utf8(&digits[..end]).ok()?.parse().ok()
+}
+
+impl Upstream for Network {
+    fn submit(&self, batch: &Batch, upload: Vec<u8>) -> impl Future<Output = Submission> + Send {
+        ready(self.inside().submit(batch.id.filename(), &upload))
+    }
+
+    fn job(&self, job_id: &str) -> impl Future<Output = Poll> + Send {
+        let found = self.inside().list().and_then(|jobs| {
+            let job = jobs.into_iter().find(|job| job.job_id == job_id);
+            job.ok_or_else(|| failure(FailureKind::NotFound))
+        });
+        ready(found)
+    }
+
+    fn jobs(&self) -> impl Future<Output = Jobs> + Send {
+        ready(self.inside().list())
+    }
+}
+
+fn failure(kind: FailureKind) -> Failure {
+    Failure { kind, cause: format!("{kind:?}"), detail: format!("{kind:?}"), request_id: None }
+}

@@ -1,0 +1,302 @@
+//! The world: virtual time, what arrives, the gateway's scheduler, and the account.
+
+use std::{
+    future::Future, sync::atomic::AtomicI64, sync::atomic::Ordering::Relaxed, time::Duration,
+};
+
+use futures_util::FutureExt;
+use rand::{SeedableRng, rngs::StdRng};
+use tokio::sync::Mutex;
+
+use super::{
+    Plan, PlanError,
+    account::Account,
+    ages::Ages,
+    ledger::{Network, VirtualLedger},
+    report::{Report, Sample},
+    tally::{Left, Tally},
+    traffic::{Arrival, Arrivals, Sends, Source, bits},
+};
+use crate::{
+    delivery::carry_out,
+    domain::{
+        lifecycle::{Command, Event, Lifecycle, Recovered, Step, Waiting},
+        time::{Instant, Now, Timestamp},
+        update::{ClientId, Subject, Update, Value},
+    },
+    store::{
+        StoreError,
+        engine::MemoryEngine,
+        queue::{ClientTerms, Disposition, Queue, QueueDepth, Reads, Retention},
+    },
+};
+
+/// When the wall clock says it is at the beginning.
+const EPOCH_MICROS: i64 = 1_800_000_000_000_000;
+/// Updates that are accepted together, and how long they may be apart.
+const GROUP_UPDATES_MAX: usize = 4_096;
+const GROUP_SPAN_MAX: Duration = Duration::from_secs(10);
+/// Points of the chart.
+const SAMPLES: u32 = 400;
+/// The one property that is updated.
+const PROPERTY: &str = "v";
+
+/// Runs a plan to its end.
+pub fn run(plan: &Plan) -> Result<Report, PlanError> {
+    let mut world = World::new(plan)?;
+    while world.time < plan.length {
+        world.turn()?;
+    }
+    let account = world.network.inside().account.clone();
+    Ok(world.tally.report(&account, &mut world.ages))
+}
+
+struct World<'a> {
+    plan: &'a Plan,
+    time: Duration,
+    arrivals: Arrivals,
+    clients: Vec<ClientId>,
+    ages: Ages,
+    tally: Tally,
+    ledger: VirtualLedger,
+    network: Network,
+    machine: Lifecycle,
+    /// Since when something waits.
+    since: Option<Instant>,
+    /// The jitter of retries.
+    random: StdRng,
+    next_sample_at: Duration,
+    disturbed_until: Duration,
+}
+
+impl<'a> World<'a> {
+    fn new(plan: &'a Plan) -> Result<Self, StoreError> {
+        let engine = MemoryEngine::default();
+        let terms: Vec<(String, ClientTerms)> =
+            plan.traffic.iter().map(|source| (source.client.clone(), terms(source))).collect();
+        let start = async {
+            let mut queue = Queue::open(engine.clone(), plan.queue, plan.seed).await?;
+            let app = queue.app("plan").await?;
+            queue.suppress(app, plan.suppression).await?;
+            let clients = queue.clients(&terms).await?;
+            Ok::<_, StoreError>((queue, app, clients))
+        };
+        let (queue, app, clients) = at_once(start)?;
+        let disturbed_until = disturbed_until(plan);
+        let mut world = Self {
+            plan,
+            time: Duration::ZERO,
+            arrivals: Arrivals::new(&plan.traffic, plan.seed),
+            clients,
+            ages: Ages::default(),
+            tally: Tally::new(&plan.traffic, plan.length, disturbed_until),
+            ledger: VirtualLedger {
+                queue: Mutex::new(queue),
+                reads: Reads::new(engine),
+                app,
+                wall: AtomicI64::new(EPOCH_MICROS),
+            },
+            network: Network::new(Account::new(plan.pace.clone())),
+            machine: Lifecycle::new(plan.settings, Recovered::default(), now(Duration::ZERO)),
+            since: None,
+            random: StdRng::seed_from_u64(plan.seed),
+            next_sample_at: Duration::ZERO,
+            disturbed_until,
+        };
+        world.set_time(Duration::ZERO)?;
+        Ok(world)
+    }
+
+    /// One turn of the driver's loop.
+    fn turn(&mut self) -> Result<(), StoreError> {
+        let waiting = self.waiting();
+        self.tell(Event::Waiting(waiting));
+        match self.machine.next(now(self.time)) {
+            Step::Do(command) => self.execute(command),
+            Step::Wait(until) => self.wait(until, waiting.any()),
+        }
+    }
+
+    /// Carries a command out, as the driver does.
+    fn execute(&mut self, command: Command) -> Result<(), StoreError> {
+        let asks = matches!(command, Command::Submit(_) | Command::Look | Command::Poll(_));
+        let settles = matches!(command, Command::Settle(..));
+        let current = self.machine.view(now(self.time)).batch;
+        let done = carry_out(command, current.as_ref(), &self.ledger, &self.network, |_, _| {});
+        let event = at_once(done)?;
+        self.count_job();
+        if asks {
+            self.pass(self.time + self.plan.pace.round_trip)?;
+        }
+        self.tell(event);
+        if settles {
+            self.forget_history()?;
+        }
+        Ok(())
+    }
+
+    /// Waits until the machine wants to wake, or something comes for which it would.
+    fn wait(&mut self, until: Option<Instant>, something_waits: bool) -> Result<(), StoreError> {
+        let wake = until.map(|until| self.time + until.since(now(self.time).instant));
+        debug_assert!(wake.is_none_or(|wake| wake > self.time), "waits for the past");
+        // While something waits already, nothing that comes makes it wake sooner.
+        let news = self.arrivals.next_at().filter(|_| !something_waits);
+        let next = wake.into_iter().chain(news).min().unwrap_or(self.plan.length);
+        self.pass(next.min(self.plan.length))
+    }
+
+    /// Lets time pass: what comes meanwhile is accepted.
+    fn pass(&mut self, until: Duration) -> Result<(), StoreError> {
+        loop {
+            let mark = self.next_sample_at.max(self.time);
+            let disturbed = self.disturbed_until;
+            let stop = if disturbed > self.time { mark.min(disturbed) } else { mark };
+            let stop = stop.min(until);
+            self.accept_until(stop)?;
+            self.set_time(stop)?;
+            if stop >= until {
+                return Ok(());
+            }
+        }
+    }
+
+    fn set_time(&mut self, time: Duration) -> Result<(), StoreError> {
+        self.time = time;
+        self.network.inside().now = time;
+        self.ledger.wall.store(now(time).wall.as_micros(), Relaxed);
+        if time >= self.disturbed_until {
+            let records = self.depth().records;
+            self.tally.backlog(records);
+        }
+        if time >= self.next_sample_at {
+            self.next_sample_at = time + self.plan.length / SAMPLES;
+            let depth = self.depth();
+            let oldest = at_once(self.ledger.reads.oldest(self.ledger.app))?;
+            let oldest = oldest.map_or(Duration::ZERO, |oldest| now(time).wall.since(oldest));
+            self.tally.sample(Sample {
+                at_s: time.as_secs_f64(),
+                interactive_rows: depth.records - depth.bulk_records,
+                bulk_rows: depth.bulk_records,
+                oldest_s: oldest.as_secs_f64(),
+            });
+        }
+        Ok(())
+    }
+
+    /// Accepts what comes until then, in groups.
+    fn accept_until(&mut self, until: Duration) -> Result<(), StoreError> {
+        while let Some(first_at) = self.arrivals.next_at().filter(|at| *at <= until) {
+            let end = until.min(first_at + GROUP_SPAN_MAX);
+            let (mut came, mut updates) = (Vec::new(), Vec::new());
+            while came.len() < GROUP_UPDATES_MAX
+                && let Some(arrival) = self.arrivals.next_until(end)
+            {
+                updates.push(self.update(&arrival));
+                came.push(arrival);
+            }
+            let queue = self.ledger.queue.get_mut();
+            let outcomes = at_once(queue.accept(updates, now(first_at).wall))?;
+            for (arrival, outcome) in came.iter().zip(outcomes) {
+                let Ok(accepted) = outcome else {
+                    self.tally.refused += 1;
+                    continue;
+                };
+                self.tally.accepted += 1;
+                match accepted.disposition {
+                    Disposition::Queued => self.tally.queued(arrival.at),
+                    Disposition::Coalesced => self.tally.coalesced += 1,
+                    // Upstream holds it as it comes.
+                    Disposition::Unchanged => {
+                        self.tally.suppressed += 1;
+                        continue;
+                    }
+                }
+                self.ages.arrive(arrival.user, arrival.source, arrival.at);
+            }
+        }
+        Ok(())
+    }
+
+    fn update(&self, arrival: &Arrival) -> Update {
+        Update {
+            app: self.ledger.app,
+            client: self.clients[arrival.source],
+            subject: Subject::user(arrival.user.to_string()),
+            company_id: None,
+            properties: vec![(PROPERTY.to_owned(), Value::Integer(arrival.value))],
+            occurred_at: None,
+            lane: self.plan.traffic[arrival.source].lane,
+        }
+    }
+
+    /// Counts the job that upstream has taken, if it has just done so.
+    fn count_job(&mut self) {
+        let depth = self.depth();
+        let left =
+            Left { interactive: depth.records - depth.bulk_records, bulk: depth.bulk_records };
+        let mut network = self.network.inside();
+        if let Some((job, users)) = network.taken.take() {
+            self.tally.job(&job, &users, left, &network.account, &mut self.ages);
+        }
+    }
+
+    /// Deliveries are remembered for who asks after them: nobody does here.
+    fn forget_history(&mut self) -> Result<(), StoreError> {
+        let before = now(self.time).wall.plus(Duration::from_micros(1));
+        let retention = Retention { before, batches_max: 1, ..Retention::default() };
+        let mut from = None;
+        loop {
+            let queue = self.ledger.queue.get_mut();
+            from = at_once(queue.prune(from, retention))?;
+            if from.is_none() {
+                return Ok(());
+            }
+        }
+    }
+
+    fn depth(&mut self) -> QueueDepth {
+        self.ledger.queue.get_mut().depth(self.ledger.app)
+    }
+
+    /// What waits, as the driver hears of it.
+    fn waiting(&mut self) -> Waiting {
+        let depth = self.depth();
+        let instant = now(self.time).instant;
+        self.since = (depth.records > 0).then(|| self.since.unwrap_or(instant));
+        let urgent_updates = self.ledger.queue.get_mut().urgent_updates(self.ledger.app);
+        Waiting { records: depth.by_kind(), since: self.since, urgent_updates }
+    }
+
+    fn tell(&mut self, event: Event) {
+        let random = bits(&mut self.random);
+        self.machine.on(event, now(self.time), random);
+    }
+}
+
+fn terms(source: &Source) -> ClientTerms {
+    ClientTerms { weight: source.weight, ..ClientTerms::default() }
+}
+
+/// When the last backfill or resync comes, and the last outage is over.
+pub fn disturbed_until(plan: &Plan) -> Duration {
+    let of_traffic = plan.traffic.iter().filter_map(|source| match source.sends {
+        Sends::Backfill { at, .. } | Sends::Resync { at, .. } => Some(at),
+        Sends::Flow { .. } | Sends::Recorded(_) => None,
+    });
+    of_traffic.chain(plan.pace.outages.iter().map(|outage| outage.end)).max().unwrap_or_default()
+}
+
+fn now(time: Duration) -> Now {
+    let micros = i64::try_from(time.as_micros()).unwrap_or(i64::MAX);
+    Now {
+        // Some time goes by before anybody looks.
+        instant: Instant::from_origin(time + Duration::from_millis(1)),
+        wall: Timestamp::from_micros(EPOCH_MICROS.saturating_add(micros)),
+        uptime: None,
+    }
+}
+
+/// The outcome of a future that has no reason to wait.
+fn at_once<T>(future: impl Future<Output = T>) -> T {
+    future.now_or_never().expect("nothing here waits")
+}
