@@ -6,6 +6,7 @@ pub mod ageing;
 pub mod backoff;
 pub mod batch;
 pub mod budget;
+pub mod express;
 pub mod lifecycle;
 pub mod memory;
 pub mod merge;

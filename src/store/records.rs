@@ -64,6 +64,8 @@ pub(crate) struct AppState {
     pub(crate) depth: StoredDepth,
     /// Of the records that wait, those in the bulk lane.
     pub(crate) bulk_records: u64,
+    /// Of the records that wait, those in the express lane.
+    pub(crate) express_records: u64,
     /// Of the records that wait, those of companies.
     pub(crate) company_records: u64,
     /// The kind that the last batch passed over, while something of it waited.
@@ -76,6 +78,8 @@ pub(crate) struct AppState {
     pub(crate) forgotten_batches: u64,
     /// The number of the batch that is delivered now; others that are not settled follow it.
     pub(crate) unsettled: Option<u64>,
+    /// Records in flight by express.
+    pub(crate) express_in_flight: u64,
     /// Dead letters that nobody has closed.
     pub(crate) dead_letters: u64,
     /// What delivery must know after a restart.
@@ -111,9 +115,13 @@ pub(crate) struct PageEntry {
     pub(crate) subject_key: Vec<u8>,
 }
 
+/// Stands where the number of a batch does, for what goes by express: batches count from 1.
+pub(crate) const EXPRESS: u64 = 0;
+
 /// A record in flight.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct InFlight {
+    /// Its batch, or [`EXPRESS`].
     pub(crate) batch: u64,
     pub(crate) position: u64,
     pub(crate) record: Record,
@@ -123,6 +131,11 @@ pub(crate) struct InFlight {
 }
 
 impl InFlight {
+    /// Whether it goes by express, alone and in no batch.
+    pub(crate) fn is_express(&self) -> bool {
+        self.batch == EXPRESS
+    }
+
     /// Erases the values. What is sent from now on holds the id alone, which changes nothing.
     pub(crate) fn forget(&mut self) {
         self.forgotten = true;
@@ -146,6 +159,7 @@ pub(crate) struct Delivery {
     pub(crate) first_sequence: Sequence,
     /// The last sequence that it took along.
     pub(crate) last_sequence: Sequence,
+    /// The batch that took it, or [`EXPRESS`].
     pub(crate) batch: u64,
     pub(crate) delivered_at: Timestamp,
 }

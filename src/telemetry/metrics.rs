@@ -24,7 +24,7 @@ use crate::{
     admin::status::Observatory,
     clock,
     delivery::Report,
-    domain::{batch::Settlement, time::Timestamp},
+    domain::{batch::Settlement, express::ExpressEnd, time::Timestamp},
     door::{auth::Callers, properties::Properties},
 };
 
@@ -72,6 +72,8 @@ type Seconds = Gauge<f64, AtomicU64>;
 pub struct Metrics {
     registry: Arc<Mutex<Registry>>,
     freshness: Family<OfApp, Histogram>,
+    express_freshness: Family<OfApp, Histogram>,
+    express_requests: Family<OfJob, Counter>,
     jobs: Family<OfJob, Counter>,
     job_rows: Family<OfJob, Counter>,
     dead_rows: Family<OfDeath, Counter>,
@@ -101,6 +103,8 @@ impl Default for Metrics {
     fn default() -> Self {
         let histogram = || Histogram::new(SECONDS);
         let freshness = Family::new_with_constructor(histogram as fn() -> Histogram);
+        let express_freshness = Family::new_with_constructor(histogram as fn() -> Histogram);
+        let express_requests = Family::default();
         let job_duration = Family::new_with_constructor(histogram as fn() -> Histogram);
         let (jobs, job_rows, dead_rows) = Default::default();
         let mut registry = Registry::with_prefix("userpilot_gateway");
@@ -143,11 +147,21 @@ impl Default for Metrics {
             Unit::Seconds,
             Family::clone(&certificate_expiry),
         );
+        registry.register_with_unit(
+            "express_freshness",
+            "The same of records that went by express alone",
+            Unit::Seconds,
+            express_freshness.clone(),
+        );
+        let help = "Records that went by express, by outcome";
+        registry.register("express_records_sent", help, Family::clone(&express_requests));
         let registry = Arc::new(Mutex::new(registry));
         let last_freshness = Freshness::default();
         Self {
             registry,
             freshness,
+            express_freshness,
+            express_requests,
             jobs,
             job_rows,
             dead_rows,
@@ -243,6 +257,22 @@ impl Report for Reporter {
             let micros = u64::try_from(mean.as_micros()).unwrap_or(u64::MAX);
             self.metrics.last_freshness.0.store(micros.max(1), Relaxed);
         }
+    }
+
+    fn express_ended(&self, end: ExpressEnd) {
+        let outcome = match end {
+            ExpressEnd::Delivered => "delivered",
+            ExpressEnd::Back => "requeued",
+            ExpressEnd::Refused => "refused",
+        };
+        let of = OfJob { app: self.app.clone(), outcome };
+        self.metrics.express_requests.get_or_create(&of).inc();
+    }
+
+    fn delivered_by_express(&self, freshness: &mut dyn Iterator<Item = Duration>) {
+        let of_app = OfApp { app: self.app.clone() };
+        let by_express = self.metrics.express_freshness.get_or_create_owned(&of_app);
+        self.delivered(&mut freshness.inspect(|fresh| by_express.observe(fresh.as_secs_f64())));
     }
 
     fn job_ended(&self, settlement: Settlement, rows: u64, took: Duration) {

@@ -45,13 +45,22 @@ pub(crate) enum Occurred {
 struct Line {
     /// The updates whose values upstream was given, each new one once.
     seen: Vec<u64>,
-    /// What was written to the profile, and how much had been sent when its job was taken.
-    applied: Vec<(u64, u64)>,
+    /// What was written to the profile.
+    applied: Vec<Applied>,
     /// Of the updates that were acknowledged, the last by the merge law.
     last: Option<(Occurred, u64)>,
     /// Updates that came after one that occurred later and was not delivered yet, and that one:
     /// unless it dies, their values must never go up.
     outdated: BTreeMap<u64, u64>,
+}
+
+/// What was written to a profile.
+#[derive(Clone, Copy, Debug)]
+struct Applied {
+    /// How much had been sent when its job was taken; by express, until it was settled.
+    mark: u64,
+    number: u64,
+    by_express: bool,
 }
 
 /// The checker.
@@ -78,6 +87,8 @@ pub(crate) struct Checker {
     forgotten: BTreeSet<u64>,
     /// The same, where the gateway died meanwhile: they may be forgotten or not.
     perhaps_forgotten: BTreeSet<u64>,
+    /// The properties that each user's last request by express has written.
+    by_express: BTreeMap<u64, Vec<u64>>,
     last_sequence: u64,
 }
 
@@ -121,7 +132,7 @@ impl Checker {
             if let Some(last) = line.last.filter(|last| *last > stamp && !died.contains(&last.1)) {
                 let of = |n: u64| usize::try_from(n).ok().and_then(|n| self.sent.get(n));
                 let mut stamps =
-                    line.applied.iter().filter_map(|(_, n)| Some((of(*n)?.occurred, *n)));
+                    line.applied.iter().filter_map(|it| Some((of(it.number)?.occurred, it.number)));
                 if !stamps.any(|applied| applied >= last) {
                     line.outdated.insert(number, last.1);
                 }
@@ -140,13 +151,28 @@ impl Checker {
     pub(crate) fn see(&mut self, sight: Sight) -> Verdict {
         match sight {
             Sight::Taken(row) => self.see_taken(&row),
-            Sight::Applied { row, mark } => {
-                self.marks.insert(mark);
+            Sight::Applied { row, mark, by_express } => {
+                if by_express {
+                    let properties = row.writes.iter().map(|(property, _)| *property).collect();
+                    self.by_express.insert(row.user, properties);
+                } else {
+                    self.marks.insert(mark);
+                }
                 for (property, number) in row.writes {
                     let line = self.lines.entry((row.user, property)).or_default();
-                    line.applied.push((mark, number));
+                    line.applied.push(Applied { mark, number, by_express });
                 }
                 Ok(())
+            }
+        }
+    }
+
+    /// What a user's last request by express has written was in flight until now.
+    pub(crate) fn settled_by_express(&mut self, user: u64, mark: u64) {
+        for property in self.by_express.remove(&user).unwrap_or_default() {
+            let line = self.lines.get_mut(&(user, property));
+            if let Some(last) = line.and_then(|line| line.applied.last_mut()) {
+                last.mark = mark;
             }
         }
     }
@@ -224,15 +250,14 @@ impl Checker {
             let line = self.lines.get(&(sent.user, *property));
             line.is_some_and(|line| {
                 let of = |n: u64| usize::try_from(n).ok().and_then(|n| self.sent.get(n));
-                line.applied.iter().any(|(mark, applied)| {
-                    of(*applied)
-                        .is_some_and(|other| (other.occurred, *applied) >= (sent.occurred, number))
-                        && (*mark > number
-                            || self
-                                .marks
-                                .range((Excluded(*mark), Included(number)))
-                                .next()
-                                .is_none())
+                line.applied.iter().any(|it| {
+                    let may_be_under_way = || {
+                        let since = (Excluded(it.mark), Included(number));
+                        !it.by_express && self.marks.range(since).next().is_none()
+                    };
+                    of(it.number)
+                        .is_some_and(|other| (other.occurred, it.number) >= (sent.occurred, number))
+                        && (it.mark > number || may_be_under_way())
                 })
             })
         })
@@ -321,7 +346,7 @@ impl Checker {
         }
         for ((user, property), number) in latest {
             let line = self.lines.get(&(user, property));
-            let value = line.and_then(|line| line.applied.last()).map(|(_, value)| *value);
+            let value = line.and_then(|line| line.applied.last()).map(|it| it.number);
             // Where updates say when they occurred, what is delivered cannot be called back: an
             // older value that came after that goes up. What came before was held against it
             // when it was seen.

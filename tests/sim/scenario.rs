@@ -7,6 +7,7 @@ use userpilot_gateway::{
         admission::QueueLimits,
         backoff::BackoffLimits,
         batch::BatchLimits,
+        express::ExpressSettings,
         lifecycle::{PartialPolicy, Settings},
         row::RowValues,
     },
@@ -82,6 +83,8 @@ pub(crate) enum Fault {
     Prune,
     /// Operators have users forgotten.
     Forget,
+    /// The app has an express lane, and clients use it.
+    Express,
     /// Lists show a job only a while after it was taken. Not promised against.
     ListLags,
     /// A request whose answer was lost is carried out later. Not promised against.
@@ -92,7 +95,7 @@ pub(crate) enum Fault {
 
 impl Fault {
     /// Against these the promises are kept.
-    pub(crate) const EXPECTED: [Self; 32] = [
+    pub(crate) const EXPECTED: [Self; 33] = [
         Self::NotSent,
         Self::LostRequest,
         Self::LostAnswer,
@@ -125,6 +128,7 @@ impl Fault {
         Self::ShortQueue,
         Self::Prune,
         Self::Forget,
+        Self::Express,
     ];
 
     /// Against these they are not, for want of a way to know; the simulation shows what
@@ -172,6 +176,8 @@ pub(crate) struct Scenario {
     pub(crate) progressive: bool,
     /// The gateway's settings.
     pub(crate) settings: Settings,
+    /// Those of its express lane.
+    pub(crate) express: ExpressSettings,
     /// The queue's limits.
     pub(crate) queue: QueueLimits,
     /// The most bytes of an entry of the store.
@@ -239,6 +245,16 @@ impl Scenario {
                 partial: PartialPolicy::Isolate,
                 uploads_are_named: true,
                 values: RowValues::Primitive,
+            },
+            express: ExpressSettings {
+                per_minute: u32::try_from(random.between(6, 120)).unwrap_or(60),
+                requests_max: u32::try_from(random.between(1, 4)).unwrap_or(1),
+                backoff: BackoffLimits {
+                    initial: Duration::from_secs(1),
+                    max: Duration::from_secs(60),
+                },
+                retry_after_max: Duration::from_secs(300),
+                held_retry: Duration::from_secs(120),
             },
             queue: QueueLimits {
                 records_max: if short { random.between(1, 4) } else { 1_000_000 },

@@ -54,7 +54,7 @@ impl<E: Engine> Queue<E> {
         let mut transaction = self.engine.begin().await?;
         let mut group = Group::new(self, updates.len());
         let mut outcomes = Vec::with_capacity(updates.len());
-        let mut urgent = Vec::new();
+        let (mut urgent, mut express) = (Vec::new(), Vec::new());
         for update in updates {
             let (app, lane) = (update.app, update.lane);
             let slot = group.slot(&mut transaction, update.app, &update.subject).await?;
@@ -64,6 +64,7 @@ impl<E: Engine> Queue<E> {
             arrived.first_accepted_at = now;
             let outcome = group.merge(slot, arrived, size, stamped_at);
             urgent.extend((outcome.is_ok() && lane < Lane::Bulk).then_some(app));
+            express.extend((outcome.is_ok() && lane == Lane::Express).then_some(app));
             outcomes.push(outcome);
         }
         let (head, apps, placed) = group.write(&mut transaction);
@@ -73,6 +74,9 @@ impl<E: Engine> Queue<E> {
         self.clients.come(placed);
         for app in urgent {
             *self.urgent.entry(app).or_default() += 1;
+        }
+        for app in express {
+            *self.express.entry(app).or_default() += 1;
         }
         Ok(outcomes)
     }
@@ -212,15 +216,15 @@ impl<'a> Group<'a> {
         Ok(self.slots.len() - 1)
     }
 
-    /// The subject's record that is in flight. Costs a read, and only while the
-    /// app has a batch.
+    /// The subject's record that is in flight. Costs a read, and only while the app has a batch,
+    /// or something under way by express.
     async fn in_flight(
         &self,
         transaction: &mut impl Transaction,
         app: AppId,
         subject: &Subject,
     ) -> Result<Option<Record>, StoreError> {
-        if self.apps.get(&app).is_none_or(|state| state.unsettled.is_none()) {
+        if self.apps.get(&app).is_none_or(AppState::has_nothing_in_flight) {
             return Ok(None);
         }
         let bytes = transaction.get(&keys::in_flight(app, subject)).await?;

@@ -13,6 +13,7 @@ use crate::{
         merge::Record,
         row::write_row,
         time::Timestamp,
+        update::Lane,
     },
     store::records::{AppState, Dead, Death, Delivery, Head, InFlight},
 };
@@ -50,6 +51,7 @@ impl<E: Engine> Queue<E> {
             pages: PageBuilder::default(),
             accepted_at: Vec::new(),
             now,
+            lane_back: Lane::Express,
         };
         let mut from = None;
         let complete = loop {
@@ -186,18 +188,20 @@ fn parts(rows: usize, cut: Cut) -> Vec<Range<usize>> {
 }
 
 /// A chunk that is being settled.
-struct Chunk<T> {
-    transaction: T,
-    batch: Batch,
-    state: AppState,
-    head: Head,
-    pages: PageBuilder,
-    accepted_at: Vec<Timestamp>,
-    now: Timestamp,
+pub(super) struct Chunk<T> {
+    pub(super) transaction: T,
+    pub(super) batch: Batch,
+    pub(super) state: AppState,
+    pub(super) head: Head,
+    pub(super) pages: PageBuilder,
+    pub(super) accepted_at: Vec<Timestamp>,
+    pub(super) now: Timestamp,
+    /// The most urgent lane that a record goes back into.
+    pub(super) lane_back: Lane,
 }
 
 impl<T: Transaction> Chunk<T> {
-    async fn settle(
+    pub(super) async fn settle(
         &mut self,
         key: &[u8],
         bytes: &[u8],
@@ -308,6 +312,7 @@ impl<T: Transaction> Chunk<T> {
                 None => self.state.count_out_damaged(kind, stored_bytes),
             }
         }
+        merged.lane = merged.lane.max(self.lane_back);
         let bytes = merged.encode();
         self.state.count_in((kind, merged.lane, key.len() + bytes.len()));
         self.pages.add(app, &merged, subject_key);
