@@ -13,9 +13,9 @@ use crate::{
         merge::Record,
         row::write_row,
         time::Timestamp,
-        update::Lane,
+        update::{Lane, SubjectKind},
     },
-    store::records::{AppState, Dead, Death, Delivery, Head, InFlight},
+    store::records::{AppState, Dead, Death, Delivery, Head, InFlight, PageEntry},
 };
 
 /// What one chunk of a settlement came to.
@@ -315,8 +315,27 @@ impl<T: Transaction> Chunk<T> {
         merged.lane = merged.lane.max(self.lane_back);
         let bytes = merged.encode();
         self.state.count_in((kind, merged.lane, key.len() + bytes.len()));
-        self.pages.add(app, &merged, subject_key);
+        if !self.stands_there_already(kind, &merged).await? {
+            self.pages.add(app, &merged, subject_key);
+        }
         self.transaction.put(&key, bytes);
         Ok(())
+    }
+
+    /// Whether a page begins with an entry that the record left behind when it came to a more
+    /// urgent lane than the one that it goes back into. A new page would take that one's place.
+    async fn stands_there_already(
+        &mut self,
+        kind: SubjectKind,
+        record: &Record,
+    ) -> Result<bool, StoreError> {
+        if self.lane_back == Lane::Express {
+            return Ok(false);
+        }
+        let lane = (kind, record.lane);
+        let key = keys::page(self.batch.id.app, lane, record.client, record.first_sequence);
+        let Some(page) = self.transaction.get(&key).await? else { return Ok(false) };
+        // A damaged page is made anew by the next claim that finds nothing else.
+        Ok(decode::<Vec<PageEntry>>(page.as_ref())?.is_some())
     }
 }
