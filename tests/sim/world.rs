@@ -159,7 +159,10 @@ impl World {
         self.express()?;
         let now = self.now();
         let waiting = self.process.waiting(now.instant);
-        let records_max = self.scenario.queue.records_max + self.scenario.settings.batch.rows_max;
+        // What is in flight may come back.
+        let in_flight_max =
+            self.scenario.settings.batch.rows_max + u64::from(self.scenario.express.requests_max);
+        let records_max = self.scenario.queue.records_max + in_flight_max;
         let records = waiting.records.users + waiting.records.companies;
         if records > records_max {
             return Err(Halt::Broken(format!("{records} records wait, too many")));

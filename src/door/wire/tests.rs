@@ -34,9 +34,9 @@ fn express_is_for_apps_that_have_it_and_clients_that_are_not_of_the_bulk_lane() 
     let read = |app: &str, lane| {
         let update =
             proto::UserUpdate { app: app.into(), lane: proto::Lane::Express.into(), ..update(&[]) };
-        let client = Client { lane, ..Client::anyone(ClientId(7), apps()) };
+        let client = Client { lane, ..Client::anyone(Default::default(), apps()) };
         let caller = Caller::new(client.into(), Proof::None, 0);
-        wire().update(Some(update), &caller, NOW, || "update".to_owned())
+        wire().update(Some(update), &caller, Timestamp::default(), || "update".to_owned())
     };
     assert_eq!(read("p", Lane::Interactive).unwrap().lane, Lane::Express);
     assert_eq!(read("q", Lane::Interactive).unwrap().lane, Lane::Interactive);

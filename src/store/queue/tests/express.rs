@@ -23,7 +23,8 @@ impl<E: Engine + Clone> Bench<E> {
     }
 
     fn body(&self, user: &str) -> Option<String> {
-        let body = self.reads.express_body(self.app, &Subject::user(user), RowValues::Primitive);
+        let subject = Subject::user(user);
+        let body = self.reads.express_body(self.app, &subject, RowValues::Primitive);
         now(body).unwrap().map(|body| String::from_utf8(body).unwrap())
     }
 
