@@ -2,12 +2,14 @@
 //! (<https://postcard.jamesmunns.com/wire-format>). What does not read back is damaged; the
 //! queue sets it aside and goes on.
 
+mod express;
 pub(super) mod jobs;
 #[cfg(test)]
 mod tests;
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
+pub(crate) use self::express::EXPRESS;
 use self::jobs::{Job, JobRow};
 use crate::domain::{
     admission::Depth,
@@ -115,9 +117,6 @@ pub(crate) struct PageEntry {
     pub(crate) subject_key: Vec<u8>,
 }
 
-/// Stands where the number of a batch does, for what goes by express: batches count from 1.
-pub(crate) const EXPRESS: u64 = 0;
-
 /// A record in flight.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct InFlight {
@@ -131,11 +130,6 @@ pub(crate) struct InFlight {
 }
 
 impl InFlight {
-    /// Whether it goes by express, alone and in no batch.
-    pub(crate) fn is_express(&self) -> bool {
-        self.batch == EXPRESS
-    }
-
     /// Erases the values. What is sent from now on holds the id alone, which changes nothing.
     pub(crate) fn forget(&mut self) {
         self.forgotten = true;

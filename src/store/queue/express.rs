@@ -81,6 +81,11 @@ impl<E: Engine> Queue<E> {
         Ok(subjects)
     }
 
+    /// Updates of the express lane that were accepted since the queue was opened.
+    pub fn express_updates(&self, app: AppId) -> u64 {
+        self.express.get(&app).copied().unwrap_or(0)
+    }
+
     /// Settles records that went by express, in one durable commit. Says when the first update
     /// of each that was delivered had been accepted.
     pub async fn settle_express(

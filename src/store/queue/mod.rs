@@ -254,11 +254,6 @@ impl<E: Engine> Queue<E> {
         self.urgent.get(&app).copied().unwrap_or(0)
     }
 
-    /// Updates of the express lane that were accepted since the queue was opened.
-    pub fn express_updates(&self, app: AppId) -> u64 {
-        self.express.get(&app).copied().unwrap_or(0)
-    }
-
     /// The store's own number, which its receipts bear.
     pub fn store(&self) -> u64 {
         self.head.store
@@ -334,11 +329,6 @@ impl AppState {
     /// Whether nothing waits, nothing is in flight, and nothing can be replayed.
     fn is_empty(&self) -> bool {
         self.depth.records == 0 && self.has_nothing_in_flight() && self.dead_letters == 0
-    }
-
-    /// Whether no batch is unsettled, and nothing is under way by express.
-    pub(in crate::store) fn has_nothing_in_flight(&self) -> bool {
-        self.unsettled.is_none() && self.express_in_flight == 0
     }
 
     /// The pending records of each kind.
