@@ -103,8 +103,6 @@ impl Default for Metrics {
     fn default() -> Self {
         let histogram = || Histogram::new(SECONDS);
         let freshness = Family::new_with_constructor(histogram as fn() -> Histogram);
-        let express_freshness = Family::new_with_constructor(histogram as fn() -> Histogram);
-        let express_requests = Family::default();
         let job_duration = Family::new_with_constructor(histogram as fn() -> Histogram);
         let (jobs, job_rows, dead_rows) = Default::default();
         let mut registry = Registry::with_prefix("userpilot_gateway");
@@ -147,14 +145,7 @@ impl Default for Metrics {
             Unit::Seconds,
             Family::clone(&certificate_expiry),
         );
-        registry.register_with_unit(
-            "express_freshness",
-            "The same of records that went by express alone",
-            Unit::Seconds,
-            express_freshness.clone(),
-        );
-        let help = "Records that went by express, by outcome";
-        registry.register("express_records_sent", help, Family::clone(&express_requests));
+        let (express_freshness, express_requests) = express(&mut registry);
         let registry = Arc::new(Mutex::new(registry));
         let last_freshness = Freshness::default();
         Self {
@@ -173,6 +164,23 @@ impl Default for Metrics {
             certificate_expiry,
         }
     }
+}
+
+/// What is told of the express lane.
+fn express(registry: &mut Registry) -> (Family<OfApp, Histogram>, Family<OfJob, Counter>) {
+    let histogram = || Histogram::new(SECONDS);
+    let freshness = Family::new_with_constructor(histogram as fn() -> Histogram);
+    let help = "The same of records that went by express alone";
+    registry.register_with_unit(
+        "express_freshness",
+        help,
+        Unit::Seconds,
+        Family::clone(&freshness),
+    );
+    let requests = Family::default();
+    let help = "Records that went by express, by outcome";
+    registry.register("express_records_sent", help, Family::clone(&requests));
+    (freshness, requests)
 }
 
 impl Metrics {
