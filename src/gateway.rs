@@ -38,7 +38,7 @@ use crate::{
     admin::status::{App, Observatory},
     clock,
     config::{AppConfig, Config},
-    delivery::{AppLedger, Delivery, DeliveryEnd},
+    delivery::{AppLedger, Delivery, DeliveryEnd, ExpressDelivery},
     domain::{lifecycle::Recovered, space::Space, update::AppId},
     door::{
         http::PassThroughs,
@@ -262,9 +262,13 @@ fn deliver_all(
     let mut pass_through = PassThroughs::new();
     for (app_config, recovered) in config.apps.iter().zip(recovered) {
         let served = deliver(app_config, store, metrics, recovered)?;
-        let Served { delivery, keys, lever, app, upstream } = served;
+        let Served { delivery, express, keys, lever, app, upstream } = served;
         levers.keys.insert(app.name.clone(), lever);
         tasks.spawn(drive(app.name.clone(), delivery, keys, stop.clone()));
+        if let Some(express) = express {
+            let (app, stop) = (app.name.clone(), stop.clone());
+            tasks.spawn(async { Ended::Driver { app, end: express.run(stop).await } });
+        }
         pass_through.insert(app.id, settings::pass_through(app_config, upstream));
         apps.push(app);
     }
@@ -274,6 +278,8 @@ fn deliver_all(
 /// An app that is delivered for.
 struct Served {
     delivery: Driver,
+    /// Drives its express lane, where it has one.
+    express: Option<ExpressDelivery<HttpUpstream, Reporter>>,
     /// Watches its key.
     keys: KeyWatch,
     /// Has that look elsewhere.
@@ -296,11 +302,19 @@ fn deliver(
     let ledger = AppLedger { store: store.clone(), app: id };
     let reporter = metrics.reporter(name);
     let settings = settings::lifecycle(config);
-    let (delivery, operator) =
+    let express = settings::express(config).map(|settings| {
+        let ways = (upstream.clone(), reporter.clone());
+        ExpressDelivery::new(name.clone(), ledger.clone(), ways, settings, recovered.paused)
+    });
+    let (delivery, mut operator) =
         Delivery::new(name.clone(), ledger, upstream.clone(), reporter, settings, recovered);
+    let express = express.map(|(express, operations)| {
+        operator = operator.clone().with_express(operations);
+        express
+    });
     let (keys, lever) = KeyWatch::new(config, key, operator.clone());
     let app = App { name: name.clone(), id, users_per_minute: *users_per_minute, operator };
-    Ok(Served { delivery, keys, lever, app, upstream })
+    Ok(Served { delivery, express, keys, lever, app, upstream })
 }
 
 async fn drive(app: String, delivery: Driver, keys: KeyWatch, stop: CancellationToken) -> Ended {

@@ -91,7 +91,7 @@ pub fn all(seed: u64) -> Vec<Scenario> {
             DAY / 2,
             of_backfill,
         ),
-        resync,
+        nightly_resync(seed),
         outage,
         of(
             5,
@@ -139,6 +139,14 @@ fn backfill(users: Range<u32>, at: Duration, lane: Lane) -> Source {
         lane,
         sends: Sends::Backfill { at, users },
     }
+}
+
+fn nightly_resync(seed: u64) -> Scenario {
+    let traffic = vec![resync(Duration::ZERO, 0.0), resync(8 * HOUR, 0.02)];
+    let suppression = Some(Suppression { refresh_after: 7 * DAY, properties_max: 1_000 });
+    let plan = Plan { traffic, suppression, length: DAY / 2, seed, ..with_defaults() };
+    let name = "a nightly resync of 500,000 users that are upstream already, 2 % changed";
+    Scenario { number: 3, name, plan, figures: of_resync }
 }
 
 fn resync(at: Duration, changed: f64) -> Source {

@@ -1,7 +1,12 @@
 //! What is sent: updates of about 200 bytes, written straight into the buffer from a template,
 //! so that the load takes as little as it can of the cores that it shares with the gateway.
 
-use std::{collections::BTreeMap, marker::PhantomData, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    marker::PhantomData,
+    sync::Arc,
+    time::Duration,
+};
 
 use bytes::BufMut;
 use prost::Message;
@@ -108,6 +113,7 @@ impl Template {
                 occurred_at_ahead_max: Duration::ZERO,
             },
             properties: Properties::default(),
+            express: BTreeSet::new(),
         };
         let now = Timestamp::default();
         let caller = Caller::anyone(BTreeMap::from([("app".to_owned(), app)]));

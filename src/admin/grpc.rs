@@ -320,6 +320,8 @@ fn app_status(status: AppStatus, oldest: Option<Timestamp>) -> proto::AppStatus 
         paused: view.paused,
         pending_records: queue.depth.records,
         pending_bulk_records: queue.depth.bulk_records,
+        pending_express_records: queue.depth.express_records,
+        express_in_flight_records: queue.depth.express_in_flight,
         pending_companies: queue.depth.company_records,
         halted_kinds: SubjectKind::ALL
             .into_iter()

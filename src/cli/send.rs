@@ -44,7 +44,7 @@ pub struct Args {
     /// what stands in double quotes, is a string.
     #[arg(long = "set", value_name = "NAME=VALUE", conflicts_with = "file")]
     pub properties: Vec<String>,
-    /// The lane: interactive or bulk.
+    /// The lane: express, interactive or bulk.
     #[arg(long, value_name = "LANE", value_parser = lane)]
     pub lane: Option<Lane>,
     /// A file of NDJSON; - for standard input.
@@ -138,9 +138,10 @@ impl Update {
 
 fn lane(name: &str) -> Result<Lane, String> {
     match name {
+        "express" => Ok(Lane::Express),
         "interactive" => Ok(Lane::Interactive),
         "bulk" => Ok(Lane::Bulk),
-        _ => Err("a lane is interactive or bulk".into()),
+        _ => Err("a lane is express, interactive or bulk".into()),
     }
 }
 

@@ -34,6 +34,12 @@ pub struct AppConfig {
     pub overhead_target: f64,
     /// The share of every job that is the bulk lane's while it waits.
     pub bulk_share: f64,
+    /// Whether it has an express lane.
+    pub express: bool,
+    /// How many requests of it Userpilot takes in a minute.
+    pub express_per_minute: u32,
+    /// How many of these may be under way at once.
+    pub express_requests_max: u32,
     /// How many users one job may have.
     pub job_users_max: usize,
     /// How many bytes one batch may have.

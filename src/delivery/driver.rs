@@ -10,6 +10,7 @@ use crate::{
     clock,
     domain::{
         batch::{Batch, DeadReason, Settlement},
+        express::ExpressEnd,
         lifecycle::{Command, Event, Lifecycle, Recovered, Settings, Step, View, Waiting},
         time::{Instant, Now, Timestamp},
         update::{ByKind, SubjectKind},
@@ -33,13 +34,24 @@ pub enum Operation {
 #[derive(Clone, Debug)]
 pub struct Operator {
     operations: mpsc::Sender<Operation>,
+    /// The driver of the app's express lane, where it has one.
+    express: Option<mpsc::Sender<Operation>>,
     view: watch::Receiver<View>,
 }
 
 impl Operator {
+    /// Reaches the driver of the app's express lane, too.
+    #[must_use]
+    pub fn with_express(self, express: mpsc::Sender<Operation>) -> Self {
+        Self { express: Some(express), ..self }
+    }
+
     /// Asks something. Has no effect once the driver has ended.
     pub async fn ask(&self, operation: Operation) {
         self.operations.send(operation).await.ok();
+        if let Some(express) = &self.express {
+            express.send(operation).await.ok();
+        }
     }
 
     /// What the driver is doing.
@@ -54,6 +66,10 @@ pub trait Report: Send + Sync + 'static {
     fn delivered(&self, freshness: &mut dyn Iterator<Item = Duration>);
     /// A job has ended.
     fn job_ended(&self, settlement: Settlement, rows: u64, took: Duration);
+    /// What went by express came to this end.
+    fn express_ended(&self, end: ExpressEnd);
+    /// Records were delivered by express; how long each had waited since its first update.
+    fn delivered_by_express(&self, freshness: &mut dyn Iterator<Item = Duration>);
 }
 
 /// One app's driver.
@@ -108,7 +124,7 @@ impl<U: Upstream, R: Report> Delivery<U, R> {
             view,
             halted: ByKind::default(),
         };
-        (delivery, Operator { operations: operator, view: viewer })
+        (delivery, Operator { operations: operator, express: None, view: viewer })
     }
 
     /// Delivers until told to stop. A step that is under way is finished first.
@@ -256,7 +272,7 @@ impl<U: Upstream, R: Report> Delivery<U, R> {
 }
 
 fn waiting(view: QueueView) -> Waiting {
-    let QueueView { depth, since, urgent_updates } = view;
+    let QueueView { depth, since, urgent_updates, express_updates: _ } = view;
     Waiting { records: depth.by_kind(), since, urgent_updates }
 }
 

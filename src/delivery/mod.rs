@@ -2,10 +2,12 @@
 //! happened.
 
 mod driver;
+mod express;
 
 use std::future::Future;
 
 pub use driver::{Delivery, DeliveryEnd, Operation, Operator, Report};
+pub use express::ExpressDelivery;
 
 use crate::{
     domain::{

@@ -7,6 +7,7 @@ pub mod backoff;
 pub mod batch;
 pub mod budget;
 pub mod delivered;
+pub mod express;
 pub mod lifecycle;
 pub mod memory;
 pub mod merge;

@@ -29,6 +29,42 @@ pub fn write_row(subject: &Subject, record: &Record, values: RowValues, out: &mu
         .expect("a row has string keys only, and a Vec takes every byte");
 }
 
+/// Appends the body of a request to the real-time endpoint: as a row, but for the company, whose
+/// key the documents call `id` in one place and `company_id` in another.
+pub fn write_identify(subject: &Subject, record: &Record, values: RowValues, out: &mut Vec<u8>) {
+    serde_json::to_writer(out, &Identify(Row { subject, record, values }))
+        .expect("a body has string keys only, and a Vec takes every byte");
+}
+
+struct Identify<'a>(Row<'a>);
+
+#[derive(Serialize)]
+struct Company<'a> {
+    id: &'a str,
+    company_id: &'a str,
+}
+
+impl Serialize for Identify<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Row { subject, record, values } = self.0;
+        let mut body = serializer.serialize_struct("Identify", 3)?;
+        match subject.kind {
+            SubjectKind::User => {
+                body.serialize_field("user_id", &subject.id)?;
+                if let Some((id, _)) = &record.company_id {
+                    body.serialize_field("company", &Company { id, company_id: id })?;
+                }
+            }
+            SubjectKind::Company => body.serialize_field("company_id", &subject.id)?,
+        }
+        if !record.properties.is_empty() {
+            body.serialize_field("metadata", &Metadata(&record.properties, values))?;
+        }
+        body.end()
+    }
+}
+
+#[derive(Clone, Copy)]
 struct Row<'a> {
     subject: &'a Subject,
     record: &'a Record,
@@ -134,6 +170,33 @@ mod tests {
         let record = Record::new(update, 1, Timestamp::default());
         write_row(&subject, &record, values, &mut out);
         assert_eq!(String::from_utf8(out).unwrap(), expected);
+    }
+
+    #[test]
+    fn by_express_a_company_goes_under_both_of_its_keys() {
+        let check = |subject: Subject, company_id: Option<&str>, expected: &str| {
+            let update = Update {
+                app: AppId(0),
+                client: ClientId(0),
+                subject: subject.clone(),
+                company_id: company_id.map(str::to_owned),
+                properties: vec![("seats".to_owned(), Value::Integer(3))],
+                occurred_at: None,
+                lane: Lane::Express,
+            };
+            let mut out = Vec::new();
+            let record = Record::new(update, 1, Timestamp::default());
+            write_identify(&subject, &record, RowValues::Text, &mut out);
+            assert_eq!(String::from_utf8(out).unwrap(), expected);
+        };
+        check(
+            Subject::user("ada"),
+            Some("acme"),
+            r#"{"user_id":"ada","company":{"id":"acme","company_id":"acme"},"metadata":{"seats":"3"}}"#,
+        );
+        check(Subject::user("ada"), None, r#"{"user_id":"ada","metadata":{"seats":"3"}}"#);
+        let company = r#"{"company_id":"acme","metadata":{"seats":"3"}}"#;
+        check(Subject::company("acme"), None, company);
     }
 
     #[test]

@@ -19,7 +19,7 @@ pub(crate) fn value() -> impl Strategy<Value = Value> {
 }
 
 pub(crate) fn lane() -> impl Strategy<Value = Lane> {
-    prop_oneof![Just(Lane::Interactive), Just(Lane::Bulk)]
+    prop::sample::select(&Lane::ALL[..])
 }
 
 pub(crate) fn subject() -> impl Strategy<Value = Subject> {

@@ -108,6 +108,8 @@ impl<T> ByKind<T> {
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]
 pub enum Lane {
+    /// What a person waits to see: it goes by the real-time endpoint.
+    Express,
     /// Live traffic.
     #[default]
     Interactive,
@@ -117,12 +119,13 @@ pub enum Lane {
 
 impl Lane {
     /// All lanes, in the order in which they are served.
-    pub const ALL: [Self; 2] = [Self::Interactive, Self::Bulk];
+    pub const ALL: [Self; 3] = [Self::Express, Self::Interactive, Self::Bulk];
 }
 
 impl fmt::Display for Lane {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::Express => "express",
             Self::Interactive => "interactive",
             Self::Bulk => "bulk",
         })
@@ -233,6 +236,6 @@ mod tests {
 
     #[test]
     fn a_lane_is_told_in_a_word() {
-        assert_eq!(Lane::ALL.map(|lane| lane.to_string()), ["interactive", "bulk"]);
+        assert_eq!(Lane::ALL.map(|lane| lane.to_string()), ["express", "interactive", "bulk"]);
     }
 }

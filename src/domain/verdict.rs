@@ -81,5 +81,7 @@ pub enum JobPhase {
 pub type Submission = Result<AcceptedJob, Failure>;
 /// The outcome of asking after one job.
 pub type Poll = Result<JobReport, Failure>;
+/// The outcome of a request to the real-time endpoint.
+pub type Identified = Result<(), Failure>;
 /// The outcome of asking for the list of jobs.
 pub type Jobs = Result<Vec<JobReport>, Failure>;

@@ -36,16 +36,21 @@ pub(super) fn update_state(found: Found, sequence: u64) -> Option<State> {
             };
             (UpdateState::Pending, Some(Detail::Pending(detail)))
         }
+        Found::InExpress => {
+            let detail = proto::InFlightDetail { express: true, ..Default::default() };
+            (UpdateState::InFlight, Some(Detail::InFlight(detail)))
+        }
         Found::InFlight(batch) => {
             let detail = proto::InFlightDetail {
                 batch_id: batch.id.to_string(),
                 job_id: batch.job_id.clone().unwrap_or_default(),
                 completed_rows: batch.completed_rows,
                 total_rows: batch.rows,
+                express: false,
             };
             (UpdateState::InFlight, Some(Detail::InFlight(detail)))
         }
-        Found::Delivered { delivered_at, last_sequence, batch } => {
+        Found::Delivered { delivered_at, last_sequence, batch, by_express } => {
             let of =
                 |field: fn(Batch) -> String| batch.clone().map(|b| field(*b)).unwrap_or_default();
             let detail = proto::DeliveredDetail {
@@ -53,6 +58,7 @@ pub(super) fn update_state(found: Found, sequence: u64) -> Option<State> {
                 batch_id: of(|batch| batch.id.to_string()),
                 job_id: of(|batch| batch.job_id.unwrap_or_default()),
                 absorbed_by_sequence: (last_sequence != sequence).then_some(last_sequence),
+                express: by_express,
             };
             (UpdateState::Delivered, Some(Detail::Delivered(detail)))
         }

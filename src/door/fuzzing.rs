@@ -70,7 +70,8 @@ fn caller() -> Caller {
 }
 
 fn reads<T: Into<Sent>>(sent: T, as_sent: fn(&Update) -> T) -> bool {
-    let wire = Wire { limits: LIMITS, properties: Properties::default() };
+    let wire =
+        Wire { limits: LIMITS, properties: Properties::default(), express: [AppId(0)].into() };
     let read = |update| wire.update(update, &caller(), NOW, || "update".to_owned());
     match read(Some(sent)) {
         Ok(update) => {
@@ -128,6 +129,7 @@ fn as_sent(update: &Update) -> proto::UserUpdate {
         .iter()
         .map(|(name, value)| (name.clone(), prost_types::Value { kind: Some(kind(value)) }));
     let lane = match update.lane {
+        Lane::Express => proto::Lane::Express,
         Lane::Interactive => proto::Lane::Interactive,
         Lane::Bulk => proto::Lane::Bulk,
     };

@@ -4,7 +4,7 @@ pub mod json;
 #[cfg(test)]
 mod tests;
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use prost_types::Struct;
 
@@ -46,6 +46,8 @@ pub struct Wire {
     pub limits: UpdateLimits,
     /// What properties may be.
     pub properties: Properties,
+    /// The apps that have an express lane.
+    pub express: BTreeSet<AppId>,
 }
 
 /// Violations of one update that are named at the most.
@@ -72,7 +74,7 @@ impl Wire {
         reading.company_id(update.company_id.as_deref());
         let properties = reading.properties(update.metadata);
         let occurred_at = reading.occurred_at(update.occurred_at, now);
-        let lane = reading.lane(update.lane);
+        let lane = reading.lane(update.lane, app.is_some_and(|app| self.express.contains(&app)));
         let update = Update {
             app: app.unwrap_or_default(),
             client: client.id,
@@ -86,7 +88,7 @@ impl Wire {
     }
 
     fn reading<'a, P>(&'a self, client: &'a Client, path: P, join: Join) -> Reading<'a, P> {
-        let Self { limits, properties: rules } = self;
+        let Self { limits, properties: rules, express: _ } = self;
         let (violations, denied) = (Vec::new(), Vec::new());
         Reading { limits, rules, client, path, join, violations, denied }
     }
@@ -274,14 +276,18 @@ impl<P: Fn() -> String> Reading<'_, P> {
         Some(at)
     }
 
-    fn lane(&mut self, lane: i32) -> Lane {
+    /// The lane, of an app that has express or not.
+    fn lane(&mut self, lane: i32, has_express: bool) -> Lane {
         match proto::Lane::try_from(lane) {
             Ok(proto::Lane::Unspecified) => self.client.lane,
-            Ok(proto::Lane::Interactive) if self.client.lane > Lane::Interactive => {
+            Ok(proto::Lane::Interactive | proto::Lane::Express)
+                if self.client.lane > Lane::Interactive =>
+            {
                 self.deny("lane", "is more urgent than the client's own");
                 Lane::Interactive
             }
-            Ok(proto::Lane::Interactive) => Lane::Interactive,
+            Ok(proto::Lane::Express) if has_express => Lane::Express,
+            Ok(proto::Lane::Interactive | proto::Lane::Express) => Lane::Interactive,
             Ok(proto::Lane::Bulk) => Lane::Bulk,
             Err(_) => {
                 self.refuse("lane", "is not a known lane");

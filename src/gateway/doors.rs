@@ -90,7 +90,7 @@ pub(super) fn routers(
 ) -> anyhow::Result<Routers> {
     let (store, space) = (observatory.store.clone(), observatory.space.clone());
     let intake = Intake::new(store, space, settings::intake(config));
-    let wire = settings::wire(config, properties);
+    let wire = settings::wire(config, properties, &observatory.apps);
     let callers = keeper.callers.clone();
     let ingest = ingest(config, observatory, (callers, wire.clone(), intake.clone()), stop.clone());
     let admin = Admin::new(observatory.clone(), stop.clone());

@@ -1,6 +1,6 @@
 //! What each part is told of the configuration.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use tokio::sync::watch;
 
@@ -15,9 +15,11 @@ use crate::{
         backoff::BackoffLimits,
         batch::BatchLimits,
         delivered::Suppression,
+        express::ExpressSettings,
         lifecycle::{PartialPolicy, Settings},
         property::{HashKey, OnMismatch, PropertyKind, PropertyRules, PropertyType, TextFormat},
         row::RowValues,
+        update::AppId,
     },
     door::{
         http::{BadRows, HttpLimits, PassThrough},
@@ -86,7 +88,8 @@ pub(super) fn intake(config: &Config) -> IntakeLimits {
     }
 }
 
-pub(super) fn wire(config: &Config, properties: Properties) -> Wire {
+pub(super) fn wire(config: &Config, properties: Properties, apps: &[App]) -> Wire {
+    let express = express_apps(config, apps);
     let limits = &config.limits;
     Wire {
         limits: UpdateLimits {
@@ -98,7 +101,14 @@ pub(super) fn wire(config: &Config, properties: Properties) -> Wire {
             occurred_at_ahead_max: Duration::from_millis(limits.occurred_at_ahead_max_ms),
         },
         properties,
+        express,
     }
+}
+
+/// The apps that have an express lane, as the store numbers them.
+pub(super) fn express_apps(config: &Config, apps: &[App]) -> BTreeSet<AppId> {
+    let of_app = |(config, app): (&AppConfig, &App)| config.express.then_some(app.id);
+    config.apps.iter().zip(apps).filter_map(of_app).collect()
 }
 
 /// The rules for properties, of the apps as the store numbers them.
@@ -244,6 +254,19 @@ pub(crate) fn lifecycle(app: &AppConfig) -> Settings {
             false => RowValues::Primitive,
         },
     }
+}
+
+/// Of an app with an express lane; and as what its values go up.
+pub(super) fn express(app: &AppConfig) -> Option<(ExpressSettings, RowValues)> {
+    let Settings { backoff, retry_after_max, held_retry, values, .. } = lifecycle(app);
+    let settings = ExpressSettings {
+        per_minute: app.express_per_minute,
+        requests_max: app.express_requests_max,
+        backoff,
+        retry_after_max,
+        held_retry,
+    };
+    app.express.then_some((settings, values))
 }
 
 fn upload(app: &AppConfig) -> Upload {

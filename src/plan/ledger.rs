@@ -18,8 +18,11 @@ use crate::{
         batch::{Batch, Claimable, Settlement},
         memory::Memory,
         time::Timestamp,
-        update::AppId,
-        verdict::{AcceptedJob, Failure, FailureKind, JobPhase, JobReport, Jobs, Poll, Submission},
+        update::{AppId, SubjectKind},
+        verdict::{
+            AcceptedJob, Failure, FailureKind, Identified, JobPhase, JobReport, Jobs, Poll,
+            Submission,
+        },
     },
     store::{
         StoreError,
@@ -158,6 +161,11 @@ impl Upstream for Network {
 
     fn jobs(&self) -> impl Future<Output = Jobs> + Send {
         ready(self.inside().list())
+    }
+
+    /// The model has no real-time endpoint, and no source of a plan uses it.
+    fn identify(&self, _: SubjectKind, _: Vec<u8>) -> impl Future<Output = Identified> + Send {
+        ready(Err(failure(FailureKind::NotSent)))
     }
 }
 

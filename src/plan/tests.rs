@@ -49,6 +49,7 @@ fn plan(traffic: Vec<Source>) -> Plan {
             record_bytes_max: 65_536,
             record_properties_max: 100,
         },
+        suppression: None,
         length: HOUR,
         seed: 7,
     }

@@ -194,6 +194,10 @@ impl Check {
         self.subject(Kind::InFlight, app, key);
         self.last_sequence = self.last_sequence.max(row.record.last_sequence);
         let facts = self.facts(app);
+        if row.is_express() {
+            facts.counted.express_in_flight += 1;
+            return;
+        }
         // Batches go before rows.
         let mut batches = facts.unsettled.values_mut();
         match batches.find(|(batch, _)| batch.part.holds(row.batch, row.position)) {
@@ -238,6 +242,7 @@ impl Check {
         self.last_sequence = self.last_sequence.max(record.last_sequence);
         let facts = self.facts(app);
         facts.counted.bulk_records += u64::from(record.lane == Lane::Bulk);
+        facts.counted.express_records += u64::from(record.lane == Lane::Express);
         // Pages go before records.
         let subject_key = key.get(keys::SUBJECT_AT..).unwrap_or_default();
         let place = (record.lane, record.first_sequence, subject_key.to_vec());

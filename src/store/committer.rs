@@ -31,8 +31,9 @@ use crate::{
     domain::{
         admission::QueueRefusal,
         batch::{Batch, Claimable, Settlement},
+        express::ExpressEnd,
         memory::Memory,
-        time::Instant,
+        time::{Instant, Timestamp},
         update::{AppId, ClientId, Sequence, Subject, SubjectKind, Update},
     },
 };
@@ -63,6 +64,16 @@ pub(super) enum Op {
         settlement: Settlement,
         memory: Memory,
         reply: oneshot::Sender<Settling>,
+    },
+    TakeExpress {
+        app: AppId,
+        max: u64,
+        reply: oneshot::Sender<Vec<Subject>>,
+    },
+    SettleExpress {
+        app: AppId,
+        ends: Vec<(Subject, ExpressEnd)>,
+        reply: oneshot::Sender<Vec<Timestamp>>,
     },
     Pause {
         app: AppId,
@@ -129,6 +140,8 @@ pub struct QueueView {
     pub since: Option<Instant>,
     /// Updates more urgent than bulk that were accepted since the start.
     pub urgent_updates: u64,
+    /// Updates of the express lane that were accepted since the start.
+    pub express_updates: u64,
 }
 
 /// What the writer tells the world about the store.
@@ -182,6 +195,8 @@ impl<E: Engine> Committer<E> {
                 Op::Claim { .. }
                 | Op::Advance { .. }
                 | Op::Settle { .. }
+                | Op::TakeExpress { .. }
+                | Op::SettleExpress { .. }
                 | Op::Pause { .. }
                 | Op::Replay { .. }
                 | Op::Discard { .. }
@@ -244,6 +259,16 @@ impl<E: Engine> Committer<E> {
                 let settling = self.queue.settle(&batch, settlement, memory, now).await?;
                 self.publish(batch.id.app);
                 reply.send(settling).ok();
+            }
+            Op::TakeExpress { app, max, reply } => {
+                let taken = self.queue.take_express(app, max, now).await?;
+                self.publish(app);
+                reply.send(taken).ok();
+            }
+            Op::SettleExpress { app, ends, reply } => {
+                let delivered = self.queue.settle_express(app, &ends, now).await?;
+                self.publish(app);
+                reply.send(delivered).ok();
             }
             Op::Pause { app, paused, reply } => {
                 self.queue.pause(app, paused).await?;
@@ -310,21 +335,25 @@ impl<E: Engine> Committer<E> {
     }
 
     /// Publishes what waits for an app. Wakes who watches only when there comes to be something
-    /// of a kind, or nothing.
+    /// of a kind, or nothing, or something by express.
     fn publish(&self, app: AppId) {
         let Some(gauges) = self.apps.get(&app) else { return };
         let depth = self.queue.depth(app);
         let urgent_updates = self.queue.urgent_updates(app);
+        let express_updates = self.queue.express_updates(app);
         gauges.queue.send_if_modified(|view| {
+            let express = view.express_updates != express_updates
+                || view.depth.express_records != depth.express_records;
             let (before, by_kind) = (view.depth.by_kind(), depth.by_kind());
             let changed = |kind| (*by_kind.of(kind) > 0) != (*before.of(kind) > 0);
             let (waited, waits) = (view.depth.records > 0, depth.records > 0);
             view.depth = depth;
             view.urgent_updates = urgent_updates;
+            view.express_updates = express_updates;
             if waits != waited {
                 view.since = waits.then(|| clock::now().instant);
             }
-            SubjectKind::ALL.into_iter().any(changed)
+            SubjectKind::ALL.into_iter().any(changed) || express
         });
         let (last_sequence, quarantined) = self.queue.head();
         self.store.last_sequence.store(last_sequence, Relaxed);

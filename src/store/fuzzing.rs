@@ -129,7 +129,7 @@ pub(crate) fn stored_seeds() -> Vec<Vec<u8>> {
         depth: StoredDepth { records: 2, bytes: 300 },
         company_records: 1,
         passed_over: Some(SubjectKind::Company),
-        turns: ByKind { users: [Turn { client: ClientId(1), left: 2 }; 2], ..ByKind::default() },
+        turns: ByKind { users: [Turn { client: ClientId(1), left: 2 }; 3], ..ByKind::default() },
         last_batch: 3,
         unsettled: Some(3),
         dead_letters: 1,

@@ -1,5 +1,6 @@
 //! How everybody else reaches the store: ops go to the writer, reads go past it.
 
+mod express;
 mod forget;
 mod jobs;
 mod reads;

@@ -354,8 +354,9 @@ fn of_lane(app: AppId, kind: SubjectKind, lane: Lane) -> Vec<u8> {
 
 fn lane_byte(lane: Lane) -> u8 {
     match lane {
-        Lane::Interactive => 0,
-        Lane::Bulk => 1,
+        Lane::Express => 0,
+        Lane::Interactive => 1,
+        Lane::Bulk => 2,
     }
 }
 

@@ -15,11 +15,11 @@ pub struct Orphan {
     pub app: String,
     /// Its pending records.
     pub pending_records: u64,
-    /// The rows of its unsettled batch.
+    /// The rows of its unsettled batch, and what is under way by express.
     pub in_flight_records: u64,
 }
 
-/// The apps with pending records or an unsettled batch that are not among `configured`.
+/// The apps with pending records or anything in flight that are not among `configured`.
 pub async fn orphans<E: Engine>(
     engine: &E,
     configured: &[String],
@@ -37,7 +37,7 @@ pub async fn orphans<E: Engine>(
         let app = AppId(u16::decode(number.as_ref()).map_err(damaged("list of names"))?);
         let Some(state) = transaction.get(&keys::app(app)).await? else { continue };
         let state = AppState::decode(state.as_ref()).map_err(damaged("app state"))?;
-        let in_flight_records = match state.unsettled {
+        let of_batch = match state.unsettled {
             Some(batch) => {
                 let batch = transaction.get(&keys::batch(app, batch)).await?;
                 let batch = batch.map(|batch| Batch::decode(batch.as_ref())).transpose();
@@ -45,7 +45,8 @@ pub async fn orphans<E: Engine>(
             }
             None => 0,
         };
-        if state.depth.records > 0 || state.unsettled.is_some() {
+        let in_flight_records = of_batch + state.express_in_flight;
+        if state.depth.records > 0 || !state.has_nothing_in_flight() {
             orphans.push(Orphan {
                 app: name,
                 pending_records: state.depth.records,

@@ -84,7 +84,7 @@ fn waits_for_nothing(key: &[u8], value: &[u8]) -> bool {
     match Kind::of(key) {
         Some(Kind::Pending | Kind::InFlight | Kind::PagesDamaged) | None => false,
         // One that does not decode is the queue's to complain of.
-        Some(Kind::App) => AppState::decode(value).is_ok_and(|state| state.unsettled.is_none()),
+        Some(Kind::App) => AppState::decode(value).is_ok_and(|state| state.has_nothing_in_flight()),
         Some(
             Kind::Batch
             | Kind::Delivery

@@ -2,12 +2,14 @@
 //! (<https://postcard.jamesmunns.com/wire-format>). What does not read back is damaged; the
 //! queue sets it aside and goes on.
 
+mod express;
 pub(super) mod jobs;
 #[cfg(test)]
 mod tests;
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
+pub(crate) use self::express::EXPRESS;
 use self::jobs::{Job, JobRow};
 use crate::domain::{
     admission::Depth,
@@ -65,6 +67,8 @@ pub(crate) struct AppState {
     pub(crate) depth: StoredDepth,
     /// Of the records that wait, those in the bulk lane.
     pub(crate) bulk_records: u64,
+    /// Of the records that wait, those in the express lane.
+    pub(crate) express_records: u64,
     /// Of the records that wait, those of companies.
     pub(crate) company_records: u64,
     /// The kind that the last batch passed over, while something of it waited.
@@ -77,6 +81,8 @@ pub(crate) struct AppState {
     pub(crate) forgotten_batches: u64,
     /// The number of the batch that is delivered now; others that are not settled follow it.
     pub(crate) unsettled: Option<u64>,
+    /// Records in flight by express.
+    pub(crate) express_in_flight: u64,
     /// Dead letters that nobody has closed.
     pub(crate) dead_letters: u64,
     /// What delivery must know after a restart.
@@ -119,6 +125,7 @@ pub(crate) struct PageEntry {
 /// A record in flight.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct InFlight {
+    /// Its batch, or [`EXPRESS`].
     pub(crate) batch: u64,
     pub(crate) position: u64,
     pub(crate) record: Record,
@@ -159,6 +166,7 @@ pub(crate) struct Delivery {
     pub(crate) first_sequence: Sequence,
     /// The last sequence that it took along.
     pub(crate) last_sequence: Sequence,
+    /// The batch that took it, or [`EXPRESS`].
     pub(crate) batch: u64,
     pub(crate) delivered_at: Timestamp,
 }

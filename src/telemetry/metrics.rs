@@ -24,7 +24,7 @@ use crate::{
     admin::status::Observatory,
     clock,
     delivery::Report,
-    domain::{batch::Settlement, time::Timestamp},
+    domain::{batch::Settlement, express::ExpressEnd, time::Timestamp},
     door::{auth::Callers, properties::Properties},
 };
 
@@ -72,6 +72,8 @@ type Seconds = Gauge<f64, AtomicU64>;
 pub struct Metrics {
     registry: Arc<Mutex<Registry>>,
     freshness: Family<OfApp, Histogram>,
+    express_freshness: Family<OfApp, Histogram>,
+    express_requests: Family<OfJob, Counter>,
     jobs: Family<OfJob, Counter>,
     job_rows: Family<OfJob, Counter>,
     dead_rows: Family<OfDeath, Counter>,
@@ -143,11 +145,14 @@ impl Default for Metrics {
             Unit::Seconds,
             Family::clone(&certificate_expiry),
         );
+        let (express_freshness, express_requests) = express(&mut registry);
         let registry = Arc::new(Mutex::new(registry));
         let last_freshness = Freshness::default();
         Self {
             registry,
             freshness,
+            express_freshness,
+            express_requests,
             jobs,
             job_rows,
             dead_rows,
@@ -159,6 +164,23 @@ impl Default for Metrics {
             certificate_expiry,
         }
     }
+}
+
+/// What is told of the express lane.
+fn express(registry: &mut Registry) -> (Family<OfApp, Histogram>, Family<OfJob, Counter>) {
+    let histogram = || Histogram::new(SECONDS);
+    let freshness = Family::new_with_constructor(histogram as fn() -> Histogram);
+    let help = "The same of records that went by express alone";
+    registry.register_with_unit(
+        "express_freshness",
+        help,
+        Unit::Seconds,
+        Family::clone(&freshness),
+    );
+    let requests = Family::default();
+    let help = "Records that went by express, by outcome";
+    registry.register("express_records_sent", help, Family::clone(&requests));
+    (freshness, requests)
 }
 
 impl Metrics {
@@ -243,6 +265,22 @@ impl Report for Reporter {
             let micros = u64::try_from(mean.as_micros()).unwrap_or(u64::MAX);
             self.metrics.last_freshness.0.store(micros.max(1), Relaxed);
         }
+    }
+
+    fn express_ended(&self, end: ExpressEnd) {
+        let outcome = match end {
+            ExpressEnd::Delivered => "delivered",
+            ExpressEnd::Back => "requeued",
+            ExpressEnd::Refused => "refused",
+        };
+        let of = OfJob { app: self.app.clone(), outcome };
+        self.metrics.express_requests.get_or_create(&of).inc();
+    }
+
+    fn delivered_by_express(&self, freshness: &mut dyn Iterator<Item = Duration>) {
+        let of_app = OfApp { app: self.app.clone() };
+        let by_express = self.metrics.express_freshness.get_or_create_owned(&of_app);
+        self.delivered(&mut freshness.inspect(|fresh| by_express.observe(fresh.as_secs_f64())));
     }
 
     fn job_ended(&self, settlement: Settlement, rows: u64, took: Duration) {

@@ -11,7 +11,9 @@ use url::Url;
 
 use crate::domain::{
     time::Timestamp,
-    verdict::{AcceptedJob, Failure, FailureKind, JobPhase, JobReport, Jobs, Poll, Submission},
+    verdict::{
+        AcceptedJob, Failure, FailureKind, Identified, JobPhase, JobReport, Jobs, Poll, Submission,
+    },
 };
 
 /// An answer, read to its end.
@@ -104,6 +106,18 @@ pub fn jobs(answer: &Answer, now: Timestamp) -> Jobs {
     match jobs {
         Some(jobs) => Ok(jobs.iter().map(|job| report(JobBody::read(job), None)).collect()),
         None => Err(Failure { kind: FailureKind::Refused, ..unreadable(answer) }),
+    }
+}
+
+/// What the answer to a request to the real-time endpoint means. A success says nothing but its
+/// status; a page is a proxy's, and no success.
+pub fn identified(answer: &Answer, now: Timestamp) -> Identified {
+    match answer.status {
+        200..300 if answer.body.trim_ascii_start().first() == Some(&b'<') => {
+            Err(unreadable(answer))
+        }
+        200..300 => Ok(()),
+        _ => Err(failure(answer, now)),
     }
 }
 

@@ -16,7 +16,7 @@ use crate::{
     domain::{
         batch::Batch,
         update::SubjectKind,
-        verdict::{Failure, FailureKind, Jobs, Poll, Submission},
+        verdict::{Failure, FailureKind, Identified, Jobs, Poll, Submission},
     },
 };
 
@@ -42,6 +42,12 @@ impl Upload {
         }
     }
 }
+
+/// As the real-time endpoints ask for it.
+const API_VERSION: &str = "2020-09-22";
+
+/// What goes by express holds its subject back from batches until it is answered.
+const IDENTIFY_TIMEOUT_MAX: Duration = Duration::from_secs(10);
 
 const JSON_END: &[u8] = b"]}";
 
@@ -166,6 +172,21 @@ impl Upstream for HttpUpstream {
     async fn jobs(&self) -> Jobs {
         let request = self.client.get(self.url(&["v1", "background_jobs"]));
         answer::jobs(&self.send(request).await?, clock::now().wall)
+    }
+
+    async fn identify(&self, kind: SubjectKind, body: Vec<u8>) -> Identified {
+        let url = match kind {
+            SubjectKind::User => self.url(&["v1", "identify"]),
+            SubjectKind::Company => self.url(&["v1", segment(kind), "identify"]),
+        };
+        let request = self
+            .client
+            .post(url)
+            .timeout(self.options.request_timeout.min(IDENTIFY_TIMEOUT_MAX))
+            .header(header::CONTENT_TYPE, "application/json")
+            .header("x-api-version", API_VERSION)
+            .body(body);
+        answer::identified(&self.send(request).await?, clock::now().wall)
     }
 }
 

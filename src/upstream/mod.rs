@@ -15,7 +15,8 @@ pub use pass_through::{PassedBack, Passing};
 
 use crate::domain::{
     batch::Batch,
-    verdict::{Jobs, Poll, Submission},
+    update::SubjectKind,
+    verdict::{Identified, Jobs, Poll, Submission},
 };
 
 /// What delivery needs of upstream. Nothing here fails: a failure is an answer, too.
@@ -28,4 +29,8 @@ pub trait Upstream: Send + Sync {
 
     /// Asks for the list of jobs.
     fn jobs(&self) -> impl Future<Output = Jobs> + Send;
+
+    /// Writes one profile of this kind at once, by the real-time endpoint.
+    fn identify(&self, kind: SubjectKind, body: Vec<u8>)
+    -> impl Future<Output = Identified> + Send;
 }

@@ -2,7 +2,10 @@
 //! upserted. Written from its documents, sharing nothing with the gateway. It takes notice of
 //! every rule that is broken, rather than being polite about it.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    time::Duration,
+};
 
 use userpilot_gateway::domain::update::{Subject, SubjectKind};
 
@@ -51,7 +54,7 @@ pub(crate) enum Sight {
     Taken(Row),
     /// A row was written to its profile. `mark`: how many updates had been sent when its job
     /// was taken.
-    Applied { row: Row, mark: u64 },
+    Applied { row: Row, mark: u64, by_express: bool },
 }
 
 /// How a job is going to end.
@@ -119,6 +122,9 @@ pub(crate) struct Account {
     occupied_until: Duration,
     /// When the latest requests came, to notice a client that hammers.
     latest: [Duration; HAMMERING],
+    /// When the requests of the last minute came to the real-time endpoint, and how many may.
+    identified_at: VecDeque<Duration>,
+    identify_per_minute: u32,
 }
 
 /// What is under way when an operator pauses is finished, within this much.
@@ -146,6 +152,8 @@ impl Account {
             progressive: scenario.progressive,
             occupied_until: Duration::ZERO,
             latest: [Duration::ZERO; HAMMERING],
+            identified_at: VecDeque::new(),
+            identify_per_minute: scenario.express.per_minute,
         }
     }
 
@@ -165,7 +173,11 @@ impl Account {
                 0
             };
             for row in job.rows.iter().take(due).skip(job.applied) {
-                self.sights.push(Sight::Applied { row: row.clone(), mark: job.mark });
+                self.sights.push(Sight::Applied {
+                    row: row.clone(),
+                    mark: job.mark,
+                    by_express: false,
+                });
             }
             job.applied = job.applied.max(due);
         }
@@ -217,6 +229,33 @@ impl Account {
             self.broken.push(format!("{} bytes in one job", upload.len()));
         }
         rows
+    }
+
+    /// A request to the real-time endpoint arrives: the rules are held against it.
+    pub(crate) fn inspect_identify(&mut self, kind: SubjectKind, body: &[u8]) -> Row {
+        self.identified_at.push_back(self.now);
+        let minute_ago = self.now.checked_sub(Duration::from_secs(60));
+        while self.identified_at.front().is_some_and(|at| Some(*at) <= minute_ago) {
+            self.identified_at.pop_front();
+        }
+        let count = self.identified_at.len();
+        if count > usize::try_from(self.identify_per_minute).unwrap_or(0) {
+            self.broken.push(format!("{count} requests by express in a minute"));
+        }
+        if self.paused_since.is_some() {
+            self.broken.push("sent by express while paused".into());
+        }
+        let row = read(body);
+        if subject_of(row.user).kind != kind {
+            self.broken.push(format!("a request of another kind than {kind}"));
+        }
+        row
+    }
+
+    /// Writes a profile at once.
+    pub(crate) fn identify(&mut self, row: Row) {
+        self.sights.push(Sight::Taken(row.clone()));
+        self.sights.push(Sight::Applied { row, mark: self.mark, by_express: true });
     }
 
     /// Takes a job. `overrun` is how much longer it takes than its share of the budget.
@@ -280,6 +319,12 @@ fn read(line: &[u8]) -> Row {
     let user = match (text("user_id"), text("company_id")) {
         (Some(user), of_company) => {
             writes.extend(of_company.map(|id| (COMPANY, number(id, 'c'))));
+            // By express it stands under both of its keys.
+            if let Some(company) = row.get("company") {
+                assert_eq!(company["id"], company["company_id"]);
+                let id = company["id"].as_str().expect("ids are strings");
+                writes.push((COMPANY, number(id, 'c')));
+            }
             number(user, 'u')
         }
         (None, Some(id)) => company(number(id, 'k')),

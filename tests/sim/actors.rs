@@ -5,6 +5,7 @@ use std::{sync::PoisonError, time::Duration};
 use userpilot_gateway::{
     domain::{
         admission::QueueRefusal,
+        express::ExpressEvent,
         lifecycle::Event,
         time::Timestamp,
         update::{ClientId, Lane, SubjectKind, Update, Value},
@@ -183,7 +184,11 @@ impl World {
             1 if self.scenario.has(Fault::OccurredAt) => Occurred::After(whim.below(100)),
             _ => Occurred::WhenAccepted,
         };
-        let lane = if whim.percent(30) { Lane::Bulk } else { Lane::Interactive };
+        let lane = match whim.below(10) {
+            0..3 => Lane::Bulk,
+            3..7 if self.scenario.has(Fault::Express) => Lane::Express,
+            _ => Lane::Interactive,
+        };
         let client = ClientId(u16::try_from(whim.below(3)).unwrap_or(0));
         let update = Update {
             app: self.process.ledger.app,
@@ -206,6 +211,7 @@ impl World {
             _ => {
                 self.say(|| "flush".into());
                 self.process.operations.push(Event::Flush);
+                self.tell_express(ExpressEvent::Flush);
                 return Ok(());
             }
         };
@@ -217,6 +223,7 @@ impl World {
         at_once(queue.pause(app, paused)).map_err(|_| Halt::Died)?;
         self.network.inside().account.paused_since = paused.then_some(self.time);
         self.process.operations.push(Event::Paused(paused));
+        self.tell_express(ExpressEvent::Paused(paused));
         Ok(())
     }
 
@@ -347,7 +354,7 @@ impl World {
             {
                 return Err(format!("update {number} is said to be in what ended before it"));
             }
-            Found::Pending { .. } | Found::InFlight(_) => false,
+            Found::Pending { .. } | Found::InFlight(_) | Found::InExpress => false,
             Found::Dead(letter) => {
                 if self.scenario.sabotage.is_none() {
                     self.check_death(number, letter)?;

@@ -47,13 +47,22 @@ pub(crate) enum Occurred {
 struct Line {
     /// The updates whose values upstream was given, each new one once.
     seen: Vec<u64>,
-    /// What was written to the profile, and how much had been sent when its job was taken.
-    applied: Vec<(u64, u64)>,
+    /// What was written to the profile.
+    applied: Vec<Applied>,
     /// Of the updates that were acknowledged, the last by the merge law.
     last: Option<(Occurred, u64)>,
     /// Updates that came after one that occurred later and was not delivered yet, and that one:
     /// unless it dies, their values must never go up.
     outdated: BTreeMap<u64, u64>,
+}
+
+/// What was written to a profile.
+#[derive(Clone, Copy, Debug)]
+struct Applied {
+    /// How much had been sent when its job was taken; by express, until it was settled.
+    mark: u64,
+    number: u64,
+    by_express: bool,
 }
 
 /// The checker.
@@ -80,6 +89,8 @@ pub(crate) struct Checker {
     forgotten: BTreeSet<u64>,
     /// The same, where the gateway died meanwhile: they may be forgotten or not.
     perhaps_forgotten: BTreeSet<u64>,
+    /// The properties that each user's last request by express has written.
+    by_express: BTreeMap<u64, Vec<u64>>,
     last_sequence: u64,
     /// Updates by the values that they have.
     repeats: BTreeMap<u64, Vec<u64>>,
@@ -128,7 +139,7 @@ impl Checker {
             if let Some(last) = line.last.filter(|last| *last > stamp && !died.contains(&last.1)) {
                 let of = |n: u64| usize::try_from(n).ok().and_then(|n| self.sent.get(n));
                 let of_value = |value: &u64| self.repeats.get(value).into_iter().flatten();
-                let applied = line.applied.iter().flat_map(|(_, value)| of_value(value));
+                let applied = line.applied.iter().flat_map(|it| of_value(&it.number));
                 let mut stamps = applied.filter_map(|n| Some((of(*n)?.occurred, *n)));
                 if !stamps.any(|applied| applied >= last) {
                     line.outdated.insert(number, last.1);
@@ -148,13 +159,28 @@ impl Checker {
     pub(crate) fn see(&mut self, sight: Sight) -> Verdict {
         match sight {
             Sight::Taken(row) => self.see_taken(&row),
-            Sight::Applied { row, mark } => {
-                self.marks.insert(mark);
+            Sight::Applied { row, mark, by_express } => {
+                if by_express {
+                    let properties = row.writes.iter().map(|(property, _)| *property).collect();
+                    self.by_express.insert(row.user, properties);
+                } else {
+                    self.marks.insert(mark);
+                }
                 for (property, number) in row.writes {
                     let line = self.lines.entry((row.user, property)).or_default();
-                    line.applied.push((mark, number));
+                    line.applied.push(Applied { mark, number, by_express });
                 }
                 Ok(())
+            }
+        }
+    }
+
+    /// What a user's last request by express has written was in flight until now.
+    pub(crate) fn settled_by_express(&mut self, user: u64, mark: u64) {
+        for property in self.by_express.remove(&user).unwrap_or_default() {
+            let line = self.lines.get_mut(&(user, property));
+            if let Some(last) = line.and_then(|line| line.applied.last_mut()) {
+                last.mark = mark;
             }
         }
     }
@@ -255,12 +281,15 @@ impl Checker {
         let stamp = (sent.occurred, number);
         sent.properties.iter().all(|property| {
             let Some(line) = self.lines.get(&(sent.user, *property)) else { return false };
-            let by_a_job = line.applied.iter().any(|(mark, value)| {
-                self.stamps(*value).any(|other| other.1 < *mark && other >= stamp)
-                    && (*mark > number
-                        || self.marks.range((Excluded(*mark), Included(number))).next().is_none())
+            let was_written = line.applied.iter().any(|it| {
+                let may_be_under_way = || {
+                    let since = (Excluded(it.mark), Included(number));
+                    !it.by_express && self.marks.range(since).next().is_none()
+                };
+                self.stamps(it.number).any(|other| other.1 < it.mark && other >= stamp)
+                    && (it.mark > number || may_be_under_way())
             });
-            by_a_job || self.remembers && self.was_there(line, (sent, stamp))
+            was_written || self.remembers && self.was_there(line, (sent, stamp))
         })
     }
 
@@ -274,11 +303,11 @@ impl Checker {
     /// Whether upstream held the value when the update was sent, or one that is later by the merge
     /// law.
     fn was_there(&self, line: &Line, (sent, stamp): (&Sent, (Occurred, u64))) -> bool {
-        let before = line.applied.iter().rfind(|(mark, _)| *mark <= stamp.1);
-        let Some((_, value)) = before else { return false };
+        let before = line.applied.iter().rfind(|it| it.mark <= stamp.1);
+        let Some(value) = before.map(|it| it.number) else { return false };
         let is_later = |other: (Occurred, u64)| other.1 < stamp.1 && other > stamp;
         let timed = self.timed.contains(&sent.user);
-        *value == sent.value || timed && self.stamps(*value).any(is_later)
+        value == sent.value || timed && self.stamps(value).any(is_later)
     }
 
     /// A client asked after an update and was told this.
@@ -380,7 +409,7 @@ impl Checker {
         }
         for ((user, property), number) in latest {
             let line = self.lines.get(&(user, property));
-            let value = line.and_then(|line| line.applied.last()).map(|(_, value)| *value);
+            let value = line.and_then(|line| line.applied.last()).map(|it| it.number);
             // Where updates say when they occurred, what is delivered cannot be called back: an
             // older value that came after that goes up. What came before was held against it
             // when it was seen.

@@ -18,6 +18,7 @@ mod actors;
 mod checker;
 mod cost;
 mod death;
+mod express;
 mod forgetting;
 mod ledger;
 mod process;

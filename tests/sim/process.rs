@@ -9,6 +9,7 @@ use futures_util::FutureExt;
 use tokio::sync::Mutex;
 use userpilot_gateway::{
     domain::{
+        express::Express,
         lifecycle::{Event, Lifecycle, Waiting},
         time::{Instant, Now},
     },
@@ -19,7 +20,12 @@ use userpilot_gateway::{
     },
 };
 
-use crate::{ledger::SimLedger, sabotage::Sabotage, scenario::Scenario};
+use crate::{
+    express::{Lane, goes_by_express, hide_rows},
+    ledger::SimLedger,
+    sabotage::Sabotage,
+    scenario::{Fault, Scenario},
+};
 
 /// A process.
 pub(crate) struct Process {
@@ -27,6 +33,8 @@ pub(crate) struct Process {
     pub(crate) machine: Lifecycle,
     /// What operators have asked of the driver, and it has not heard yet.
     pub(crate) operations: Vec<Event>,
+    /// The driver of the express lane, where there is one.
+    pub(crate) express: Option<Lane>,
     /// When it started, in virtual time: its instants count from here.
     pub(crate) started_at: Duration,
     /// Since when something waits.
@@ -44,6 +52,9 @@ impl Process {
         scenario: &Scenario,
         (at, now): (Duration, Now),
     ) -> Result<Self, StoreError> {
+        if scenario.sabotage == Some(Sabotage::ForgetExpress) {
+            hide_rows(&engine, goes_by_express)?;
+        }
         let start = async {
             let mut queue = Queue::open(engine.clone(), scenario.queue, STORE).await?;
             let app = queue.app("production").await?;
@@ -64,7 +75,14 @@ impl Process {
         if scenario.sabotage == Some(Sabotage::RushBudget) {
             settings.users_per_minute *= 4;
         }
+        let mut express = scenario.express;
+        if scenario.sabotage == Some(Sabotage::RushExpress) {
+            express.per_minute *= 4;
+        }
+        let express = Express::new(express, recovered.paused, now);
+        let express = scenario.has(Fault::Express).then(|| Lane::new(express));
         Ok(Self {
+            express,
             machine: Lifecycle::new(settings, recovered, now),
             ledger: SimLedger {
                 queue: Mutex::new(queue),

@@ -52,11 +52,19 @@ pub(crate) enum Sabotage {
     ReplayAsNew,
     /// Who was to be forgotten is not.
     ForgetNobody,
+    /// Express does not look whether something of the subject is in flight.
+    ExpressIgnoresFlight,
+    /// What was in flight by express at a death is not put back.
+    ForgetExpress,
+    /// Express keeps to four times its pace.
+    RushExpress,
+    /// Express takes a lost answer for a good one.
+    ExpressUnknownIsDelivered,
 }
 
 impl Sabotage {
     /// All of them.
-    pub(crate) const ALL: [Self; 21] = [
+    pub(crate) const ALL: [Self; 25] = [
         Self::AnswerBeforeCommit,
         Self::DropRequeued,
         Self::RequeueOnTop,
@@ -78,6 +86,10 @@ impl Sabotage {
         Self::MixesKinds,
         Self::ReplayAsNew,
         Self::ForgetNobody,
+        Self::ExpressIgnoresFlight,
+        Self::ForgetExpress,
+        Self::RushExpress,
+        Self::ExpressUnknownIsDelivered,
     ];
 
     /// What the bug makes of an event.

@@ -8,6 +8,7 @@ use userpilot_gateway::{
         backoff::BackoffLimits,
         batch::BatchLimits,
         delivered::Suppression,
+        express::ExpressSettings,
         lifecycle::{PartialPolicy, Settings},
         row::RowValues,
     },
@@ -83,6 +84,8 @@ pub(crate) enum Fault {
     Prune,
     /// Operators have users forgotten.
     Forget,
+    /// The app has an express lane, and clients use it.
+    Express,
     /// Lists show a job only a while after it was taken. Not promised against.
     ListLags,
     /// A request whose answer was lost is carried out later. Not promised against.
@@ -93,7 +96,7 @@ pub(crate) enum Fault {
 
 impl Fault {
     /// Against these the promises are kept.
-    pub(crate) const EXPECTED: [Self; 32] = [
+    pub(crate) const EXPECTED: [Self; 33] = [
         Self::NotSent,
         Self::LostRequest,
         Self::LostAnswer,
@@ -126,6 +129,7 @@ impl Fault {
         Self::ShortQueue,
         Self::Prune,
         Self::Forget,
+        Self::Express,
     ];
 
     /// Against these they are not, for want of a way to know; the simulation shows what
@@ -173,6 +177,8 @@ pub(crate) struct Scenario {
     pub(crate) progressive: bool,
     /// The gateway's settings.
     pub(crate) settings: Settings,
+    /// Those of its express lane.
+    pub(crate) express: ExpressSettings,
     /// The queue's limits.
     pub(crate) queue: QueueLimits,
     /// Whether the gateway remembers what it delivers, and for how long that counts.
@@ -248,6 +254,16 @@ impl Scenario {
                 partial: PartialPolicy::Isolate,
                 uploads_are_named: true,
                 values: RowValues::Primitive,
+            },
+            express: ExpressSettings {
+                per_minute: u32::try_from(random.between(6, 120)).unwrap_or(60),
+                requests_max: u32::try_from(random.between(1, 4)).unwrap_or(1),
+                backoff: BackoffLimits {
+                    initial: Duration::from_secs(1),
+                    max: Duration::from_secs(60),
+                },
+                retry_after_max: Duration::from_secs(300),
+                held_retry: Duration::from_secs(120),
             },
             queue: QueueLimits {
                 records_max: if short { random.between(1, 4) } else { 1_000_000 },

@@ -10,7 +10,10 @@ use userpilot_gateway::{
     domain::{
         batch::Batch,
         update::SubjectKind,
-        verdict::{AcceptedJob, Failure, FailureKind, JobPhase, JobReport, Jobs, Poll, Submission},
+        verdict::{
+            AcceptedJob, Failure, FailureKind, Identified, JobPhase, JobReport, Jobs, Poll,
+            Submission,
+        },
     },
     upstream::Upstream,
 };
@@ -55,6 +58,19 @@ const ON_THE_WAY: [Fault; 12] = [
     Fault::RefusesAll,
     Fault::Refused,
     Fault::LateArrival,
+];
+
+/// What may become of a request to the real-time endpoint.
+const BY_EXPRESS: [Fault; 9] = [
+    Fault::NotSent,
+    Fault::LostRequest,
+    Fault::LostAnswer,
+    Fault::Throttled,
+    Fault::KeyRejected,
+    Fault::TooLarge,
+    Fault::BadRows,
+    Fault::RefusesAll,
+    Fault::Refused,
 ];
 
 /// How long a list may lag, and a request that was given up may still be under way.
@@ -136,6 +152,38 @@ impl Inside {
                 }
             }
         }
+    }
+
+    /// A request to the real-time endpoint.
+    pub(crate) fn identify(&mut self, kind: SubjectKind, body: &[u8]) -> Identified {
+        let fault = self.fault(&BY_EXPRESS);
+        if fault == Some(Fault::NotSent) {
+            return Err(failure(FailureKind::NotSent));
+        }
+        let row = self.account.inspect_identify(kind, body);
+        let refusal = match fault {
+            Some(Fault::LostRequest) => FailureKind::Unknown,
+            Some(Fault::Throttled) => {
+                let asked = self.random.percent(50).then(|| self.random.millis(0, 100_000));
+                FailureKind::Throttled(asked)
+            }
+            Some(Fault::KeyRejected) => FailureKind::KeyRejected,
+            Some(Fault::TooLarge) => FailureKind::TooLarge,
+            Some(Fault::BadRows | Fault::RefusesAll) => FailureKind::BadRows,
+            Some(Fault::Refused) if self.random.percent(50) => FailureKind::NotFound,
+            Some(Fault::Refused) => FailureKind::Refused,
+            _ if self.is_bad(&row) || self.refuses(kind, std::slice::from_ref(&row)) => {
+                FailureKind::BadRows
+            }
+            _ => {
+                self.account.identify(row);
+                return match fault {
+                    Some(Fault::LostAnswer) => Err(failure(FailureKind::Unknown)),
+                    _ => Ok(()),
+                };
+            }
+        };
+        Err(failure(refusal))
     }
 
     fn is_bad(&self, row: &Row) -> bool {
@@ -255,6 +303,14 @@ impl Upstream for Network {
 
     fn jobs(&self) -> impl Future<Output = Jobs> + Send {
         ready(self.inside().list())
+    }
+
+    fn identify(
+        &self,
+        kind: SubjectKind,
+        body: Vec<u8>,
+    ) -> impl Future<Output = Identified> + Send {
+        ready(self.inside().identify(kind, &body))
     }
 }
 

@@ -6,11 +6,12 @@ use userpilot_gateway::{
     delivery::carry_out,
     domain::{
         batch::Claimable,
+        express::ExpressEvent,
         lifecycle::{Activity, Command, Event, Step},
         time::{Instant, Now, Timestamp, Uptime},
         update::{ByKind, SubjectKind},
     },
-    store::{engine::MemoryEngine, queue::Found},
+    store::{check::check, engine::MemoryEngine, queue::Found},
 };
 
 use crate::{
@@ -155,9 +156,13 @@ impl World {
 
     /// One turn of the driver's loop. `true` once all is done.
     pub(crate) fn turn(&mut self) -> Result<bool, Halt> {
+        self.express()?;
         let now = self.now();
         let waiting = self.process.waiting(now.instant);
-        let records_max = self.scenario.queue.records_max + self.scenario.settings.batch.rows_max;
+        // What is in flight may come back.
+        let in_flight_max =
+            self.scenario.settings.batch.rows_max + u64::from(self.scenario.express.requests_max);
+        let records_max = self.scenario.queue.records_max + in_flight_max;
         let records = waiting.records.users + waiting.records.companies;
         if records > records_max {
             return Err(Halt::Broken(format!("{records} records wait, too many")));
@@ -195,7 +200,10 @@ impl World {
         self.process.ledger.wall.store(wall, Relaxed);
         let between = self.prepare_between();
         let claims = if let Command::Claim(claimable) = &command {
-            Some((**claimable, self.process.depth().by_kind()))
+            // What express may take, or has taken, a claim passes over.
+            let depth = self.process.depth();
+            let express = depth.express_records + depth.express_in_flight > 0;
+            Some((**claimable, if express { ByKind::default() } else { depth.by_kind() }))
         } else {
             None
         };
@@ -266,9 +274,10 @@ impl World {
             self.actions_left -= 1;
             self.next_action_at = self.time + self.whim.millis(0, rest);
             self.act()?;
+            self.express()?;
         }
         self.set_time(until);
-        Ok(())
+        self.express()
     }
 
     pub(crate) fn set_time(&mut self, time: Duration) {
@@ -293,6 +302,7 @@ impl World {
         let queue = self.process.ledger.queue.get_mut();
         at_once(queue.pause(app, false)).expect("the power stays on");
         self.process.operations.push(Event::Paused(false));
+        self.tell_express(ExpressEvent::Paused(false));
     }
 
     /// Sleeps until the machine wants to wake, or somebody does something.
@@ -305,7 +315,7 @@ impl World {
         let now = self.now();
         let idle = self.process.machine.view(now).batch.is_none();
         if let Some(since) = self.quiet_since {
-            if idle && self.process.depth().records == 0 {
+            if idle && self.process.depth().records == 0 && self.express_is_idle() {
                 return Ok(true);
             }
             if self.process.machine.view(now).activity == Activity::Halted
@@ -323,10 +333,11 @@ impl World {
         }
         let wake = until.map(|until| self.time + until.since(now.instant));
         let action = self.quiet_since.is_none().then_some(self.next_action_at);
-        let Some(next) = wake.into_iter().chain(action).min() else {
+        let express = self.express_wake();
+        let Some(next) = wake.into_iter().chain(action).chain(express).min() else {
             return Err(Halt::Broken("waits for ever, while something waits".into()));
         };
-        if next <= self.time && action != Some(next) {
+        if next <= self.time && ![action, express].contains(&Some(next)) {
             return Err(Halt::Broken("waits for the past".into()));
         }
         self.pass(next)?;
@@ -351,6 +362,13 @@ impl World {
         let depth = self.process.depth();
         if (depth.bytes, depth.bulk_records, depth.company_records) != (0, 0, 0) {
             return Err(format!("nothing waits, and {depth:?} is counted"));
+        }
+        if (depth.express_records, depth.express_in_flight) != (0, 0) {
+            return Err(format!("nothing goes by express, and {depth:?} is counted"));
+        }
+        let findings = at_once(check(&self.engine)).map_err(|error| error.to_string())?;
+        if let Some(problem) = findings.problems.first() {
+            return Err(format!("a check of the store says {problem:?}"));
         }
         const IN_FLIGHT: u8 = b'f';
         if self.engine.keys().iter().any(|key| key.first() == Some(&IN_FLIGHT)) {

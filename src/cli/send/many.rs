@@ -326,7 +326,7 @@ mod tests {
         for (line, why) in [
             (r#"{"user":"42"}"#, "unknown field"),
             (r#"{"metadata":{}}"#, "neither user_id nor company_id"),
-            (r#"{"user_id":"42","lane":"fast"}"#, "interactive or bulk"),
+            (r#"{"user_id":"42","lane":"fast"}"#, "express, interactive or bulk"),
         ] {
             let Err(error) = update(line, "", None) else { panic!("{line} is one") };
             assert!(format!("{error:#}").contains(why), "{error:#}");

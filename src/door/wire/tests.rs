@@ -24,6 +24,24 @@ pub(super) fn wire() -> Wire {
             occurred_at_ahead_max: Duration::from_secs(60),
         },
         properties: Properties::default(),
+        express: [AppId(0)].into(),
+    }
+}
+
+#[test]
+fn express_is_for_apps_that_have_it_and_clients_that_are_not_of_the_bulk_lane() {
+    let apps = || [("p".to_owned(), AppId(0)), ("q".to_owned(), AppId(1))].into();
+    let read = |app: &str, lane| {
+        let update =
+            proto::UserUpdate { app: app.into(), lane: proto::Lane::Express.into(), ..update(&[]) };
+        let client = Client { lane, ..Client::anyone(Default::default(), apps()) };
+        let caller = Caller::new(client.into(), Proof::None, 0);
+        wire().update(Some(update), &caller, Timestamp::default(), || "update".to_owned())
+    };
+    assert_eq!(read("p", Lane::Interactive).unwrap().lane, Lane::Express);
+    assert_eq!(read("q", Lane::Interactive).unwrap().lane, Lane::Interactive);
+    for app in ["p", "q"] {
+        assert!(matches!(read(app, Lane::Bulk), Err(Refusal::PermissionDenied(_))), "{app}");
     }
 }
 

@@ -56,6 +56,15 @@ impl AppFacts {
                 problems.push((Kind::App, "counts other than what waits in the bulk lane"));
             }
         }
+        if state.express_records != self.counted.express_records
+            && !self.records_damaged
+            && !self.pages_to_be_remade
+        {
+            problems.push((Kind::App, "counts other than what waits in the express lane"));
+        }
+        if state.express_in_flight != self.counted.express_in_flight && !self.rows_damaged {
+            problems.push((Kind::App, "counts other than what is in flight by express"));
+        }
         if state.dead_letters != self.dead_letters {
             problems.push((Kind::App, "counts other than the dead letters that are open"));
         }

@@ -52,6 +52,7 @@ enum Kind {
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum LaneName {
+    Express,
     Interactive,
     Bulk,
 }
@@ -94,6 +95,7 @@ impl Line {
             company_occurred_at,
             property_occurred_at,
             lane: match record.lane {
+                Lane::Express => LaneName::Express,
                 Lane::Interactive => LaneName::Interactive,
                 Lane::Bulk => LaneName::Bulk,
             },
@@ -153,6 +155,7 @@ impl Line {
             // A count for people; a sum of it must not overflow.
             updates: self.updates.clamp(1, u64::from(u32::MAX)),
             lane: match self.lane {
+                LaneName::Express => Lane::Express,
                 LaneName::Interactive => Lane::Interactive,
                 LaneName::Bulk => Lane::Bulk,
             },

@@ -9,6 +9,7 @@ use super::jobs::ReadJobs;
 use crate::{
     domain::{
         batch::Batch,
+        row::RowValues,
         time::Timestamp,
         update::{AppId, Sequence, Subject},
     },
@@ -28,6 +29,12 @@ pub(super) trait ReadAny: ReadJobs + Send + Sync {
         sequence: Sequence,
     ) -> BoxFuture<'static, Result<Found, StoreError>>;
     fn upload(self: Arc<Self>, batch: Batch) -> BoxFuture<'static, Result<Vec<u8>, StoreError>>;
+    fn express_body(
+        self: Arc<Self>,
+        app: AppId,
+        subject: Subject,
+        values: RowValues,
+    ) -> BoxFuture<'static, Result<Option<Vec<u8>>, StoreError>>;
     fn batches(
         self: Arc<Self>,
         app: AppId,
@@ -72,6 +79,15 @@ impl<E: Engine> ReadAny for Reads<E> {
 
     fn upload(self: Arc<Self>, batch: Batch) -> BoxFuture<'static, Result<Vec<u8>, StoreError>> {
         Box::pin(async move { Reads::upload(&self, &batch).await })
+    }
+
+    fn express_body(
+        self: Arc<Self>,
+        app: AppId,
+        subject: Subject,
+        values: RowValues,
+    ) -> BoxFuture<'static, Result<Option<Vec<u8>>, StoreError>> {
+        Box::pin(async move { Reads::express_body(&self, app, &subject, values).await })
     }
 
     fn batches(

@@ -58,7 +58,7 @@ impl<E: Engine> Queue<E> {
         let mut transaction = self.engine.begin().await?;
         let mut group = Group::new(self, updates.len());
         let mut outcomes = Vec::with_capacity(updates.len());
-        let mut urgent = Vec::new();
+        let (mut urgent, mut express) = (Vec::new(), Vec::new());
         for update in updates {
             let (app, lane) = (update.app, update.lane);
             let is_timed = update.occurred_at.is_some();
@@ -79,6 +79,7 @@ impl<E: Engine> Queue<E> {
                 group.slots[slot].held = before;
             }
             urgent.extend((outcome.is_ok() && lane < Lane::Bulk).then_some(app));
+            express.extend((outcome.is_ok() && lane == Lane::Express).then_some(app));
             outcomes.push(outcome);
         }
         let (head, apps, placed) = group.write(&mut transaction);
@@ -88,6 +89,9 @@ impl<E: Engine> Queue<E> {
         self.clients.come(placed);
         for app in urgent {
             *self.urgent.entry(app).or_default() += 1;
+        }
+        for app in express {
+            *self.express.entry(app).or_default() += 1;
         }
         Ok(outcomes)
     }
@@ -295,15 +299,15 @@ impl<'a> Group<'a> {
         Accepted { sequence, disposition: Disposition::Unchanged }
     }
 
-    /// The subject's record that is in flight. Costs a read, and only while the
-    /// app has a batch.
+    /// The subject's record that is in flight. Costs a read, and only while the app has a batch,
+    /// or something under way by express.
     async fn in_flight(
         &self,
         transaction: &mut impl Transaction,
         app: AppId,
         subject: &Subject,
     ) -> Result<Option<InFlight>, StoreError> {
-        if self.apps.get(&app).is_none_or(|state| state.unsettled.is_none()) {
+        if self.apps.get(&app).is_none_or(AppState::has_nothing_in_flight) {
             return Ok(None);
         }
         let bytes = transaction.get(&keys::in_flight(app, subject)).await?;

@@ -1,6 +1,6 @@
 //! Claiming: pending records of one kind become a batch. Which kind it is, `domain::share` says.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, time::Duration};
 
 use super::{
     AppState, Batch, Engine, EngineError, Head, Queue, StoreError, Stored, Transaction,
@@ -16,10 +16,14 @@ use crate::{
         row::write_row,
         share,
         time::Timestamp,
-        update::{AppId, ByKind, Lane, Sequence, SubjectKind},
+        update::{AppId, ByKind, Lane, Sequence, Subject, SubjectKind},
     },
     store::records::{InFlight, PageEntry},
 };
+
+/// How long a bulk claim leaves a record to express: twice what express is to take in the worst
+/// of good times, so that a job does not take along what would be upstream long before it ends.
+pub(super) const EXPRESS_HEAD_START: Duration = Duration::from_secs(2);
 
 /// How many records one commit moves at the most: about 35 ms on a slow disk.
 pub(super) const CHUNK_ROWS: usize = 1_000;
@@ -54,25 +58,15 @@ impl<E: Engine> Queue<E> {
                 (batch, vec![kind])
             }
             None => {
-                let waiting = read_heads(&mut transaction, app, (&state, &claimable)).await?;
+                let waiting = read_heads(&mut transaction, app, (&state, &claimable), now).await?;
                 heads = Some(waiting);
                 let kind = share::turn(waiting, state.passed_over).unwrap_or_default();
                 let id = BatchId { opening: self.opening, number: state.last_batch + 1, app };
                 (Batch::new(id, kind, self.head.last_sequence, now), vec![kind, kind.other()])
             }
         };
-        let mut chunk = Chunk {
-            transaction,
-            limits: BatchLimits { rows_max: 0, bytes_max: 0 }.into(),
-            state,
-            head: self.head,
-            batch,
-            taken: HashSet::new(),
-            full: false,
-            pages_damaged: false,
-            gone: Entries::new(),
-            row: Vec::new(),
-        };
+        let mut chunk = Chunk::new(transaction, (state, self.head), batch);
+        chunk.express_waits_until = Some(now);
         for kind in kinds {
             let Some(limits) = *claimable.of(kind) else { continue };
             chunk.take_kind(kind, limits, &self.clients).await?;
@@ -140,6 +134,7 @@ async fn read_heads(
     transaction: &mut impl Transaction,
     app: AppId,
     (state, claimable): (&AppState, &Claimable),
+    now: Timestamp,
 ) -> Result<ByKind<Option<share::Head>>, EngineError> {
     let mut heads = ByKind::default();
     for kind in SubjectKind::ALL {
@@ -149,7 +144,8 @@ async fn read_heads(
         // Where no page leads to what waits, claiming finds that out.
         let mut head = share::Head { lane: Lane::Bulk, first_sequence: Sequence::MAX };
         for lane in Lane::ALL {
-            if let Some(record) = first_of(transaction, app, (kind, lane)).await? {
+            let first = first_of(transaction, app, (kind, lane)).await?;
+            if let Some(record) = first.filter(|record| !waits_for_express(record, now)) {
                 head = share::Head { lane, first_sequence: record.first_sequence };
                 break;
             }
@@ -159,21 +155,37 @@ async fn read_heads(
     Ok(heads)
 }
 
+/// Whether a record is left to express for now. What has waited for longer, express cannot send
+/// soon. One that seems to be of the future was stamped by a clock that was ahead: its age is not
+/// known.
+fn waits_for_express(record: &Record, now: Timestamp) -> bool {
+    let arrived = record.first_accepted_at;
+    record.lane == Lane::Express && arrived <= now && now.since(arrived) < EXPRESS_HEAD_START
+}
+
 /// A chunk that is being claimed.
 pub(super) struct Chunk<T> {
     pub(super) transaction: T,
-    limits: ClaimLimits,
+    pub(super) limits: ClaimLimits,
     pub(super) state: AppState,
     pub(super) head: Head,
     pub(super) batch: Batch,
     /// The subjects of the rows of this chunk: its reads still see them waiting.
     taken: HashSet<Vec<u8>>,
+    /// Of these, those that were damaged, and are no rows.
+    damaged: HashSet<Vec<u8>>,
+    /// How many more entries of pages are looked at.
+    pub(super) looks: usize,
     /// The batch holds no more.
     full: bool,
     pub(super) pages_damaged: bool,
     /// Entries that were taken off pages, by client.
     pub(super) gone: Entries,
     row: Vec<u8>,
+    /// Records may not be taken now, and so wait in spite of all that was taken.
+    stays: bool,
+    /// The time of a claim that leaves to express what came to it just before.
+    express_waits_until: Option<Timestamp>,
 }
 
 /// What becomes of an entry of a page.
@@ -189,8 +201,38 @@ pub(super) enum Fate {
 }
 
 impl<T: Transaction> Chunk<T> {
+    /// One that has taken nothing yet.
+    pub(super) fn new(transaction: T, (state, head): (AppState, Head), batch: Batch) -> Self {
+        Self {
+            transaction,
+            limits: BatchLimits { rows_max: 0, bytes_max: 0 }.into(),
+            state,
+            head,
+            batch,
+            taken: HashSet::new(),
+            damaged: HashSet::new(),
+            looks: usize::MAX,
+            full: false,
+            pages_damaged: false,
+            gone: Entries::new(),
+            row: Vec::new(),
+            stays: false,
+            express_waits_until: None,
+        }
+    }
+
     pub(super) fn is_over(&self) -> bool {
-        self.full || self.taken.len() >= CHUNK_ROWS
+        self.full || self.taken.len() >= CHUNK_ROWS || self.looks == 0
+    }
+
+    /// The subjects of the rows that were taken.
+    pub(super) fn subjects(&self) -> Vec<Subject> {
+        let keys = self.taken.difference(&self.damaged);
+        let key = |subject_key: &Vec<u8>| keys::in_flight_of(self.batch.id.app, subject_key);
+        let mut subjects: Vec<Subject> =
+            keys.filter_map(|subject_key| keys::subject_of(&key(subject_key))).collect();
+        subjects.sort_unstable();
+        subjects
     }
 
     /// Takes records of a kind: the more urgent lanes first, up to what is kept for the bulk lane
@@ -229,7 +271,7 @@ impl<T: Transaction> Chunk<T> {
         // Pages that lead to nothing, while something waits, are as good as damaged.
         let all = limits.reach == u64::MAX;
         let waits = *self.state.by_kind().of(kind) > 0;
-        self.pages_damaged |= all && self.batch.rows == 0 && waits;
+        self.pages_damaged |= all && self.batch.rows == 0 && waits && !self.stays;
         Ok(())
     }
 
@@ -241,6 +283,7 @@ impl<T: Transaction> Chunk<T> {
         limits: BatchLimits,
     ) -> Result<Fate, StoreError> {
         let app = self.batch.id.app;
+        self.looks -= 1;
         let oldest = self.batch.watermark.saturating_sub(self.limits.reach);
         if entry.first_sequence < oldest {
             return Ok(Fate::Stays);
@@ -262,6 +305,7 @@ impl<T: Transaction> Chunk<T> {
             self.state.count_out((self.batch.kind, lane, stored_bytes));
             // Another entry may point to it, too.
             self.taken.insert(entry.subject_key.clone());
+            self.damaged.insert(entry.subject_key.clone());
             return Ok(Fate::Gone);
         };
         if record.lane != lane || record.first_sequence != entry.first_sequence {
@@ -269,7 +313,10 @@ impl<T: Transaction> Chunk<T> {
         }
         // At most one record of a subject is in flight.
         let in_flight = keys::in_flight_of(app, &entry.subject_key);
-        if self.transaction.get(&in_flight).await?.is_some() {
+        let left_to_express =
+            self.express_waits_until.is_some_and(|now| waits_for_express(&record, now));
+        if left_to_express || self.transaction.get(&in_flight).await?.is_some() {
+            self.stays = true;
             return Ok(Fate::Stays);
         }
         self.row.clear();

@@ -18,7 +18,7 @@ use crate::{
         update::{AppId, Lane, Sequence, Subject, SubjectKind},
     },
     store::mention::{self, Traces},
-    store::records::{Delivery, Head, InFlight, PageEntry, Tombstone},
+    store::records::{Delivery, EXPRESS, Head, InFlight, PageEntry, Tombstone},
 };
 
 /// The most records that are counted to tell a record's place.
@@ -43,6 +43,8 @@ pub enum Found {
     },
     /// It is in this batch.
     InFlight(Box<Batch>),
+    /// It is in a request of its own to the real-time endpoint.
+    InExpress,
     /// It was delivered.
     Delivered {
         /// When.
@@ -51,6 +53,8 @@ pub enum Found {
         last_sequence: Sequence,
         /// In which batch, where that is still remembered.
         batch: Option<Box<Batch>>,
+        /// Whether it went by express, and so in no batch.
+        by_express: bool,
     },
     /// Upstream will not take it.
     Dead(Box<DeadLetter>),
@@ -251,6 +255,9 @@ async fn find_in_flight(
     let row = bytes.and_then(|bytes| InFlight::decode(bytes.as_ref()).ok());
     let row = row.filter(|row| !row.forgotten && row.record.holds(sequence));
     let Some(row) = row else { return Ok(None) };
+    if row.is_express() {
+        return Ok(Some(Found::InExpress));
+    }
     let Some(batch) = find_part(transaction, app, &row).await? else { return Ok(None) };
     Ok(Some(match batch.state {
         // The rest of its batch is being moved out; upstream holds it.
@@ -258,6 +265,7 @@ async fn find_in_flight(
             delivered_at: batch.settled_at.unwrap_or(batch.claimed_at),
             last_sequence: row.record.last_sequence,
             batch: Some(batch),
+            by_express: false,
         },
         BatchState::Claiming
         | BatchState::Claimed
@@ -306,6 +314,7 @@ async fn find_delivered(
         delivered_at: delivery.delivered_at,
         last_sequence: delivery.last_sequence,
         batch: find_batch(transaction, app, delivery.batch).await?,
+        by_express: delivery.batch == EXPRESS,
     }))
 }
 

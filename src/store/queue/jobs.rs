@@ -327,7 +327,7 @@ impl<E: Engine> Reads<E> {
     ) -> Result<Fate, StoreError> {
         Ok(match self.find(app, subject, sequence).await? {
             Found::Pending { .. } => Fate::Waiting,
-            Found::InFlight(_) => Fate::InFlight,
+            Found::InFlight(_) | Found::InExpress => Fate::InFlight,
             Found::Delivered { .. } | Found::DeliveredLongAgo => Fate::Delivered,
             Found::Dead(letter) => match letter.closed {
                 // Later values of all its properties were delivered.

@@ -9,6 +9,7 @@ mod accept;
 mod claim;
 mod clients;
 mod dead;
+mod express;
 mod find;
 mod forget;
 mod import;
@@ -120,6 +121,8 @@ pub struct Queue<E> {
     urgent: BTreeMap<AppId, u64>,
     /// Of the apps that remember what they delivered, for how long that counts.
     suppression: BTreeMap<AppId, Suppression>,
+    /// Updates of the express lane that were accepted since the queue was opened.
+    express: BTreeMap<AppId, u64>,
     /// Since the clock was last right.
     warned_of_clock: bool,
     /// Dead letters that were dropped since the queue was opened.
@@ -160,6 +163,7 @@ impl<E: Engine> Queue<E> {
             apps: BTreeMap::new(),
             urgent: BTreeMap::new(),
             suppression: BTreeMap::new(),
+            express: BTreeMap::new(),
             warned_of_clock: false,
             dead_lost: 0,
             jobs: JobIndex::default(),
@@ -204,6 +208,8 @@ impl<E: Engine> Queue<E> {
         if transaction.get(&keys::pages_damaged(app)).await?.is_some() {
             self.rebuild_pages(app).await?;
         }
+        drop(transaction);
+        self.recover_express(app).await?;
         let state = self.state(app);
         let unsettled = match state.unsettled {
             Some(number) => Some(self.batch(app, number, "recovered").await?),
@@ -241,6 +247,8 @@ impl<E: Engine> Queue<E> {
             records: state.depth.records,
             bytes: state.depth.bytes,
             bulk_records: state.bulk_records,
+            express_records: state.express_records,
+            express_in_flight: state.express_in_flight,
             company_records: state.company_records,
             dead_letters: state.dead_letters,
         }
@@ -298,6 +306,10 @@ pub struct QueueDepth {
     pub bytes: u64,
     /// Of the records, those in the bulk lane.
     pub bulk_records: u64,
+    /// Of the records, those in the express lane.
+    pub express_records: u64,
+    /// Records that are in flight by express.
+    pub express_in_flight: u64,
     /// Of the records, those of companies.
     pub company_records: u64,
     /// Dead letters that nobody has closed.
@@ -321,7 +333,7 @@ type Counted = (SubjectKind, Lane, usize);
 impl AppState {
     /// Whether nothing waits, nothing is in flight, and nothing can be replayed.
     fn is_empty(&self) -> bool {
-        self.depth.records == 0 && self.unsettled.is_none() && self.dead_letters == 0
+        self.depth.records == 0 && self.has_nothing_in_flight() && self.dead_letters == 0
     }
 
     /// The pending records of each kind.
@@ -334,6 +346,7 @@ impl AppState {
         self.depth.records += 1;
         self.depth.bytes += bytes as u64;
         self.bulk_records += u64::from(lane == Lane::Bulk);
+        self.express_records += u64::from(lane == Lane::Express);
         self.company_records += u64::from(kind == SubjectKind::Company);
     }
 
@@ -342,6 +355,8 @@ impl AppState {
         self.depth.records = self.depth.records.saturating_sub(1);
         self.depth.bytes = self.depth.bytes.saturating_sub(bytes as u64);
         self.bulk_records = self.bulk_records.saturating_sub(u64::from(lane == Lane::Bulk));
+        let express = u64::from(lane == Lane::Express);
+        self.express_records = self.express_records.saturating_sub(express);
         let company = u64::from(kind == SubjectKind::Company);
         self.company_records = self.company_records.saturating_sub(company);
     }
@@ -351,6 +366,7 @@ impl AppState {
     fn count_out_damaged(&mut self, kind: SubjectKind, bytes: usize) {
         self.count_out((kind, Lane::Interactive, bytes));
         self.bulk_records = self.bulk_records.min(self.depth.records);
+        self.express_records = self.express_records.min(self.depth.records - self.bulk_records);
     }
 }
 

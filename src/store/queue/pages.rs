@@ -130,6 +130,7 @@ impl<E: Engine> Queue<E> {
         let state = AppState {
             depth: depth.depth,
             bulk_records: depth.bulk_records,
+            express_records: depth.express_records,
             company_records: depth.company_records,
             ..self.state(app)
         };

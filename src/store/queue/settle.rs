@@ -13,8 +13,9 @@ use crate::{
         merge::Record,
         row::write_row,
         time::Timestamp,
+        update::{Lane, SubjectKind},
     },
-    store::records::{AppState, Dead, Death, Delivery, Head, InFlight},
+    store::records::{AppState, Dead, Death, Delivery, Head, InFlight, PageEntry},
 };
 
 /// What one chunk of a settlement came to.
@@ -51,6 +52,7 @@ impl<E: Engine> Queue<E> {
             accepted_at: Vec::new(),
             memory: self.memory(app, &self.head),
             now,
+            lane_back: Lane::Express,
         };
         let mut from = None;
         let complete = loop {
@@ -187,19 +189,21 @@ fn parts(rows: usize, cut: Cut) -> Vec<Range<usize>> {
 }
 
 /// A chunk that is being settled.
-struct Chunk<T> {
-    transaction: T,
-    batch: Batch,
-    state: AppState,
-    head: Head,
-    pages: PageBuilder,
-    accepted_at: Vec<Timestamp>,
-    memory: Option<remember::Memory>,
-    now: Timestamp,
+pub(super) struct Chunk<T> {
+    pub(super) transaction: T,
+    pub(super) batch: Batch,
+    pub(super) state: AppState,
+    pub(super) head: Head,
+    pub(super) pages: PageBuilder,
+    pub(super) accepted_at: Vec<Timestamp>,
+    pub(super) memory: Option<remember::Memory>,
+    pub(super) now: Timestamp,
+    /// The most urgent lane that a record goes back into.
+    pub(super) lane_back: Lane,
 }
 
 impl<T: Transaction> Chunk<T> {
-    async fn settle(
+    pub(super) async fn settle(
         &mut self,
         key: &[u8],
         bytes: &[u8],
@@ -322,10 +326,30 @@ impl<T: Transaction> Chunk<T> {
                 None => self.state.count_out_damaged(kind, stored_bytes),
             }
         }
+        merged.lane = merged.lane.max(self.lane_back);
         let bytes = merged.encode();
         self.state.count_in((kind, merged.lane, key.len() + bytes.len()));
-        self.pages.add(app, &merged, subject_key);
+        if !self.stands_there_already(kind, &merged).await? {
+            self.pages.add(app, &merged, subject_key);
+        }
         self.transaction.put(&key, bytes);
         Ok(())
+    }
+
+    /// Whether a page begins with an entry that the record left behind when it came to a more
+    /// urgent lane than the one that it goes back into. A new page would take that one's place.
+    async fn stands_there_already(
+        &mut self,
+        kind: SubjectKind,
+        record: &Record,
+    ) -> Result<bool, StoreError> {
+        if self.lane_back == Lane::Express {
+            return Ok(false);
+        }
+        let lane = (kind, record.lane);
+        let key = keys::page(self.batch.id.app, lane, record.client, record.first_sequence);
+        let Some(page) = self.transaction.get(&key).await? else { return Ok(false) };
+        // A damaged page is made anew by the next claim that finds nothing else.
+        Ok(decode::<Vec<PageEntry>>(page.as_ref())?.is_some())
     }
 }

@@ -127,6 +127,7 @@ macro_rules! over_every_engine {
 // Here, since they use the macro.
 mod clients;
 mod dead;
+mod express;
 mod forget;
 mod in_flight;
 mod jobs;

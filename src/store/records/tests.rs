@@ -100,12 +100,14 @@ proptest! {
         reads_back(&AppState {
             depth: StoredDepth { records: a, bytes: b },
             bulk_records: c,
+            express_records: a,
             company_records: b,
             passed_over: Some(SubjectKind::Company),
-            turns: ByKind { users: [turn; 2], companies: [Turn::default(); 2] },
+            turns: ByKind { users: [turn; 3], companies: [Turn::default(); 3] },
             last_batch: d,
             forgotten_batches: b,
             unsettled: Some(a),
+            express_in_flight: d,
             dead_letters: d,
             memory: Memory {
                 occupancy: Occupancy {

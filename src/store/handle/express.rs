@@ -1,0 +1,37 @@
+//! What the express lane asks of the store.
+
+use super::{Closed, Op, Store, StoreError};
+use crate::domain::{
+    express::ExpressEnd,
+    row::RowValues,
+    time::Timestamp,
+    update::{AppId, Subject},
+};
+
+impl Store {
+    /// Moves up to `max` records of the express lane in flight.
+    pub async fn take_express(&self, app: AppId, max: u64) -> Result<Vec<Subject>, Closed> {
+        self.ask(|reply| Op::TakeExpress { app, max, reply }).await
+    }
+
+    /// Settles what went by express. Says when the first update of each record that was delivered
+    /// had been accepted.
+    pub async fn settle_express(
+        &self,
+        app: AppId,
+        ends: Vec<(Subject, ExpressEnd)>,
+    ) -> Result<Vec<Timestamp>, Closed> {
+        self.ask(|reply| Op::SettleExpress { app, ends, reply }).await
+    }
+
+    /// The body of the request that a subject's record in flight goes by; `None` where nothing of
+    /// it is to be sent any more.
+    pub async fn express_body(
+        &self,
+        app: AppId,
+        subject: Subject,
+        values: RowValues,
+    ) -> Result<Option<Vec<u8>>, StoreError> {
+        self.read(move |reads| reads.express_body(app, subject, values)).await
+    }
+}

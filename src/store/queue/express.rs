@@ -1,0 +1,190 @@
+//! Express: pending records of the express lane go up one by one, by the real-time endpoint.
+//!
+//! `take` moves some of them in flight, marked as express and in no batch; `settle` moves each
+//! to where it belongs, as a batch's row. What a process leaves in flight at its death, the next
+//! one puts back before anything is claimed: whether its request was carried out is not known,
+//! and sending the values again, under those that came since, leaves the same profile. At most
+//! one record of a subject is in flight, by express or in a batch, so that their order holds.
+
+use super::{
+    Batch, Engine, Queue, Reads, StoreError, Stored, Transaction,
+    claim::Chunk as TakenChunk,
+    decode, keys,
+    lane::LaneCursor,
+    pages::{PageBuilder, first_of},
+    settle::Chunk as SettledChunk,
+};
+use crate::{
+    domain::{
+        batch::{BatchId, BatchLimits, Part, Settlement},
+        express::ExpressEnd,
+        row::{RowValues, write_identify},
+        time::Timestamp,
+        update::{AppId, Lane, Sequence, Subject, SubjectKind},
+    },
+    store::records::{EXPRESS, InFlight},
+};
+
+const CHUNK: usize = 256;
+/// How many entries one look goes through: those of subjects that are in flight with a batch are
+/// passed over, look for look. What stands behind so many goes with a batch.
+const LOOKS_MAX: usize = 1_000;
+
+impl<E: Engine> Queue<E> {
+    /// Moves up to `max` records of the express lane in flight, whose subjects have none there.
+    /// Who has waited longer goes first among users and companies; clients take turns.
+    pub async fn take_express(
+        &mut self,
+        app: AppId,
+        max: u64,
+        now: Timestamp,
+    ) -> Result<Vec<Subject>, StoreError> {
+        let mut transaction = self.engine.begin().await?;
+        let mut kinds = Vec::new();
+        for kind in SubjectKind::ALL {
+            if let Some(first) = first_of(&mut transaction, app, (kind, Lane::Express)).await? {
+                kinds.push((first.first_sequence, kind));
+            }
+        }
+        kinds.sort_unstable();
+        let batch = express_rows(app, self.head.last_sequence, now);
+        let mut chunk = TakenChunk::new(transaction, (self.state(app), self.head), batch);
+        chunk.looks = LOOKS_MAX;
+        chunk.limits = BatchLimits { rows_max: max, bytes_max: u64::MAX }.into();
+        for (_, kind) in kinds {
+            chunk.batch.kind = kind;
+            let turn = chunk.state.turns.of(kind)[Lane::Express as usize];
+            let lane = (kind, Lane::Express);
+            let from = (&self.clients, turn);
+            let mut cursor = LaneCursor::open(&mut chunk.transaction, app, lane, from).await?;
+            chunk.take_lane(&mut cursor, chunk.limits.batch).await?;
+            chunk.close_lane(cursor);
+        }
+        let subjects = chunk.subjects();
+        let TakenChunk { mut transaction, mut state, head, batch, pages_damaged, gone, .. } = chunk;
+        if batch.rows == 0 && gone.is_empty() && !pages_damaged {
+            return Ok(Vec::new());
+        }
+        state.express_in_flight += batch.rows;
+        transaction.put(&keys::app(app), state.encode());
+        transaction.put(keys::HEAD, head.encode());
+        if pages_damaged {
+            transaction.put(&keys::pages_damaged(app), Vec::new());
+        }
+        transaction.commit().await?;
+        self.apps.insert(app, state);
+        self.head = head;
+        self.clients.go(gone);
+        if pages_damaged {
+            self.rebuild_pages(app).await?;
+        }
+        Ok(subjects)
+    }
+
+    /// Updates of the express lane that were accepted since the queue was opened.
+    pub fn express_updates(&self, app: AppId) -> u64 {
+        self.express.get(&app).copied().unwrap_or(0)
+    }
+
+    /// Settles records that went by express, in one durable commit. Says when the first update
+    /// of each that was delivered had been accepted.
+    pub async fn settle_express(
+        &mut self,
+        app: AppId,
+        ends: &[(Subject, ExpressEnd)],
+        now: Timestamp,
+    ) -> Result<Vec<Timestamp>, StoreError> {
+        let mut chunk = SettledChunk {
+            transaction: self.engine.begin().await?,
+            batch: express_rows(app, self.head.last_sequence, now),
+            state: self.state(app),
+            head: self.head,
+            pages: PageBuilder::default(),
+            accepted_at: Vec::new(),
+            memory: self.memory(app, &self.head),
+            now,
+            lane_back: Lane::Express,
+        };
+        for (subject, end) in ends {
+            let key = keys::in_flight(app, subject);
+            chunk.state.express_in_flight = chunk.state.express_in_flight.saturating_sub(1);
+            // A damaged one may have been set aside with a batch.
+            let Some(bytes) = chunk.transaction.get(&key).await? else { continue };
+            let (settlement, lane_back) = match end {
+                ExpressEnd::Delivered => (Settlement::Delivered, Lane::Express),
+                ExpressEnd::Back => (Settlement::Requeued, Lane::Express),
+                ExpressEnd::Refused => (Settlement::Requeued, Lane::Interactive),
+            };
+            chunk.lane_back = lane_back;
+            let before = chunk.accepted_at.len();
+            chunk.settle(&key, bytes.as_ref(), settlement).await?;
+            if *end != ExpressEnd::Delivered {
+                chunk.accepted_at.truncate(before);
+            }
+        }
+        let SettledChunk { mut transaction, state, head, pages, accepted_at, .. } = chunk;
+        let placed = pages.write(&mut transaction);
+        transaction.put(&keys::app(app), state.encode());
+        transaction.put(keys::HEAD, head.encode());
+        transaction.commit().await?;
+        self.apps.insert(app, state);
+        self.head = head;
+        self.clients.come(placed);
+        Ok(accepted_at)
+    }
+
+    /// Puts back what the last process left in flight by express.
+    pub(super) async fn recover_express(&mut self, app: AppId) -> Result<(), StoreError> {
+        if self.state(app).express_in_flight == 0 {
+            return Ok(());
+        }
+        let (mut left, mut from) = (Vec::new(), None);
+        loop {
+            let mut transaction = self.engine.begin().await?;
+            let rows = transaction.scan(keys::all_in_flight(app, from), CHUNK).await?;
+            let Some((last, _)) = rows.last() else { break };
+            from = Some(keys::after(last.clone()));
+            for (key, bytes) in &rows {
+                let row: Option<InFlight> = decode(bytes.as_ref())?;
+                if row.is_some_and(|row| row.is_express())
+                    && let Some(subject) = keys::subject_of(key)
+                {
+                    left.push((subject, ExpressEnd::Back));
+                }
+            }
+        }
+        let state = self.state(app);
+        // What is damaged cannot be told apart from a batch's, and goes with the next one.
+        let counted = super::AppState { express_in_flight: left.len() as u64, ..state };
+        self.apps.insert(app, counted);
+        let now = self.head.last_accepted_at;
+        self.settle_express(app, &left, now).await.map(drop)
+    }
+}
+
+impl<E: Engine> Reads<E> {
+    /// The body of the request that a subject's record in flight goes by; `None` where there is
+    /// none, or nothing of it is to be sent any more.
+    pub async fn express_body(
+        &self,
+        app: AppId,
+        subject: &Subject,
+        values: RowValues,
+    ) -> Result<Option<Vec<u8>>, StoreError> {
+        let bytes = self.engine.begin().await?.get(&keys::in_flight(app, subject)).await?;
+        let Some(bytes) = bytes else { return Ok(None) };
+        let row: Option<InFlight> = decode(bytes.as_ref())?;
+        Ok(row.filter(|row| row.is_express() && !row.forgotten).map(|row| {
+            let mut body = Vec::new();
+            write_identify(subject, &row.record, values, &mut body);
+            body
+        }))
+    }
+}
+
+/// What goes by express, in the place of a batch that is never stored.
+fn express_rows(app: AppId, watermark: Sequence, now: Timestamp) -> Batch {
+    let id = BatchId { opening: 0, number: EXPRESS, app };
+    let part = Part { origin: EXPRESS, first: 0, end: u64::MAX };
+    Batch { part, ..Batch::new(id, SubjectKind::User, watermark, now) }
+}

@@ -1,0 +1,132 @@
+//! What goes by express: it is taken alone, in order, and never lost.
+
+use super::*;
+use crate::domain::{express::ExpressEnd, row::RowValues, update::Lane};
+
+over_every_engine! {
+    a_record_goes_by_express_with_all_that_waits_of_its_subject => takes_all_along;
+    one_whose_subject_is_in_flight_waits_and_holds_batches_back => waits_for_flights;
+    what_is_refused_waits_for_a_batch_and_keeps_its_neighbours => goes_back_refused;
+    a_bulk_claim_takes_what_has_waited_for_express_too_long => falls_back;
+    what_a_process_left_in_flight_the_next_one_puts_back => recovers;
+    what_is_forgotten_in_flight_is_not_sent => forgets_in_flight;
+}
+
+impl<E: Engine + Clone> Bench<E> {
+    fn wish(&mut self, user: &str, property: &str, value: i64, lane: Lane) -> u64 {
+        let update = Update { lane, ..update(self.app, user, property, value) };
+        self.accept(vec![update])[0].unwrap().sequence
+    }
+
+    fn take(&mut self) -> Vec<Subject> {
+        now(self.queue.take_express(self.app, 10, at(2))).unwrap()
+    }
+
+    fn body(&self, user: &str) -> Option<String> {
+        let subject = Subject::user(user);
+        let body = self.reads.express_body(self.app, &subject, RowValues::Primitive);
+        now(body).unwrap().map(|body| String::from_utf8(body).unwrap())
+    }
+
+    fn end(&mut self, user: &str, end: ExpressEnd) -> usize {
+        let ends = [(Subject::user(user), end)];
+        now(self.queue.settle_express(self.app, &ends, at(3))).unwrap().len()
+    }
+}
+
+fn takes_all_along(engine: impl Engine + Clone) {
+    let mut bench = Bench::new(engine);
+    bench.wish("u", "a", 1, Lane::Bulk);
+    bench.wish("v", "a", 2, Lane::Interactive);
+    let last = bench.wish("u", "b", 3, Lane::Express);
+    assert_eq!(bench.take(), [Subject::user("u")]);
+    let body = r#"{"user_id":"u","metadata":{"a":1,"b":3}}"#;
+    assert_eq!(bench.body("u").as_deref(), Some(body));
+    assert_eq!(bench.find("u", last), Found::InExpress);
+    let depth = bench.queue.depth(bench.app);
+    assert_eq!((depth.records, depth.express_records, depth.express_in_flight), (1, 0, 1));
+    assert_eq!(bench.end("u", ExpressEnd::Delivered), 1);
+    let Found::Delivered { batch: None, by_express: true, .. } = bench.find("u", last) else {
+        panic!("not delivered by express")
+    };
+    assert_eq!(bench.queue.depth(bench.app).express_in_flight, 0);
+    let batch = bench.claim().unwrap();
+    assert_eq!(bench.upload(&batch), "{\"user_id\":\"v\",\"metadata\":{\"a\":2}}\n");
+}
+
+fn waits_for_flights(engine: impl Engine + Clone) {
+    let mut bench = Bench::new(engine);
+    bench.wish("u", "a", 1, Lane::Interactive);
+    let batch = bench.claim().unwrap();
+    bench.wish("u", "a", 2, Lane::Express);
+    assert_eq!(bench.take(), []);
+    bench.settle(&batch, Settlement::Delivered);
+    assert_eq!(bench.take(), [Subject::user("u")]);
+    bench.wish("u", "a", 3, Lane::Interactive);
+    assert_eq!(bench.claim(), None);
+    assert_eq!(bench.end("u", ExpressEnd::Back), 0);
+    // It goes back under what has come since.
+    assert_eq!(bench.take(), [Subject::user("u")]);
+    assert_eq!(bench.body("u").as_deref(), Some(r#"{"user_id":"u","metadata":{"a":3}}"#));
+}
+
+fn goes_back_refused(engine: impl Engine + Clone) {
+    let mut bench = Bench::new(engine);
+    // One commit, one page: its first entry is left behind by the record that it leads to.
+    let group = ["u", "v", "w"].map(|user| update(bench.app, user, "a", 1));
+    bench.accept(group.to_vec());
+    bench.wish("u", "a", 2, Lane::Express);
+    assert_eq!(bench.take(), [Subject::user("u")]);
+    assert_eq!(bench.end("u", ExpressEnd::Refused), 0);
+    assert_eq!(bench.take(), []);
+    let depth = bench.queue.depth(bench.app);
+    assert_eq!((depth.records, depth.express_records), (3, 0));
+    let batch = bench.claim().unwrap();
+    assert_eq!(batch.rows, 3);
+    assert_eq!(bench.queue.depth(bench.app), QueueDepth::default());
+}
+
+fn falls_back(engine: impl Engine + Clone) {
+    let mut bench = Bench::new(engine);
+    bench.wish("u", "a", 1, Lane::Interactive);
+    bench.wish("v", "a", 2, Lane::Express);
+    let claim = |bench: &mut Bench<_>, micros| {
+        let limits = BatchLimits { rows_max: 1, ..BATCH };
+        match now(bench.queue.claim(bench.app, limits, None, at(micros))).unwrap() {
+            Claim::Continues(_) => panic!("one row is one chunk"),
+            Claim::Complete(batch) => batch.map(|batch| *batch),
+        }
+    };
+    let early = claim(&mut bench, 2_000_000).unwrap();
+    assert!(bench.upload(&early).contains("\"u\""), "the express record is left to express");
+    bench.settle(&early, Settlement::Delivered);
+    assert_eq!(claim(&mut bench, 2_000_000), None);
+    bench.wish("w", "a", 3, Lane::Interactive);
+    let late = claim(&mut bench, 2_000_001).unwrap();
+    assert!(bench.upload(&late).contains("\"v\""), "it goes before the interactive one");
+}
+
+fn recovers(engine: impl Engine + Clone) {
+    let mut bench = Bench::new(engine.clone());
+    let first = bench.wish("u", "a", 1, Lane::Express);
+    assert_eq!(bench.take().len(), 1);
+    bench.wish("u", "b", 2, Lane::Bulk);
+    let mut bench = Bench::new(engine);
+    now(bench.queue.recover(bench.app)).unwrap();
+    let depth = bench.queue.depth(bench.app);
+    assert_eq!((depth.records, depth.express_records, depth.express_in_flight), (1, 1, 0));
+    assert!(matches!(bench.find("u", first), Found::Pending { last_sequence: 2, .. }));
+    assert_eq!(bench.take().len(), 1);
+    assert_eq!(bench.body("u").as_deref(), Some(r#"{"user_id":"u","metadata":{"a":1,"b":2}}"#));
+}
+
+fn forgets_in_flight(engine: impl Engine + Clone) {
+    let mut bench = Bench::new(engine);
+    bench.wish("u", "a", 1, Lane::Express);
+    bench.take();
+    let forgotten = now(bench.queue.forget(bench.app, &Subject::user("u"), at(2))).unwrap();
+    assert_eq!(forgotten.in_flight, 1);
+    assert_eq!(bench.body("u"), None);
+    assert_eq!(bench.end("u", ExpressEnd::Back), 0);
+    assert_eq!(bench.queue.depth(bench.app), QueueDepth::default());
+}
