@@ -53,14 +53,6 @@ pub fn all(seed: u64) -> Vec<Scenario> {
         of_outage,
     );
     outage.plan.pace.outages = vec![2 * HOUR..6 * HOUR];
-    let mut resync = of(
-        3,
-        "a nightly resync of 500,000 users that are upstream already, 2 % changed",
-        vec![resync(Duration::ZERO, 0.0), resync(8 * HOUR, 0.02)],
-        DAY / 2,
-        of_resync,
-    );
-    resync.plan.suppression = Some(Suppression { refresh_after: 7 * DAY, properties_max: 1_000 });
     vec![
         of(
             1,
