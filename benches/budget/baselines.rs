@@ -46,8 +46,7 @@ pub fn naive(plan: &Plan) -> Report {
         }
         let Some(Reverse((_, source))) = tries.pop() else { break };
         let Some(first) = queues[source].front().copied() else { continue };
-        let left = run.waiting[0] + run.waiting[1] - 1;
-        match run.submit(std::slice::from_ref(&first), left, now) {
+        match run.submit(std::slice::from_ref(&first), now) {
             Answer::Taken(_) => {
                 queues[source].pop_front();
                 if !queues[source].is_empty() {
@@ -84,8 +83,7 @@ pub fn batching(plan: &Plan) -> Report {
         }
         let rows = queue.len().min(BATCH_ROWS);
         let batch: Vec<Arrival> = queue.iter().take(rows).copied().collect();
-        let left = (queue.len() - rows) as u64;
-        match run.submit(&batch, left, now) {
+        match run.submit(&batch, now) {
             Answer::Taken(job) => {
                 queue.drain(..rows);
                 let polls = (job.ends_at - now).as_secs_f64() / POLL.as_secs_f64();
@@ -106,8 +104,7 @@ struct Run<'a> {
     ages: Ages,
     tally: Tally,
     now: Duration,
-    /// By lane.
-    waiting: [u64; 2],
+    waiting: Left,
 }
 
 impl<'a> Run<'a> {
@@ -121,12 +118,16 @@ impl<'a> Run<'a> {
             ages: Ages::default(),
             tally,
             now: Duration::ZERO,
-            waiting: [0, 0],
+            waiting: Left { interactive: 0, bulk: 0 },
         }
     }
 
-    fn lane(&self, arrival: &Arrival) -> Lane {
-        self.plan.traffic[arrival.source].lane
+    /// What waits in the lane of an update.
+    fn waiting(&mut self, update: &Arrival) -> &mut u64 {
+        match self.plan.traffic[update.source].lane {
+            Lane::Express | Lane::Interactive => &mut self.waiting.interactive,
+            Lane::Bulk => &mut self.waiting.bulk,
+        }
     }
 
     /// The next update, if one comes by now. It bears a number of its own in the user's place.
@@ -136,21 +137,19 @@ impl<'a> Run<'a> {
         let number = u32::try_from(self.tally.accepted).unwrap_or(u32::MAX);
         self.tally.accepted += 1;
         self.ages.arrive(number, arrival.source, arrival.at);
-        self.waiting[self.lane(&arrival) as usize] += 1;
+        *self.waiting(&arrival) += 1;
         Some(Arrival { user: number, ..arrival })
     }
 
-    fn submit(&mut self, updates: &[Arrival], left: u64, now: Duration) -> Answer {
+    fn submit(&mut self, updates: &[Arrival], now: Duration) -> Answer {
         self.now = now;
         let answer = self.account.submit(updates.len() as u64, now);
         if let Answer::Taken(job) = answer {
             for update in updates {
-                self.waiting[self.lane(update) as usize] -= 1;
+                *self.waiting(update) -= 1;
             }
             let numbers: Vec<u32> = updates.iter().map(|update| update.user).collect();
-            let left =
-                Left { interactive: self.waiting[0], bulk: left - self.waiting[0].min(left) };
-            self.tally.job(&job, &numbers, left, &self.account, &mut self.ages);
+            self.tally.job(&job, &numbers, self.waiting, &self.account, &mut self.ages);
         }
         answer
     }

@@ -10,6 +10,7 @@ use crate::domain::{
     admission::QueueLimits,
     backoff::BackoffLimits,
     batch::BatchLimits,
+    delivered::Suppression,
     lifecycle::{PartialPolicy, Settings},
     row::RowValues,
     update::Lane,
@@ -74,7 +75,7 @@ fn check(plan: &Plan) -> Report {
     let report = run(plan).unwrap();
     let told: u64 =
         report.freshness.iter().filter(|of| of.class.is_some()).map(|of| of.updates).sum();
-    assert_eq!(told, report.accepted_updates);
+    assert_eq!(told, report.accepted_updates - report.suppressed_updates);
     assert_eq!((report.conflicts, report.early_submissions), (0, 0));
     report
 }
@@ -148,6 +149,21 @@ fn a_backfill_by_one_client_does_not_hold_up_the_others() {
     assert!((2_000..2_600).contains(&report.job_rows_p50), "{}", report.job_rows_p50);
     assert!(report.utilisation_with_backlog.unwrap() >= 0.97, "{report:?}");
     assert!(report.freshness(Some("backfill"), Lane::Interactive).unwrap().max_s > 3_000.0);
+}
+
+#[test]
+fn of_a_resync_only_what_changed_is_sent_where_that_is_asked_for() {
+    let at = Duration::from_secs(60);
+    let resync = Sends::Resync { at, users: 0..20_000, changed: 0.02 };
+    let mut plan = plan(vec![source("sync", Lane::Bulk, resync)]);
+    assert_eq!(check(&plan).rows, 20_000);
+    plan.suppression = Some(Suppression { refresh_after: HOUR * 24, properties_max: 100 });
+    let report = check(&plan);
+    assert!((350..450).contains(&report.rows), "{report:?}");
+    assert_eq!(
+        (report.accepted_updates, report.suppressed_updates),
+        (20_000, 20_000 - report.rows)
+    );
 }
 
 #[test]

@@ -18,9 +18,11 @@ use super::{
     traffic::{Arrival, Arrivals, Sends, Source, bits},
 };
 use crate::{
-    delivery::carry_out,
+    delivery::{Ledger, carry_out},
     domain::{
+        batch::Settlement,
         lifecycle::{Command, Event, Lifecycle, Recovered, Step, Waiting},
+        memory::Memory,
         time::{Instant, Now, Timestamp},
         update::{ClientId, Subject, Update, Value},
     },
@@ -103,8 +105,40 @@ impl<'a> World<'a> {
             next_sample_at: Duration::ZERO,
             disturbed_until,
         };
+        world.deliver_what_was_before()?;
         world.set_time(Duration::ZERO)?;
         Ok(world)
+    }
+
+    /// What a resync repeats was delivered before the beginning, in no time: only the memory of it
+    /// matters.
+    fn deliver_what_was_before(&mut self) -> Result<(), StoreError> {
+        if self.plan.suppression.is_none() {
+            return Ok(());
+        }
+        let mut known: Vec<Arrival> = Vec::new();
+        for (index, source) in self.plan.traffic.iter().enumerate() {
+            if let Sends::Resync { users, .. } = &source.sends {
+                let value = |user| Arrival { at: Duration::ZERO, source: index, user, value: 0 };
+                known.extend(users.clone().map(value));
+            }
+        }
+        let limits = self.plan.settings.batch;
+        for group in known.chunks(GROUP_UPDATES_MAX) {
+            let updates = group.iter().map(|arrival| self.update(arrival)).collect();
+            let queue = self.ledger.queue.get_mut();
+            at_once(queue.accept(updates, now(Duration::ZERO).wall))?;
+            while let Some(mut batch) = at_once(self.ledger.claim(limits.into()))? {
+                batch.completed_rows = batch.rows;
+                let delivered = || {
+                    let (batch, memory) = (batch.clone(), Memory::default());
+                    at_once(self.ledger.settle(batch, Settlement::Delivered, memory))
+                };
+                while !delivered()?.complete {}
+            }
+            self.forget_history()?;
+        }
+        Ok(())
     }
 
     /// One turn of the driver's loop.

@@ -12,7 +12,7 @@ use std::{
 
 use anyhow::{Context, bail};
 
-pub use question::with_defaults;
+pub use question::{suppression, with_defaults};
 
 use crate::{
     domain::update::Lane,
@@ -55,6 +55,15 @@ pub struct Args {
     /// In which lane.
     #[arg(long, value_enum, default_value_t = LaneWord::Bulk)]
     pub backfill_lane: LaneWord,
+
+    /// Upstream holds these users already, and of a share of them alone does it say anything new,
+    /// such as 0.02.
+    #[arg(long, value_name = "SHARE")]
+    pub backfill_changed: Option<f64>,
+
+    /// Do not send again what upstream holds, as an app with suppress_unchanged does.
+    #[arg(long)]
+    pub suppress_unchanged: bool,
 
     /// What came at some time in reality: a file of lines such as
     /// {"at": 12.5, "user_id": "42", "client": "crm", "lane": "bulk"}. "at" is in seconds or a

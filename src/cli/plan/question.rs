@@ -13,6 +13,7 @@ use anyhow::{Context, bail, ensure};
 use super::Args;
 use crate::{
     config::{self, AppConfig, Config},
+    domain::delivered::Suppression,
     gateway::settings,
     plan::{
         Pace, Plan, trace,
@@ -24,6 +25,13 @@ use crate::{
 pub fn with_defaults() -> Plan {
     let config = Config::defaults();
     of_app(&config, &config.apps[0])
+}
+
+/// Suppression as it is where an app has nothing but it switched on.
+pub fn suppression() -> Suppression {
+    let config = Config::defaults();
+    let app = AppConfig { suppress_unchanged: true, ..config.apps[0].clone() };
+    settings::terms(&app, &config).suppression.expect("it is on")
 }
 
 fn of_app(config: &Config, app: &AppConfig) -> Plan {
@@ -73,7 +81,11 @@ pub(super) fn plan(args: &Args) -> anyhow::Result<Plan> {
     };
     let length = plan.length;
     plan.traffic.extend(flow(args, length)?);
-    plan.traffic.extend(backfill(args));
+    if args.suppress_unchanged && plan.suppression.is_none() {
+        plan.suppression = Some(suppression());
+    }
+    let backfill = backfill(args, &plan)?;
+    plan.traffic.extend(backfill);
     if plan.traffic.is_empty() {
         bail!(
             "nothing would be sent: say what comes with --updates-per-second, --backfill or \
@@ -139,16 +151,27 @@ fn flow(args: &Args, length: Duration) -> anyhow::Result<Vec<Source>> {
     Ok((0..args.clients).map(one).collect())
 }
 
-fn backfill(args: &Args) -> Option<Source> {
+fn backfill(args: &Args, plan: &Plan) -> anyhow::Result<Option<Source>> {
     let at = args.backfill_at;
-    let source = |users| Source {
+    let sends = |users| match args.backfill_changed {
+        None => Ok(Sends::Backfill { at, users: 0..users }),
+        Some(changed) if !(0.0..=1.0).contains(&changed) => {
+            bail!("--backfill-changed {changed}: give 0 to 1")
+        }
+        Some(_) if plan.suppression.is_none() => bail!(
+            "--backfill-changed: what has not changed is sent all the same, unless \
+             suppress_unchanged is on: give --suppress-unchanged, or --config with it"
+        ),
+        Some(changed) => Ok(Sends::Resync { at, users: 0..users, changed }),
+    };
+    let source = |sends| Source {
         client: "backfill".to_owned(),
         weight: 1,
         class: "backfill".to_owned(),
         lane: args.backfill_lane.into(),
-        sends: Sends::Backfill { at, users: 0..users },
+        sends,
     };
-    args.backfill.filter(|users| *users > 0).map(source)
+    args.backfill.filter(|users| *users > 0).map(|users| sends(users).map(source)).transpose()
 }
 
 /// A time as people write it.
@@ -217,6 +240,11 @@ mod tests {
         check("--backfill 9 --outage 6h..2h", "it ends before it begins");
         check("--backfill 9 --outage 6h", "expected two times, such as 2h..6h");
         check("--backfill 9 --fixed-cost fast", "expected a time such as 2h");
+        check("--backfill 9 --backfill-changed 0.1", "give --suppress-unchanged");
+        check(
+            "--backfill 9 --backfill-changed 2 --suppress-unchanged",
+            "--backfill-changed 2: give 0 to 1",
+        );
         check("--trace no-such-file", "cannot open no-such-file");
         check("--updates-per-second 5 --zipf 99", "--zipf 99: give 0");
         check("--backfill 9 --users-per-minute 0", "an account that takes nobody");

@@ -29,17 +29,16 @@ fn figures(report: &Report) -> Table {
     let mut row = |name: &str, value: String| {
         table.add_row([name.to_owned(), value]);
     };
-    let refused = match report.refused_updates {
-        0 => String::new(),
-        refused => format!(", {refused} refused: more waited than may"),
-    };
-    row(
-        "updates",
-        format!(
-            "{} accepted ({} coalesced){refused}",
-            report.accepted_updates, report.coalesced_updates
-        ),
-    );
+    let mut updates =
+        format!("{} accepted ({} coalesced)", report.accepted_updates, report.coalesced_updates);
+    // Writing to a String does not fail.
+    if report.suppressed_updates > 0 {
+        write!(updates, ", of which {} said nothing new", report.suppressed_updates).ok();
+    }
+    if report.refused_updates > 0 {
+        write!(updates, ", {} refused: more waited than may", report.refused_updates).ok();
+    }
+    row("updates", updates);
     row("rows", format!("{} sent, {:.3} for each update", report.rows, report.rows_per_update));
     row(
         "jobs",
