@@ -50,7 +50,9 @@ async fn start(
     let queue = Queue::open(engine, limits, rand::random()).await.with_context(damaged)?;
     let names: Vec<String> = config.apps.iter().map(|app| app.name.clone()).collect();
     refuse_to_forget(&store::orphans(queue.engine(), &names).await.with_context(damaged)?)?;
-    let started = store::start(queue, &names, settings::groups(config)).await;
+    let full_jobs = config.apps.iter().map(settings::full_job);
+    let apps: Vec<_> = names.into_iter().zip(full_jobs).collect();
+    let started = store::start(queue, &apps, settings::groups(config)).await;
     started.with_context(damaged)
 }
 

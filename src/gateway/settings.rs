@@ -9,11 +9,13 @@ use secrecy::ExposeSecret;
 use super::housekeeping::{Keeping, Watermark};
 use crate::{
     admin::status::App,
+    clock,
     config::{self, AppConfig, Config, LimitsConfig, StoreConfig},
     domain::{
         admission::QueueLimits,
         backoff::BackoffLimits,
         batch::BatchLimits,
+        budget::Occupancy,
         lifecycle::{PartialPolicy, Settings},
         property::{HashKey, OnMismatch, PropertyKind, PropertyRules, PropertyType, TextFormat},
         row::RowValues,
@@ -200,6 +202,11 @@ pub(super) fn keeping(config: &Config) -> Keeping {
         dead: hours(config.dead_letters.days.saturating_mul(24)),
         dead_max: config.dead_letters.records_max,
     }
+}
+
+/// The occupancy that a job as large as can be would begin now.
+pub(super) fn full_job(app: &AppConfig) -> Occupancy {
+    Occupancy::begin(app.batch_users_max as u64, app.users_per_minute, clock::now())
 }
 
 pub(super) fn lifecycle(app: &AppConfig) -> Settings {

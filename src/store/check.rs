@@ -22,6 +22,7 @@ use super::{
 };
 use crate::domain::{
     batch::{Batch, BatchState},
+    lifecycle::Rescue,
     merge::Record,
     update::{AppId, Lane, Sequence, SubjectKind},
 };
@@ -110,7 +111,8 @@ impl Check {
             | Kind::Forgotten
             | Kind::PagesDamaged
             | Kind::Page
-            | Kind::Pending => match app_of(key) {
+            | Kind::Pending
+            | Kind::Rescue => match app_of(key) {
                 Some(app) => self.of_app(kind, app, key, value),
                 None => self.problem(Some(kind), None, "has a key that is too short"),
             },
@@ -136,6 +138,7 @@ impl Check {
             Kind::Page => Vec::decode(value).map(|entries| self.page(app, key, entries)),
             Kind::Pending => Record::decode(value).map(|record| self.record(app, key, &record)),
             Kind::Forgotten => Tombstone::decode(value).map(drop),
+            Kind::Rescue => Rescue::decode(value).map(drop),
             Kind::PagesDamaged => {
                 self.facts(app).pages_to_be_remade = true;
                 Ok(())

@@ -26,12 +26,16 @@ use super::{
         Settling, StoreError,
     },
 };
-use crate::domain::{
-    batch::{Batch, Claimable, Settlement},
-    lifecycle::Recovered,
-    memory::Memory,
-    time::Timestamp,
-    update::{AppId, ClientId, Sequence, Subject, Update},
+use crate::{
+    clock,
+    domain::{
+        batch::{Batch, Claimable, Settlement},
+        budget::Occupancy,
+        lifecycle::Recovered,
+        memory::Memory,
+        time::Timestamp,
+        update::{AppId, ClientId, Sequence, Subject, Update},
+    },
 };
 
 /// The writer has ended: the store failed, or the process is stopping. Whether what was asked
@@ -82,17 +86,26 @@ pub struct GroupLimits {
 /// What a store is opened with: the app's number and what its driver goes on from.
 pub type RecoveredApps = Vec<(AppId, Recovered)>;
 
-/// Starts the writer of `queue`, for the apps called `apps`.
+/// Starts the writer of `queue`, for these apps: the name of each, and the occupancy that a job as
+/// large as can be would begin now.
 pub async fn start<E: Engine + Clone>(
     mut queue: Queue<E>,
-    apps: &[String],
+    apps: &[(String, Occupancy)],
     limits: GroupLimits,
 ) -> Result<(Store, Writer, RecoveredApps), StoreError> {
     let mut recovered = Vec::new();
     let mut gauges = BTreeMap::new();
-    for name in apps {
-        let app = queue.app(name).await?;
-        recovered.push((app, queue.recover(app).await?));
+    for (name, full_job) in apps {
+        let (app, found) = match queue.serve(name, *full_job, clock::now().wall).await {
+            // The others go on.
+            Err(error @ StoreError::Damaged { .. }) => {
+                tracing::error!(app = name, %error, "an app cannot be served: it is held");
+                let held = Some(error.to_string());
+                (queue.hold(), Recovered { held, ..Recovered::default() })
+            }
+            served => served?,
+        };
+        recovered.push((app, found));
         gauges.insert(
             app,
             Gauges {

@@ -17,6 +17,7 @@ pub(crate) mod fuzzing;
 pub mod handle;
 mod keys;
 mod mention;
+mod names;
 mod orphans;
 pub mod private;
 pub mod queue;

@@ -13,6 +13,7 @@ use crate::domain::{
     admission::Depth,
     ageing::Ageing,
     batch::{Batch, BatchId, DeadReason},
+    lifecycle::Rescue,
     memory::Memory,
     merge::{Property, Record, Span, Stamp},
     time::Timestamp,
@@ -204,6 +205,7 @@ macro_rules! stored_as_it_is {
 }
 
 stored_as_it_is!(Head, AppState, Batch, Vec<PageEntry>, Delivery, Tombstone, u16, Job, Vec<JobRow>);
+stored_as_it_is!(Rescue);
 
 fn seal(content: &impl Serialize) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(256);

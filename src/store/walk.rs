@@ -28,6 +28,7 @@ pub(super) enum Kind {
     PagesDamaged,
     Page,
     Pending,
+    Rescue,
     Quarantine,
     /// A note of the engine's own.
     Engine,
@@ -35,7 +36,7 @@ pub(super) enum Kind {
 
 impl Kind {
     /// All kinds, in the order of their keys.
-    pub(super) const ALL: [Self; 16] = [
+    pub(super) const ALL: [Self; 17] = [
         Self::App,
         Self::Batch,
         Self::Delivery,
@@ -50,6 +51,7 @@ impl Kind {
         Self::PagesDamaged,
         Self::Page,
         Self::Pending,
+        Self::Rescue,
         Self::Quarantine,
         Self::Engine,
     ];
@@ -71,6 +73,7 @@ impl Kind {
             Self::PagesDamaged => b'p',
             Self::Page => b'q',
             Self::Pending => b'r',
+            Self::Rescue => b'u',
             Self::Quarantine => b'x',
             Self::Engine => 0xff,
         }
@@ -98,6 +101,7 @@ impl Kind {
             Self::PagesDamaged => "pages to be made anew",
             Self::Page => "page of the queue",
             Self::Pending => "pending record",
+            Self::Rescue => "state made anew",
             Self::Quarantine => "entry set aside",
             Self::Engine => "the engine's own",
         }
@@ -170,6 +174,7 @@ mod tests {
             (keys::pages_damaged(app), Kind::PagesDamaged),
             (keys::page(app, (SubjectKind::Company, Lane::Bulk), ClientId(1), 9), Kind::Page),
             (keys::pending(app, &subject), Kind::Pending),
+            (keys::rescue(app), Kind::Rescue),
         ] {
             assert_eq!((Kind::of(&key), app_of(&key)), (Some(kind), Some(app)));
         }

@@ -82,6 +82,8 @@ pub(crate) enum Fault {
     Prune,
     /// Operators have users forgotten.
     Forget,
+    /// An app's state or a batch is damaged on the disk while the process is down.
+    Damage,
     /// Lists show a job only a while after it was taken. Not promised against.
     ListLags,
     /// A request whose answer was lost is carried out later. Not promised against.
@@ -92,7 +94,7 @@ pub(crate) enum Fault {
 
 impl Fault {
     /// Against these the promises are kept.
-    pub(crate) const EXPECTED: [Self; 32] = [
+    pub(crate) const EXPECTED: [Self; 33] = [
         Self::NotSent,
         Self::LostRequest,
         Self::LostAnswer,
@@ -125,6 +127,7 @@ impl Fault {
         Self::ShortQueue,
         Self::Prune,
         Self::Forget,
+        Self::Damage,
     ];
 
     /// Against these they are not, for want of a way to know; the simulation shows what
@@ -193,8 +196,12 @@ impl Scenario {
     pub(crate) fn new(seed: u64) -> Self {
         let mut random = Random::new(seed, "scenario");
         let share = random.between(0, 60);
-        let mut faults: BTreeSet<Fault> =
-            Fault::EXPECTED.into_iter().filter(|_| random.percent(share)).collect();
+        let others = Fault::EXPECTED.into_iter().filter(|fault| *fault != Fault::Damage);
+        let mut faults: BTreeSet<Fault> = others.filter(|_| random.percent(share)).collect();
+        // Drawn apart: seeds keep the worlds that they had before there was damage.
+        if Random::new(seed, "damage").percent(share) {
+            faults.insert(Fault::Damage);
+        }
         // Without a list, a job that outlasts its occupancy cannot be told from one that was
         // never taken: only the 409 says so.
         if faults.contains(&Fault::NoList) {

@@ -1,4 +1,5 @@
 mod isolation;
+mod rescued;
 mod steps;
 mod told;
 

@@ -15,11 +15,13 @@ mod import;
 pub mod jobs;
 mod pages;
 mod prune;
+mod recovery;
+mod rescue;
 mod settle;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 pub use accept::{Accepted, Disposition};
 pub use claim::Claim;
@@ -30,16 +32,21 @@ pub use import::Arrival;
 pub use prune::Retention;
 pub use settle::Settling;
 
-use self::{clients::Clients, jobs::JobIndex};
+use self::{
+    clients::Clients,
+    jobs::JobIndex,
+    rescue::{put_rescue, set_aside},
+};
 use super::{
     engine::{Engine, EngineError, Transaction},
     keys::{self, NameSpace},
+    names::names,
     records::{AppState, Damage, Head, Stored},
 };
 use crate::domain::{
     admission::QueueLimits,
     batch::Batch,
-    lifecycle::Recovered,
+    lifecycle::Rescue,
     memory::Memory,
     time::Timestamp,
     update::{AppId, ByKind, ClientId, Lane, SubjectKind},
@@ -112,6 +119,10 @@ pub struct Queue<E> {
     clients: Clients,
     head: Head,
     apps: BTreeMap<AppId, AppState>,
+    /// Apps of which something was damaged and made anew.
+    rescued: BTreeMap<AppId, Rescue>,
+    /// Apps of which too much is damaged.
+    held: BTreeSet<AppId>,
     /// Since the clock was last right.
     warned_of_clock: bool,
     /// Dead letters that were dropped since the queue was opened.
@@ -150,13 +161,16 @@ impl<E: Engine> Queue<E> {
             clients: Clients::default(),
             head,
             apps: BTreeMap::new(),
+            rescued: BTreeMap::new(),
+            held: BTreeSet::new(),
             warned_of_clock: false,
             dead_lost: 0,
             jobs: JobIndex::default(),
         })
     }
 
-    /// The app called `name`: its number, which it keeps, and where its delivery stands.
+    /// The app called `name`: its number, which it keeps. An app whose state is damaged is an
+    /// error here: [`Self::serve`] makes it anew.
     pub async fn app(&mut self, name: &str) -> Result<AppId, StoreError> {
         let app = AppId(self.number(NameSpace::App, name).await?);
         let mut transaction = self.engine.begin().await?;
@@ -175,31 +189,27 @@ impl<E: Engine> Queue<E> {
     }
 
     async fn number(&mut self, space: NameSpace, name: &str) -> Result<u16, StoreError> {
-        let mut transaction = self.engine.begin().await?;
         let key = keys::name(space, name);
-        let known = transaction.scan(keys::names(space), usize::from(u16::MAX)).await?;
-        if let Some((_, bytes)) = known.iter().find(|(known, _)| *known == key) {
-            return u16::decode(bytes.as_ref())
-                .map_err(|damage| StoreError::unreadable("list of names", damage));
+        let known = names(&self.engine, space).await?;
+        let mut transaction = self.engine.begin().await?;
+        if let Some(known) = known.iter().find(|known| known.key == key) {
+            let Some(damage) = known.damage else { return Ok(known.number.unwrap_or(u16::MAX)) };
+            let unreadable = StoreError::unreadable("list of names", damage);
+            let (StoreError::Damaged { .. }, Some(number)) = (&unreadable, known.number) else {
+                return Err(unreadable);
+            };
+            let mut head = self.head;
+            set_aside::<u16>(&mut transaction, &mut head, &key).await?;
+            transaction.put(&key, number.encode());
+            transaction.put(keys::HEAD, head.encode());
+            transaction.commit().await?;
+            self.head = head;
+            return Ok(number);
         }
         let number = u16::try_from(known.len()).unwrap_or(u16::MAX);
         transaction.put(&key, number.encode());
         transaction.commit().await?;
         Ok(number)
-    }
-
-    /// What the app's driver goes on from.
-    pub async fn recover(&mut self, app: AppId) -> Result<Recovered, StoreError> {
-        let mut transaction = self.engine.begin().await?;
-        if transaction.get(&keys::pages_damaged(app)).await?.is_some() {
-            self.rebuild_pages(app).await?;
-        }
-        let state = self.state(app);
-        let unsettled = match state.unsettled {
-            Some(number) => Some(self.batch(app, number, "recovered").await?),
-            None => None,
-        };
-        Ok(Recovered { unsettled, memory: state.memory, paused: state.paused })
     }
 
     /// Makes the batch's new state and the memory durable.
@@ -209,8 +219,12 @@ impl<E: Engine> Queue<E> {
         let mut transaction = self.engine.begin().await?;
         transaction.put(&keys::batch(app, batch.id.number), batch.encode());
         transaction.put(&keys::app(app), state.encode());
+        // What runs from now on has a name that is known.
+        let rescue = self.rescued(app).map(|rescue| Rescue { job_unknown: false, ..rescue });
+        put_rescue(&mut transaction, app, rescue);
         transaction.commit().await?;
         self.apps.insert(app, state);
+        self.keep_rescue(app, rescue);
         Ok(())
     }
 
@@ -219,8 +233,12 @@ impl<E: Engine> Queue<E> {
         let state = AppState { paused, ..self.state(app) };
         let mut transaction = self.engine.begin().await?;
         transaction.put(&keys::app(app), state.encode());
+        let rescue = self.rescued(app);
+        let rescue = rescue.map(|rescue| Rescue { paused: rescue.paused && paused, ..rescue });
+        put_rescue(&mut transaction, app, rescue);
         transaction.commit().await?;
         self.apps.insert(app, state);
+        self.keep_rescue(app, rescue);
         Ok(())
     }
 

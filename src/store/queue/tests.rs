@@ -1,6 +1,8 @@
 //! What the queue does, over every engine.
 
 mod damage;
+mod held;
+mod rescue;
 
 use futures_util::FutureExt;
 

@@ -92,6 +92,7 @@ proptest! {
             quarantined: c,
         });
         reads_back(&Delivery { first_sequence: a, last_sequence: d, batch: b, delivered_at: at });
+        reads_back(&Rescue { at, paused, job_unknown: !paused });
         reads_back(&vec![PageEntry { first_sequence: d, subject_key }]);
         reads_back(&AppState {
             depth: StoredDepth { records: a, bytes: b },
