@@ -112,6 +112,8 @@ pub struct ClientConfig {
     /// The properties that it may write; without it, any.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub properties: Option<Vec<String>>,
+    /// What of Userpilot's API is passed through for it: methods and paths that its apps allow.
+    pub pass_through: Vec<String>,
 }
 
 /// The lane of a client.

@@ -91,6 +91,7 @@ fn server(reader: &mut Reader<'_>) -> ServerConfig {
         admin_listen: reader.address("admin_listen"),
         shutdown_grace_ms: reader.number("shutdown_grace_ms", 1..=600_000),
         request_bytes_max: reader.number("request_bytes_max", KIB..=64 * MIB),
+        header_bytes_max: reader.number("header_bytes_max", 8 * KIB..=MIB),
         connections_max: reader.number("connections_max", 1..=65_536),
         reflection: reader.flag("reflection"),
         unauthenticated: reader.word(
@@ -107,11 +108,13 @@ fn http(reader: &mut Reader<'_>) -> HttpConfig {
     let policies = [("skip_rows", BadRows::SkipRows), ("reject_file", BadRows::RejectFile)];
     HttpConfig {
         request_timeout_ms: reader.number("request_timeout_ms", 1..=HOUR_MS),
+        bulk_progress_bytes_min: reader.number("bulk_progress_bytes_min", 1..=50_000_000),
         bulk_bytes_max: reader.number("bulk_bytes_max", KIB..=50_000_000),
         bulk_rows_max: reader.number("bulk_rows_max", 1..=10_000),
         buffered_bytes_max: reader.number("buffered_bytes_max", KIB..=4 * GIB),
         bad_rows: reader.word("bad_rows", policies),
         jobs_max: reader.number("jobs_max", 1..=100_000),
+        listed_jobs_max: reader.number("listed_jobs_max", 1..=100_000),
     }
 }
 

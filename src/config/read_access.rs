@@ -13,7 +13,9 @@ use jsonwebtoken::{Algorithm, jwk::JwkSet};
 
 use super::{
     AdminConfig, AdminRole, AppConfig, AuthConfig, ClientConfig, ClientLane, Config, IssuerConfig,
-    JwksSource, Problem, ServerConfig, Unauthenticated, Warning, reader::Reader,
+    JwksSource, Problem, ServerConfig, Unauthenticated, Warning,
+    read_apps::{may_pass, passed},
+    reader::Reader,
 };
 
 /// How many clients, and how many admins, there may be: each is compared with at each request.
@@ -179,13 +181,30 @@ pub(super) fn clients(
         if let Some(unknown) = client.apps.iter().find(|name| !known(name)) {
             reader.refuse("apps", format!("no app is called {unknown:?}"));
         }
+        check_passed(&mut reader, &client, apps);
         clients.push(client);
     }
     clients
 }
 
+/// What none of its apps passes through cannot be granted.
+fn check_passed(reader: &mut Reader<'_>, client: &ClientConfig, apps: &[AppConfig]) {
+    let passes = |request: &String| {
+        let mut own = apps.iter().filter(|app| client.apps.contains(&app.name));
+        own.any(|app| app.pass_through.contains(request))
+    };
+    // Whatever is wrong with a request itself has been said.
+    let readable = client.pass_through.iter().filter(|request| may_pass(request).is_ok());
+    for request in readable.filter(|request| !passes(request)) {
+        let message = format!("{request:?}: none of its apps has it in pass_through");
+        reader.refuse("pass_through", message);
+    }
+}
+
 fn client(reader: &mut Reader<'_>) -> ClientConfig {
     let lanes = [("interactive", ClientLane::Interactive), ("bulk", ClientLane::Bulk)];
+    let pass_through = reader.list("pass_through");
+    let pass_through = passed(reader, pass_through);
     ClientConfig {
         name: reader.name("name"),
         token_sha256: reader.hashes("token_sha256"),
@@ -197,6 +216,7 @@ fn client(reader: &mut Reader<'_>) -> ClientConfig {
         pending_records_max: reader.number("pending_records_max", 0..=1_000_000_000),
         record_bytes_max: reader.number("record_bytes_max", 0..=65_536),
         properties: reader.has("properties").then(|| reader.list("properties")),
+        pass_through,
     }
 }
 

@@ -63,6 +63,9 @@ pub struct Client {
     pub record_bytes_max: Option<usize>,
     /// The properties that it may write, where these are not all.
     pub properties: Option<BTreeSet<String>>,
+    /// What is passed through to Userpilot for it, as methods and paths, where it is one of the
+    /// configured.
+    pub pass_through: BTreeSet<String>,
     /// How fast it may send, where there is a limit.
     pub rate: Option<Arc<Rate>>,
     /// What has been counted of it.

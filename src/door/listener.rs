@@ -34,6 +34,8 @@ use crate::audit;
 pub struct ListenerLimits {
     /// Connections at once. Further ones wait to be accepted.
     pub connections_max: usize,
+    /// Bytes of the headers of one request. At least 8192.
+    pub header_bytes_max: u32,
     /// For a connection to say which protocol it speaks. It is closed if it has not by then.
     pub preface_timeout: Duration,
 }
@@ -67,7 +69,7 @@ pub async fn serve<S, B>(
     S::Future: Send + 'static,
     B: Body<Data: Send, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static,
 {
-    let builders = Arc::new(Builders::new());
+    let builders = Arc::new(Builders::new(limits));
     let graceful = GracefulShutdown::new();
     let places = Arc::new(Semaphore::new(limits.connections_max));
     let mut connections = JoinSet::new();
@@ -197,9 +199,9 @@ struct Builders {
 }
 
 impl Builders {
-    fn new() -> Self {
-        let (http1, http2) = (builder().http1_only(), builder().http2_only());
-        Self { http1, http2, either: builder() }
+    fn new(limits: ListenerLimits) -> Self {
+        let (http1, http2) = (builder(limits).http1_only(), builder(limits).http2_only());
+        Self { http1, http2, either: builder(limits) }
     }
 
     fn of(&self, protocol: Protocol) -> &Builder {
@@ -210,12 +212,19 @@ impl Builders {
     }
 }
 
-fn builder() -> Builder {
+fn builder(limits: ListenerLimits) -> Builder {
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADERS_TIMEOUT);
+    // What is read of a connection before it is known to be headers is bounded by its buffer.
+    let header_bytes_max = usize::try_from(limits.header_bytes_max).unwrap_or(usize::MAX);
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADERS_TIMEOUT)
+        .max_buf_size(header_bytes_max);
     builder
         .http2()
         .timer(TokioTimer::new())
+        .max_header_list_size(limits.header_bytes_max)
         .max_concurrent_streams(STREAMS_PER_CONNECTION_MAX)
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
@@ -236,6 +245,7 @@ mod tests {
     use crate::clock;
 
     const TIMEOUT: Duration = Duration::from_millis(100);
+    const HEADER_BYTES: u32 = 8_192;
 
     /// What the listener's only place answers to one who says `first`, and for how long it
     /// let them wait.
@@ -243,7 +253,11 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let service = service_fn(|_| async { Ok(Response::new(Empty::<Bytes>::new())) });
-        let limits = ListenerLimits { connections_max: 1, preface_timeout: TIMEOUT };
+        let limits = ListenerLimits {
+            connections_max: 1,
+            header_bytes_max: HEADER_BYTES,
+            preface_timeout: TIMEOUT,
+        };
         let stop = CancellationToken::new();
         let mut serving = JoinSet::new();
         serving.spawn(serve(listener, service, limits, None, stop.clone()));

@@ -59,6 +59,11 @@ impl Properties {
         }
     }
 
+    /// Whether the app has any rules.
+    pub(super) fn bind(&self, app: AppId) -> bool {
+        self.0.get(&app).is_some_and(|app| !app.rules.is_empty())
+    }
+
     /// Each app's.
     pub fn apps(&self) -> impl Iterator<Item = &AppProperties> {
         self.0.values()

@@ -156,7 +156,11 @@ mod tests {
             };
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let address = listener.local_addr().unwrap();
-            let limits = ListenerLimits { connections_max: 1, preface_timeout: TIMEOUT };
+            let limits = ListenerLimits {
+                connections_max: 1,
+                header_bytes_max: 8_192,
+                preface_timeout: TIMEOUT,
+            };
             let stop = CancellationToken::new();
             let service = service_fn(names);
             let serving = listener::serve(listener, service, limits, Some(tls), stop.clone());

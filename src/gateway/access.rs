@@ -81,6 +81,7 @@ impl Doorkeeper {
             },
             record_bytes_max: (config.record_bytes_max > 0).then_some(config.record_bytes_max),
             properties: config.properties.as_ref().map(|names| names.iter().cloned().collect()),
+            pass_through: config.pass_through.iter().cloned().collect(),
             rate: Rate::new(config.updates_per_second_max).map(Arc::new),
             tally: Arc::default(),
         };

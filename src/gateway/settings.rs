@@ -21,7 +21,7 @@ use crate::{
         row::RowValues,
     },
     door::{
-        http::{BadRows, HttpLimits, PassThrough},
+        http::{BadRows, HttpLimits, Pace, PassThrough},
         listener::ListenerLimits,
         properties::{AppProperties, Properties},
         tls::ListenerTls,
@@ -157,12 +157,14 @@ pub(super) fn http(config: &Config) -> HttpLimits {
         body_bytes_max: config.server.request_bytes_max,
         bulk_bytes_max: config.http.bulk_bytes_max,
         bulk_rows_max: config.http.bulk_rows_max,
+        pace: Pace { bytes_min: config.http.bulk_progress_bytes_min, within: http_timeout(config) },
         bad_rows: match config.http.bad_rows {
             config::BadRows::SkipRows => BadRows::SkipRows,
             config::BadRows::RejectFile => BadRows::RejectFile,
         },
         spool: config.store.path.clone(),
         jobs_max: config.http.jobs_max,
+        listed_jobs_max: config.http.listed_jobs_max,
     }
 }
 
@@ -175,6 +177,7 @@ pub(super) fn pass_through(app: &AppConfig, upstream: HttpUpstream) -> PassThrou
 pub(super) fn listener(config: &Config) -> ListenerLimits {
     ListenerLimits {
         connections_max: config.server.connections_max,
+        header_bytes_max: config.server.header_bytes_max,
         preface_timeout: PREFACE_TIMEOUT,
     }
 }

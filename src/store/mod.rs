@@ -31,7 +31,7 @@ pub use handle::{Closed, Erased, GroupLimits, RecoveredApps, Store, Writer, star
 pub use keys::jobs::JobId;
 pub use mention::Traces;
 pub use orphans::{Orphan, orphans};
-pub use queue::{Accepted, Disposition, StoreError};
+pub use queue::{Accepted, Disposition, StoreError, jobs::JobPlace};
 pub use records::{
     Closing, Death,
     jobs::{Job, JobRow, RowError},

@@ -2,6 +2,7 @@
 
 mod certificates;
 mod issuer;
+mod over_http;
 mod steering;
 
 use futures_util::stream;

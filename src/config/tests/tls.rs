@@ -176,6 +176,7 @@ fn changes_are_told_apart_by_when_they_take_effect() {
             "clients[0].apps",
             "clients[0].lane",
             "clients[0].name",
+            "clients[0].pass_through",
             "clients[0].pending_records_max",
             "clients[0].properties",
             "clients[0].record_bytes_max",
