@@ -4,17 +4,17 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::PathBuf,
-    sync::Arc,
     time::Duration,
 };
 
 use tokio::{signal::unix::Signal, sync::watch};
 use tokio_util::sync::CancellationToken;
 
-use super::{Ended, access::Doorkeeper, keys::KeySource};
+use super::{Ended, access::Doorkeeper, keys::KeySource, settings};
 use crate::{
     audit, clock,
     config::{self, Config, ConfigError, Contents, Warning},
+    door::tls::Tls,
     telemetry::{Metrics, Reload},
 };
 
@@ -22,8 +22,8 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 
 /// What of a gateway that runs can be changed.
 pub(super) struct Levers {
-    /// What new connections are told, where there is TLS.
-    pub(super) tls: Option<watch::Sender<Arc<rustls::ServerConfig>>>,
+    /// What listeners go by, where there is TLS.
+    pub(super) tls: Option<watch::Sender<Tls>>,
     /// Where each app's key comes from.
     pub(super) keys: BTreeMap<String, watch::Sender<KeySource>>,
 }
@@ -33,7 +33,7 @@ impl Levers {
     pub(super) fn new(config: &Config, metrics: &Metrics) -> Self {
         let tls = config.tls.server.as_ref().map(|server| {
             metrics.certificate_expires(server.expires_at);
-            watch::Sender::new(server.rustls.clone())
+            watch::Sender::new(settings::in_force(server))
         });
         Self { tls, keys: BTreeMap::new() }
     }
@@ -41,7 +41,7 @@ impl Levers {
     /// Cannot fail: what could, the reading of the configuration has done.
     fn apply(&self, config: &Config) {
         if let (Some(lever), Some(server)) = (&self.tls, &config.tls.server) {
-            lever.send_replace(server.rustls.clone());
+            lever.send_replace(settings::in_force(server));
         }
         for app in &config.apps {
             let source = KeySource::of(app);

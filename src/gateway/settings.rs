@@ -1,6 +1,6 @@
 //! What each part is told of the configuration.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use tokio::sync::watch;
 
@@ -9,7 +9,7 @@ use secrecy::ExposeSecret;
 use super::housekeeping::{Keeping, Watermark};
 use crate::{
     admin::status::App,
-    config::{self, AppConfig, Config, LimitsConfig, StoreConfig},
+    config::{self, AppConfig, Config, LimitsConfig, ServerTls, StoreConfig},
     domain::{
         admission::QueueLimits,
         backoff::BackoffLimits,
@@ -22,7 +22,7 @@ use crate::{
         http::{BadRows, HttpLimits, PassThrough},
         listener::ListenerLimits,
         properties::{AppProperties, Properties},
-        tls::ListenerTls,
+        tls::{ListenerTls, Tls},
         wire::{UpdateLimits, Wire},
     },
     intake::IntakeLimits,
@@ -180,14 +180,19 @@ pub(super) fn listener(config: &Config) -> ListenerLimits {
 /// How the gRPC, the HTTP and the admin listener speak TLS, those that do.
 pub(super) fn tls(
     config: &Config,
-    rustls: Option<&watch::Sender<Arc<rustls::ServerConfig>>>,
+    in_force: Option<&watch::Sender<Tls>>,
 ) -> [Option<ListenerTls>; 3] {
     let tls = &config.tls;
     let handshake_timeout = Duration::from_millis(tls.handshake_timeout_ms);
     [tls.grpc, tls.http, tls.admin].map(|speaks| {
-        let rustls = rustls.filter(|_| speaks)?.subscribe();
-        Some(ListenerTls { rustls, handshake_timeout })
+        let in_force = in_force.filter(|_| speaks)?.subscribe();
+        Some(ListenerTls { in_force, handshake_timeout })
     })
+}
+
+/// What listeners with TLS go by.
+pub(super) fn in_force(server: &ServerTls) -> Tls {
+    Tls { rustls: server.rustls.clone(), clients: server.clients.clone() }
 }
 
 /// What is kept of what is over.

@@ -2,6 +2,7 @@
 
 mod certificates;
 mod issuer;
+mod reloads;
 mod steering;
 
 use futures_util::stream;
