@@ -20,7 +20,7 @@ use crate::{
     door::{
         caller::ANYONE,
         peer::PeerIdentity,
-        refusal::Refusal,
+        refusal::{CHALLENGE, Refusal},
         token::{Hash, Presented, Schemes, presented},
     },
 };
@@ -202,7 +202,7 @@ pub async fn guard_metrics(State(admins): State<Admins>, request: Request, next:
         return next.run(request).await;
     }
     audit::authentication_failed(Door::Http, peer(&request));
-    let headers = [(header::WWW_AUTHENTICATE, "Bearer")];
+    let headers = [(header::WWW_AUTHENTICATE, CHALLENGE)];
     (StatusCode::UNAUTHORIZED, headers, "no valid credential\n").into_response()
 }
 

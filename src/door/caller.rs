@@ -1,9 +1,6 @@
 //! Who calls, and what it may do.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 use http::Extensions;
 use tonic::Status;
@@ -12,6 +9,7 @@ use secrecy::SecretString;
 
 use super::{peer::PeerIdentity, rate::Rate, tally::Tally, token::Hash};
 use crate::domain::{
+    property::FoldedNames,
     time::Timestamp,
     update::{AppId, ClientId, Lane},
 };
@@ -71,7 +69,7 @@ pub struct Client {
     /// The largest update that it may send, where it has a limit of its own.
     pub record_bytes_max: Option<usize>,
     /// The properties that it may write, where these are not all.
-    pub properties: Option<BTreeSet<String>>,
+    pub properties: Option<FoldedNames>,
     /// How fast it may send, where there is a limit.
     pub rate: Option<Arc<Rate>>,
     /// What has been counted of it.

@@ -14,7 +14,7 @@ use super::{Ended, access::Doorkeeper, keys::KeySource, settings};
 use crate::{
     audit, clock,
     config::{self, Config, ConfigError, Contents, Warning},
-    door::tls::Tls,
+    door::{properties::Properties, tls::Tls},
     telemetry::{Metrics, Reload},
 };
 
@@ -26,6 +26,8 @@ pub(super) struct Levers {
     pub(super) tls: Option<watch::Sender<Tls>>,
     /// Where each app's key comes from.
     pub(super) keys: BTreeMap<String, watch::Sender<KeySource>>,
+    /// Each app's rules for properties.
+    pub(super) properties: Properties,
 }
 
 impl Levers {
@@ -35,13 +37,20 @@ impl Levers {
             metrics.certificate_expires(server.expires_at);
             watch::Sender::new(settings::in_force(server))
         });
-        Self { tls, keys: BTreeMap::new() }
+        Self { tls, keys: BTreeMap::new(), properties: Properties::default() }
     }
 
-    /// Cannot fail: what could, the reading of the configuration has done.
-    fn apply(&self, config: &Config) {
+    /// Cannot fail: what could, the reading of the configuration has done. Where `config` has other
+    /// apps than the gateway, their rules wait for the next start with them.
+    fn apply(&self, config: &Config, same_apps: bool) {
         if let (Some(lever), Some(server)) = (&self.tls, &config.tls.server) {
             lever.send_replace(settings::in_force(server));
+        }
+        for app in self.properties.apps().filter(|_| same_apps) {
+            let configured = config.apps.iter().find(|configured| configured.name == app.app);
+            if let Some(configured) = configured {
+                app.replace(settings::rules(&configured.properties));
+            }
         }
         for app in &config.apps {
             let source = KeySource::of(app);
@@ -118,16 +127,16 @@ impl Reloader {
         for warning in warnings {
             tracing::warn!("{warning}");
         }
-        self.levers.apply(&config);
+        self.levers.apply(&config, self.started.has_same_apps(&config));
         if let Some(server) = &config.tls.server {
             self.metrics.certificate_expires(server.expires_at);
         }
-        tracing::info!(changed = list(&live), "the configuration was read again, and is in force");
+        let (changed, keys) = (list(&live), list(&at_restart));
+        tracing::info!(changed, "the configuration was read again, and is in force");
         if !at_restart.is_empty() {
-            let keys = list(&at_restart);
             tracing::warn!(keys, "these have changed and need a restart; the old values stay");
         }
-        audit::config_reloaded(Ok(()));
+        audit::config_reloaded(&changed, &keys);
         self.metrics.reloaded(Reload::Applied);
         self.told = at_restart;
         self.in_force = config;
@@ -144,7 +153,7 @@ impl Reloader {
 
     fn refuse(&self, problem: String) {
         tracing::warn!(problem, "the new configuration is refused: the old one stays");
-        audit::config_reloaded(Err(&problem));
+        audit::config_refused(&problem);
         self.metrics.reloaded(Reload::Refused);
         self.problem.send_replace(Some(problem));
     }

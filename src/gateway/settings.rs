@@ -108,7 +108,8 @@ pub(super) fn properties(config: &Config, apps: &[App]) -> Properties {
     config.apps.iter().zip(apps).map(of_app).collect()
 }
 
-fn rules(properties: &config::PropertiesConfig) -> PropertyRules {
+/// An app's rules for properties.
+pub(super) fn rules(properties: &config::PropertiesConfig) -> PropertyRules {
     let config::PropertiesConfig {
         deny,
         allow,
@@ -134,10 +135,10 @@ fn rules(properties: &config::PropertiesConfig) -> PropertyRules {
     };
     PropertyRules {
         deny: deny.iter().collect(),
-        allow: allow.iter().cloned().collect(),
+        allow: allow.iter().collect(),
         hash: hash.iter().collect(),
         hash_key: hash_key.as_ref().map(|key| HashKey::new(key.expose_secret().as_bytes())),
-        types: types.iter().map(|(name, of)| (name.clone(), expected(of))).collect(),
+        types: types.iter().map(|(name, of)| (name, expected(of))).collect(),
         on_mismatch: match on_mismatch {
             config::MismatchWord::Reject => OnMismatch::Reject,
             config::MismatchWord::Drop => OnMismatch::Drop,
