@@ -43,8 +43,8 @@ impl SigningKey {
             }
             // Ring makes no RSA keys: this one was made for the tests, and opens nothing.
             _ => {
-                let text = include_str!("rsa.pk8.b64").replace('\n', "");
-                let key = rsa::KeyPair::from_pkcs8(&STANDARD.decode(text).unwrap()).unwrap();
+                let text = include_str!("rsa.der.b64").replace('\n', "");
+                let key = rsa::KeyPair::from_der(&STANDARD.decode(text).unwrap()).unwrap();
                 Self::Rsa(algorithm, Box::new(key))
             }
         }
