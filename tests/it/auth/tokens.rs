@@ -94,6 +94,13 @@ async fn a_token_of_each_algorithm_is_taken_and_every_bad_one_is_refused() {
         for (what, token) in bad(issuer, &stranger) {
             check(&format!("{algorithm}: {what}"), &token, Code::Unauthenticated).await;
         }
+        // The key is right, and the signature, too: but the key is said to be for another.
+        let is_rsa = |algorithm: &str| algorithm.starts_with(['R', 'P']);
+        let others = SigningKey::ALGORITHMS.into_iter().filter(|it| is_rsa(it) && *it != algorithm);
+        for other in others.filter(|_| is_rsa(algorithm)) {
+            let token = Issuer::signing(kid, other).token(&json!({}), &claims(json!({})));
+            check(&format!("{other} by {algorithm}'s"), &token, Code::Unauthenticated).await;
+        }
     }
     let secret = Issuer::new("shared").signed_by_secret(b"secret");
     check("a shared secret of the key set", &secret, Code::Unauthenticated).await;
