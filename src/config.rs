@@ -38,7 +38,7 @@ use url::Url;
 
 pub use access::{
     AdminConfig, AdminRole, AuditConfig, AuthConfig, ClientConfig, ClientLane, IssuerConfig,
-    JwksSource, Unauthenticated,
+    JwksSource, MetricsAuth, Unauthenticated,
 };
 pub use app::{ApiKeySource, AppConfig, Credential, OnPartial, Upload};
 pub use changes::Changes;
@@ -112,6 +112,8 @@ pub struct ServerConfig {
     pub reflection: bool,
     /// Who may call without a credential, where nobody who has one is configured.
     pub unauthenticated: Unauthenticated,
+    /// Who may read the metrics.
+    pub metrics_auth: MetricsAuth,
 }
 
 /// What the HTTP door takes.

@@ -18,6 +18,16 @@ pub enum Unauthenticated {
     AllowAnyone,
 }
 
+/// Who may read the metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MetricsAuth {
+    /// Whoever reaches the listener.
+    None,
+    /// Operators, of whatever role.
+    Admin,
+}
+
 /// Where the audit log goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AuditConfig {

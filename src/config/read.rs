@@ -7,8 +7,9 @@ use config::{Map, Value, ValueKind};
 
 use super::{
     AuditConfig, BadRows, Config, DeadLettersConfig, EngineKind, HistoryConfig, HttpConfig,
-    IntakeConfig, LimitsConfig, LogConfig, LogFormat, Problem, ServerConfig, StoreConfig,
-    Unauthenticated, Warning, encryption, read_access, read_apps::apps, reader::Reader, tls::tls,
+    IntakeConfig, LimitsConfig, LogConfig, LogFormat, MetricsAuth, Problem, ServerConfig,
+    StoreConfig, Unauthenticated, Warning, encryption, read_access, read_apps::apps,
+    reader::Reader, tls::tls,
 };
 
 pub(super) const HOUR_MS: u64 = 3_600_000;
@@ -58,6 +59,8 @@ pub(super) fn config(
     if problems.is_empty() {
         check_together(&config, problems);
         read_access::check_open(&config, &config.server, problems, warnings);
+        read_access::check_metrics(&config, &config.server, problems, warnings);
+        read_access::warn_of_idle(&config, warnings);
     }
     Some(config)
 }
@@ -101,6 +104,8 @@ fn server(reader: &mut Reader<'_>) -> ServerConfig {
                 ("allow_anyone", Unauthenticated::AllowAnyone),
             ],
         ),
+        metrics_auth: reader
+            .word("metrics_auth", [("none", MetricsAuth::None), ("admin", MetricsAuth::Admin)]),
     }
 }
 

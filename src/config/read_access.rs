@@ -12,8 +12,8 @@ use config::{Map, Value, ValueKind};
 use jsonwebtoken::{Algorithm, jwk::JwkSet};
 
 use super::{
-    AdminConfig, AdminRole, AppConfig, AuthConfig, ClientConfig, ClientLane, Config, IssuerConfig,
-    JwksSource, Problem, ServerConfig, Unauthenticated, Warning,
+    AdminConfig, AdminRole, AppConfig, AuthConfig, ClientCertificate, ClientConfig, ClientLane,
+    Config, IssuerConfig, JwksSource, MetricsAuth, Problem, ServerConfig, Unauthenticated, Warning,
     read_apps::{may_pass, passed},
     reader::Reader,
 };
@@ -272,5 +272,44 @@ pub(super) fn check_open(
                 warnings.push(Warning::Open { key, listen, list: list.to_owned() })
             }
         }
+    }
+}
+
+/// Refuses metrics that nobody could read, and warns of those that anybody can.
+pub(super) fn check_metrics(
+    config: &Config,
+    server: &ServerConfig,
+    problems: &mut Vec<Problem>,
+    warnings: &mut Vec<Warning>,
+) {
+    let listen = server.http_listen;
+    let tls = &config.tls;
+    let is_asked = tls.client_certificate == ClientCertificate::Required && tls.http;
+    match server.metrics_auth {
+        MetricsAuth::Admin if config.admins.is_empty() => {
+            let message = "\"admin\" without [[admins]] lets nobody read the metrics: configure \
+                           [[admins]], or set it to \"none\"";
+            let key = "server.metrics_auth".to_owned();
+            problems.push(Problem { key, message: message.to_owned(), origin: None });
+        }
+        MetricsAuth::None if !listen.ip().is_loopback() && !is_asked => {
+            warnings.push(Warning::OpenMetrics { listen });
+        }
+        MetricsAuth::Admin | MetricsAuth::None => {}
+    }
+}
+
+/// Warns of credentials that let nobody in as all else is configured.
+pub(super) fn warn_of_idle(config: &Config, warnings: &mut Vec<Warning>) {
+    let tls = &config.tls;
+    let is_asked = tls.client_certificate != ClientCertificate::Off && (tls.grpc || tls.http);
+    if !is_asked {
+        let by_certificate = config.clients.iter().filter(|client| !client.san.is_empty());
+        let idle = |client: &ClientConfig| Warning::IdleSan { client: client.name.clone() };
+        warnings.extend(by_certificate.map(idle));
+    }
+    let by_token = config.clients.iter().any(|client| !client.jwt_subject.is_empty());
+    if config.auth.issuer.is_some() && !by_token {
+        warnings.push(Warning::IdleIssuer);
     }
 }

@@ -1,7 +1,9 @@
 //! A listener: accepts connections up to a limit and serves HTTP/1.1 and HTTP/2 on them, over TLS
 //! where it is told how.
 
-use std::{convert::Infallible, error::Error, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible, error::Error, io, net::SocketAddr, pin::pin, sync::Arc, time::Duration,
+};
 
 use http::{Request, Response};
 use hyper::{
@@ -10,10 +12,7 @@ use hyper::{
 };
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::{
-        conn::auto,
-        graceful::{GracefulShutdown, Watcher},
-    },
+    server::conn::auto,
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -70,7 +69,6 @@ pub async fn serve<S, B>(
     B: Body<Data: Send, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static,
 {
     let builders = Arc::new(Builders::new(limits));
-    let graceful = GracefulShutdown::new();
     let places = Arc::new(Semaphore::new(limits.connections_max));
     let mut connections = JoinSet::new();
     loop {
@@ -88,7 +86,6 @@ pub async fn serve<S, B>(
             }
         };
         let service = service.clone();
-        let watcher = graceful.watcher();
         let builders = builders.clone();
         let tls = tls.clone();
         let stop = stop.clone();
@@ -100,12 +97,12 @@ pub async fn serve<S, B>(
             };
             match opened {
                 Ok(Opened::Plain(stream)) => {
-                    let service = WithPeer { service, peer: PeerIdentity::new(address, None) };
-                    converse(&builders.either, stream, service, watcher).await;
+                    let service = WithPeer { service, peer: PeerIdentity::plain(address) };
+                    converse(&builders.either, stream, service, &stop).await;
                 }
                 Ok(Opened::Secured(Secured { stream, protocol, peer })) => {
                     let service = WithPeer { service, peer };
-                    converse(builders.of(protocol), stream, service, watcher).await;
+                    converse(builders.of(protocol), stream, service, &stop).await;
                 }
                 Err(error) => explain(&error, address),
             }
@@ -113,7 +110,6 @@ pub async fn serve<S, B>(
         });
     }
     drop(listener);
-    graceful.shutdown().await;
     while connections.join_next().await.is_some() {}
 }
 
@@ -139,15 +135,34 @@ async fn open(
     }
 }
 
-async fn converse<I, S, B>(builder: &Builder, stream: I, service: S, watcher: Watcher)
-where
+/// Until the client has enough, the listener stops, or the client is not trusted any more: then
+/// what is under way is still answered.
+async fn converse<I, S, B>(
+    builder: &Builder,
+    stream: I,
+    service: WithPeer<S>,
+    stop: &CancellationToken,
+) where
     I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Send + 'static,
     S::Future: Send + 'static,
     B: Body<Data: Send, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static,
 {
-    let connection = builder.serve_connection(TokioIo::new(stream), service);
-    if let Err(error) = watcher.watch(connection).await {
+    let peer = service.peer.clone();
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
+    let ended = tokio::select! {
+        ended = connection.as_mut() => Some(ended),
+        () = stop.cancelled() => None,
+        () = peer.has_outstayed() => None,
+    };
+    let ended = match ended {
+        Some(ended) => ended,
+        None => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
         tracing::debug!(error, "a connection broke");
     }
 }

@@ -1,6 +1,6 @@
 //! What each part is told of the configuration.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use tokio::sync::watch;
 
@@ -10,7 +10,7 @@ use super::housekeeping::{Keeping, Watermark};
 use crate::{
     admin::status::App,
     clock,
-    config::{self, AppConfig, Config, LimitsConfig, StoreConfig},
+    config::{self, AppConfig, Config, LimitsConfig, ServerTls, StoreConfig},
     domain::{
         admission::QueueLimits,
         backoff::BackoffLimits,
@@ -24,7 +24,7 @@ use crate::{
         http::{BadRows, HttpLimits, Pace, PassThrough},
         listener::ListenerLimits,
         properties::{AppProperties, Properties},
-        tls::ListenerTls,
+        tls::{ListenerTls, Tls},
         wire::{UpdateLimits, Wire},
     },
     intake::IntakeLimits,
@@ -110,7 +110,8 @@ pub(super) fn properties(config: &Config, apps: &[App]) -> Properties {
     config.apps.iter().zip(apps).map(of_app).collect()
 }
 
-fn rules(properties: &config::PropertiesConfig) -> PropertyRules {
+/// An app's rules for properties.
+pub(super) fn rules(properties: &config::PropertiesConfig) -> PropertyRules {
     let config::PropertiesConfig {
         deny,
         allow,
@@ -136,10 +137,10 @@ fn rules(properties: &config::PropertiesConfig) -> PropertyRules {
     };
     PropertyRules {
         deny: deny.iter().collect(),
-        allow: allow.iter().cloned().collect(),
+        allow: allow.iter().collect(),
         hash: hash.iter().collect(),
         hash_key: hash_key.as_ref().map(|key| HashKey::new(key.expose_secret().as_bytes())),
-        types: types.iter().map(|(name, of)| (name.clone(), expected(of))).collect(),
+        types: types.iter().map(|(name, of)| (name, expected(of))).collect(),
         on_mismatch: match on_mismatch {
             config::MismatchWord::Reject => OnMismatch::Reject,
             config::MismatchWord::Drop => OnMismatch::Drop,
@@ -185,14 +186,19 @@ pub(super) fn listener(config: &Config) -> ListenerLimits {
 /// How the gRPC, the HTTP and the admin listener speak TLS, those that do.
 pub(super) fn tls(
     config: &Config,
-    rustls: Option<&watch::Sender<Arc<rustls::ServerConfig>>>,
+    in_force: Option<&watch::Sender<Tls>>,
 ) -> [Option<ListenerTls>; 3] {
     let tls = &config.tls;
     let handshake_timeout = Duration::from_millis(tls.handshake_timeout_ms);
     [tls.grpc, tls.http, tls.admin].map(|speaks| {
-        let rustls = rustls.filter(|_| speaks)?.subscribe();
-        Some(ListenerTls { rustls, handshake_timeout })
+        let in_force = in_force.filter(|_| speaks)?.subscribe();
+        Some(ListenerTls { in_force, handshake_timeout })
     })
+}
+
+/// What listeners with TLS go by.
+pub(super) fn in_force(server: &ServerTls) -> Tls {
+    Tls { rustls: server.rustls.clone(), clients: server.clients.clone() }
 }
 
 /// What is kept of what is over.

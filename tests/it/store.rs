@@ -11,7 +11,8 @@ use userpilot_gateway::{
 };
 
 use crate::rig::{
-    Change, Manner, Output, Site, Stage, applied, at_speed, run, same_profiles, settled, until,
+    Change, Manner, Output, Site, Stage, applied, at_speed, http, run, same_profiles, settled,
+    until,
 };
 
 /// Runs `store` with these.
@@ -58,6 +59,24 @@ pub(crate) fn damage_first(path: &Path, prefix: &[u8]) {
     let (key, _) = found.unwrap().into_iter().next().unwrap();
     transaction.put(&key, b"\x01nonsense".to_vec());
     transaction.commit().now_or_never().unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn an_export_says_how_many_jobs_of_callers_stay_behind() {
+    let mut stage = Stage::start(100).await;
+    let all = PauseRequest { app: String::new() };
+    stage.gateway.admin().await.pause(all).await.unwrap();
+    for users in [["ada", "bob"], ["eve", "bob"]] {
+        let rows: Vec<_> = users.iter().map(|id| json!({"user_id": id})).collect();
+        let url = format!("http://{}/v1/users/bulk_identify", stage.gateway.addresses.http);
+        let answer = http().post(url).json(&json!({"users": rows})).send().await.unwrap();
+        assert_eq!(answer.status(), 202);
+    }
+    stage.gateway.kill();
+    let exported = store(&["export", "--path", &text(&stage.site.path("data"))]).await;
+    assert!(exported.stderr.contains("3 records exported"), "{exported:?}");
+    let behind = "app production: 2 jobs of callers over HTTP stay behind";
+    assert!(exported.stderr.contains(behind), "{exported:?}");
 }
 
 #[tokio::test]

@@ -350,6 +350,17 @@ fn a_listener_that_others_reach_asks_who_calls() {
 }
 
 #[test]
+fn metrics_that_nobody_could_read_are_refused() {
+    let text = "[server]\nmetrics_auth = \"admin\"\n";
+    assert_eq!(
+        problems(text, &[]),
+        ["server.metrics_auth: \"admin\" without [[admins]] lets nobody read the metrics: \
+             configure [[admins]], or set it to \"none\""]
+    );
+    load(&(text.to_owned() + &callers()), &[]);
+}
+
+#[test]
 fn a_file_that_cannot_be_read_is_named() {
     let missing = Config::load(Some(Path::new("/nowhere/g.toml")), std::iter::empty());
     let message = missing.unwrap_err().to_string();

@@ -138,9 +138,9 @@ impl Taking {
     }
 
     /// Whoever sends for long may be taken out meanwhile, or loses the app.
-    fn renew(&mut self) -> Result<(), Refusal> {
+    async fn renew(&mut self) -> Result<(), Refusal> {
         let Target { api, caller, app, .. } = &mut self.target;
-        *caller = api.callers.renew(caller, clock::now().wall)?;
+        *caller = api.callers.renew(caller, clock::now().wall).await?;
         let client = caller.client();
         match client.apps.values().any(|own| own == app) {
             true => Ok(()),
@@ -152,7 +152,7 @@ impl Taking {
         if self.chunk.is_empty() {
             return Ok(());
         }
-        self.renew()?;
+        self.renew().await?;
         let Target { api, caller, .. } = &self.target;
         gate::in_turn(caller.client(), self.chunk.len(), &api.stop).await?;
         let (numbers, updates): (Vec<u32>, Vec<Update>) = self.chunk.drain(..).unzip();

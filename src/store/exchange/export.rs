@@ -43,6 +43,8 @@ pub struct LeftBehind {
     pub paused: bool,
     /// Dead letters that nobody has closed.
     pub dead_letters: u64,
+    /// Jobs of callers, over or not.
+    pub jobs: u64,
 }
 
 /// Why an export ended early.
@@ -67,7 +69,7 @@ pub async fn export<E: Engine>(
     let mut exported = Exported::default();
     let last_stamp = last_stamp(engine, &mut exported).await?;
     let delivered = read_states(engine, &names, &mut exported).await?;
-    exported.damaged += count(engine, Kind::Quarantine).await?;
+    exported.damaged += count(engine, Kind::Quarantine).await?.into_values().sum::<u64>();
     for (_, app, subject_key) in order(engine, &delivered, &mut exported).await? {
         let mut transaction = engine.begin().await?;
         let row = transaction.get(&keys::in_flight_of(app, &subject_key)).await?;
@@ -121,6 +123,7 @@ async fn read_states<E: Engine>(
     exported: &mut Exported,
 ) -> Result<Delivered, EngineError> {
     let mut delivered = BTreeMap::new();
+    let jobs = count(engine, Kind::Job).await?;
     for (app, name) in &names.apps {
         let mut transaction = engine.begin().await?;
         let Some(bytes) = transaction.get(&keys::app(*app)).await? else { continue };
@@ -138,6 +141,7 @@ async fn read_states<E: Engine>(
             occupied_until: state.memory.occupancy.until,
             paused: state.paused,
             dead_letters: state.dead_letters,
+            jobs: jobs.get(&Some(*app)).copied().unwrap_or_default(),
         });
         let Some(number) = state.unsettled else { continue };
         let batch = transaction.get(&keys::batch(*app, number)).await?;
@@ -204,14 +208,20 @@ fn first_sequence(
     (!gone).then_some(Ok(row.record.first_sequence))
 }
 
-async fn count<E: Engine>(engine: &E, kind: Kind) -> Result<u64, EngineError> {
-    let (mut walk, mut count) = (Walk::through(kind), 0);
+/// How many entries of a kind there are, by app where it has one.
+async fn count<E: Engine>(
+    engine: &E,
+    kind: Kind,
+) -> Result<BTreeMap<Option<AppId>, u64>, EngineError> {
+    let (mut walk, mut counts) = (Walk::through(kind), BTreeMap::new());
     loop {
         let entries = walk.next(engine).await?;
         if entries.is_empty() {
-            return Ok(count);
+            return Ok(counts);
         }
-        count += entries.len() as u64;
+        for (key, _) in entries {
+            *counts.entry(app_of(&key)).or_default() += 1;
+        }
     }
 }
 

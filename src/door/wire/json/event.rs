@@ -55,7 +55,6 @@ fn json(value: Value) -> Json {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
 
     use serde_json::json;
 
@@ -130,7 +129,7 @@ mod tests {
 
     #[test]
     fn an_event_keeps_to_what_its_client_may_write() {
-        let properties = Some(BTreeSet::from(["plan".to_owned()]));
+        let properties = Some([&"plan".to_owned()].into_iter().collect());
         let client = Client { properties, ..Client::default() };
         let wire = with(PropertyRules::default());
         let rules = |wire: &Wire, client: &Client| {
