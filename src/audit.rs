@@ -96,16 +96,20 @@ pub fn api_key_changed(app: &str) {
     tracing::info!(target: TARGET, event = "api_key_changed", app, "there is another API key");
 }
 
-/// The configuration was read again: it is in force, or why it is not.
-pub fn config_reloaded(result: Result<(), &str>) {
-    match result {
-        Ok(()) => tracing::info!(
-            target: TARGET, event = "config_reloaded", "another configuration is in force"
-        ),
-        Err(error) => tracing::warn!(
-            target: TARGET, event = "config_refused", error, "the configuration stays as it was"
-        ),
-    }
+/// The configuration was read again and is in force: which keys have `changed`, and which of those
+/// that are others than at the start wait for a restart.
+pub fn config_reloaded(changed: &str, needs_restart: &str) {
+    tracing::info!(
+        target: TARGET, event = "config_reloaded", changed, needs_restart,
+        "another configuration is in force"
+    );
+}
+
+/// The configuration was read again and is not in force.
+pub fn config_refused(error: &str) {
+    tracing::warn!(
+        target: TARGET, event = "config_refused", error, "the configuration stays as it was"
+    );
 }
 
 /// Lets so many pass in a second, and counts the others.

@@ -38,7 +38,7 @@ use url::Url;
 
 pub use access::{
     AdminConfig, AdminRole, AuditConfig, AuthConfig, ClientConfig, ClientLane, IssuerConfig,
-    JwksSource, Unauthenticated,
+    JwksSource, MetricsAuth, Unauthenticated,
 };
 pub use app::{ApiKeySource, AppConfig, Credential, OnPartial, Upload};
 pub use changes::Changes;
@@ -104,19 +104,26 @@ pub struct ServerConfig {
     pub shutdown_grace_ms: u64,
     /// The largest request that is read.
     pub request_bytes_max: usize,
+    /// The largest headers that are read.
+    pub header_bytes_max: u32,
     /// How many connections each listener holds open at once.
     pub connections_max: usize,
     /// Whether gRPC server reflection is on.
     pub reflection: bool,
     /// Who may call without a credential, where nobody who has one is configured.
     pub unauthenticated: Unauthenticated,
+    /// Who may read the metrics.
+    pub metrics_auth: MetricsAuth,
 }
 
 /// What the HTTP door takes.
 #[derive(Clone, Debug, Serialize)]
 pub struct HttpConfig {
-    /// For how long one request may take, its body and its answer included.
+    /// For how long one small request may take, its body and its answer included, and a bulk
+    /// request for each part of its body.
     pub request_timeout_ms: u64,
+    /// How large that part is.
+    pub bulk_progress_bytes_min: usize,
     /// How many bytes a bulk request may have.
     pub bulk_bytes_max: usize,
     /// How many rows it may have.
@@ -127,6 +134,8 @@ pub struct HttpConfig {
     pub bad_rows: BadRows,
     /// How many jobs are kept, per app.
     pub jobs_max: usize,
+    /// How many of them the list shows.
+    pub listed_jobs_max: usize,
 }
 
 /// What becomes of a file with bad rows.

@@ -35,7 +35,10 @@ use self::{
     reload::{Levers, Reloader},
 };
 use crate::{
-    admin::status::{App, Observatory},
+    admin::{
+        access::Admins,
+        status::{App, Observatory},
+    },
     clock,
     config::{AppConfig, Config},
     delivery::{AppLedger, Delivery, DeliveryEnd, ExpressDelivery},
@@ -112,7 +115,9 @@ impl Gateway {
         let [grpc_tls, http_tls, admin_tls] = settings::tls(config, levers.tls.as_ref());
 
         let api = Arc::new(OnceLock::new());
-        let router = doors::http(config, readiness.clone(), metrics.clone(), Arc::clone(&api));
+        let admins = access::admins(config);
+        let seen = (readiness.clone(), metrics.clone());
+        let router = doors::http(config, seen, Arc::clone(&api), &admins);
         let stop = CancellationToken::clone(&stop_http);
         let serving = listener::serve(http, router, limits, http_tls, stop);
         let http = JoinSet::from_iter([serving.map(|()| Ended::Listener("http"))]);
@@ -134,6 +139,7 @@ impl Gateway {
         };
         metrics.observe(observatory.clone());
         let properties = metrics.watched(settings::properties(config, &observatory.apps));
+        levers.properties = properties.clone();
         let health = health().await;
         let house = House {
             observatory: observatory.clone(),
@@ -145,7 +151,7 @@ impl Gateway {
         };
         house.keep(&mut tasks, watermark, space);
         let watched = HealthService::from_health_reporter(health.clone());
-        let keeper = keeper(config, &observatory, &metrics).await?;
+        let keeper = keeper(config, &observatory, admins, &metrics).await?;
         tasks.spawn(keeper.clone().keep_keys(stop_drivers.clone()));
         let seen = (&observatory, properties);
         let routers = doors::routers(config, seen, &keeper, (watched, pass_through), &stop_doors)?;
@@ -225,10 +231,11 @@ async fn health() -> HealthReporter {
 async fn keeper(
     config: &Config,
     observatory: &Observatory,
+    admins: Admins,
     metrics: &Metrics,
 ) -> anyhow::Result<Doorkeeper> {
     let apps = observatory.apps.iter().map(|app| (app.name.clone(), app.id)).collect();
-    let keeper = Doorkeeper::new(observatory.store.clone(), apps);
+    let keeper = Doorkeeper::new(observatory.store.clone(), apps, admins);
     keeper.let_in(config).await?;
     metrics.observe_clients(keeper.callers.clone());
     if let Some(issuer) = keeper.callers.issuer() {

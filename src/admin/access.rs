@@ -1,22 +1,26 @@
 //! Which operator calls, and what it may do.
 
-use std::{net::SocketAddr, sync::Arc};
+mod guarded;
 
-use arc_swap::ArcSwap;
+use std::{future, net::SocketAddr, sync::Arc};
+
 use axum::{
+    body::Body,
     extract::{Request, State},
     middleware::Next,
     response::{IntoResponse as _, Response},
 };
-use http::Extensions;
+use http::{Extensions, StatusCode, header};
+use tokio::sync::watch;
 use tonic::Status;
 
+use self::guarded::Guarded;
 use crate::{
     audit::{self, Door},
     door::{
         caller::ANYONE,
         peer::PeerIdentity,
-        refusal::Refusal,
+        refusal::{CHALLENGE, Refusal},
         token::{Hash, Presented, Schemes, presented},
     },
 };
@@ -50,12 +54,32 @@ pub(super) struct Who {
 
 /// All operators. Clones are of the same; a reload replaces what they know.
 #[derive(Clone, Debug)]
-pub struct Admins(Arc<ArcSwap<Vec<(Hash, Known)>>>);
+pub struct Admins(Arc<watch::Sender<Vec<(Hash, Known)>>>);
 
 #[derive(Clone, Debug)]
 struct Known {
     name: Arc<str>,
     role: Role,
+}
+
+/// Why an operator may not do what it asks for.
+enum Denied<'a> {
+    /// It has no valid credential.
+    Unknown,
+    /// It has another role than that takes.
+    Reader { name: &'a str, method: &'a str },
+}
+
+impl From<Denied<'_>> for Status {
+    fn from(denied: Denied<'_>) -> Self {
+        match denied {
+            Denied::Unknown => Refusal::Unauthenticated.into(),
+            Denied::Reader { method, .. } => {
+                let words = format!("{method} is for admins with the role \"operator\"");
+                Self::permission_denied(words)
+            }
+        }
+    }
 }
 
 /// What a reader may call. All else, and what comes to be, is for operators: also what shows the
@@ -73,37 +97,76 @@ const READERS: [&str; 7] = [
 impl Admins {
     /// Those of `grants`; whoever calls, where there are none.
     pub fn new(grants: Vec<AdminGrant>) -> Self {
-        Self(Arc::new(ArcSwap::from_pointee(table(grants))))
+        Self(Arc::new(watch::Sender::new(table(grants))))
     }
 
-    /// Lets in those of `grants`, and nobody else, from now on.
+    /// Lets in those of `grants`, and nobody else, from now on: answers that are under way end
+    /// where they are for others.
     pub fn replace(&self, grants: Vec<AdminGrant>) {
-        self.0.store(Arc::new(table(grants)));
+        self.0.send_replace(table(grants));
     }
 
     fn admit(&self, request: &Request) -> Result<Who, Status> {
-        let peer = request.extensions().get().map(|peer: &PeerIdentity| peer.address);
-        let known = self.0.load();
-        if known.is_empty() {
-            return Ok(Who { name: ANYONE.into(), peer });
+        let peer = peer(request);
+        match judge(&self.0.borrow(), credential(request), request.uri().path()) {
+            Ok(name) => Ok(Who { name, peer }),
+            Err(denied) => {
+                match denied {
+                    Denied::Unknown => audit::authentication_failed(Door::Admin, peer),
+                    Denied::Reader { name, method } => audit::admin_refused(name, method),
+                }
+                Err(denied.into())
+            }
         }
-        let found = match presented(request.headers(), Schemes::Bearer) {
-            Presented::Token(token) => Hash::of(token).find(&known),
-            Presented::Nothing | Presented::Malformed => None,
-        };
-        let Some(Known { name, role }) = found else {
-            audit::authentication_failed(Door::Admin, peer);
-            return Err(Refusal::Unauthenticated.into());
-        };
-        let path = request.uri().path();
-        if *role < needed(path) {
-            let method = path.rsplit('/').next().unwrap_or_default();
-            audit::admin_refused(name, method);
-            let words = format!("{method} is for admins with the role \"operator\"");
-            return Err(Status::permission_denied(words));
-        }
-        Ok(Who { name: name.clone(), peer })
     }
+
+    /// Comes about once who has shown `credential` may not call `path` any more.
+    async fn revoked(self, credential: Option<Hash>, path: String) -> Status {
+        let mut known = self.0.subscribe();
+        loop {
+            if let Err(denied) = judge(&known.borrow_and_update(), credential, &path) {
+                return denied.into();
+            }
+            if known.changed().await.is_err() {
+                return future::pending().await;
+            }
+        }
+    }
+
+    /// Whether a request comes from any of the operators. Where there are none, it does not.
+    fn know(&self, request: &Request) -> bool {
+        credential(request).is_some_and(|hash| hash.find(&self.0.borrow()).is_some())
+    }
+}
+
+fn peer(request: &Request) -> Option<SocketAddr> {
+    request.extensions().get().map(|peer: &PeerIdentity| peer.address)
+}
+
+/// What a request shows, if it is of use.
+fn credential(request: &Request) -> Option<Hash> {
+    match presented(request.headers(), Schemes::Bearer) {
+        Presented::Token(token) => Some(Hash::of(token)),
+        Presented::Nothing | Presented::Malformed => None,
+    }
+}
+
+/// The name of who has shown `credential`, if it may call `path`.
+fn judge<'a>(
+    known: &'a [(Hash, Known)],
+    credential: Option<Hash>,
+    path: &'a str,
+) -> Result<Arc<str>, Denied<'a>> {
+    if known.is_empty() {
+        return Ok(ANYONE.into());
+    }
+    let found = credential.and_then(|hash| hash.find(known));
+    let Known { name, role } = found.ok_or(Denied::Unknown)?;
+    if *role < needed(path) {
+        let method = path.rsplit('/').next().unwrap_or_default();
+        return Err(Denied::Reader { name, method });
+    }
+    Ok(name.clone())
 }
 
 fn table(grants: Vec<AdminGrant>) -> Vec<(Hash, Known)> {
@@ -119,15 +182,28 @@ fn needed(path: &str) -> Role {
     if READERS.contains(&path) { Role::Reader } else { Role::Operator }
 }
 
-/// Lets a request through if its operator may do what it asks for.
+/// Lets a request through if its operator may do what it asks for, and its answer for as long as
+/// that holds.
 pub async fn guard(State(admins): State<Admins>, mut request: Request, next: Next) -> Response {
     match admins.admit(&request) {
         Ok(who) => {
             request.extensions_mut().insert(who);
-            next.run(request).await
+            let (credential, path) = (credential(&request), request.uri().path().to_owned());
+            let answer = next.run(request).await;
+            answer.map(|body| Body::new(Guarded::new(body, admins.revoked(credential, path))))
         }
         Err(status) => status.into_http::<tonic::body::Body>().into_response(),
     }
+}
+
+/// Lets a request for the page of metrics through if an operator sends it, of whatever role.
+pub async fn guard_metrics(State(admins): State<Admins>, request: Request, next: Next) -> Response {
+    if request.uri().path() != "/metrics" || admins.know(&request) {
+        return next.run(request).await;
+    }
+    audit::authentication_failed(Door::Http, peer(&request));
+    let headers = [(header::WWW_AUTHENTICATE, CHALLENGE)];
+    (StatusCode::UNAUTHORIZED, headers, "no valid credential\n").into_response()
 }
 
 /// Puts on record who does `action` to an app; an empty name stands for all of them.

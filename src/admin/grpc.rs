@@ -71,21 +71,29 @@ impl Admin {
         }
     }
 
-    /// The app called `name`; the only one where the name is empty.
+    /// The app called `name`; the only one where the name is empty. With one that is held,
+    /// nothing can be done.
     pub(super) fn app(&self, name: &str) -> Result<&App, Status> {
-        match &*self.observatory.apps {
-            [only] if name.is_empty() => Ok(only),
+        let app = match &*self.observatory.apps {
+            [only] if name.is_empty() => only,
             apps => apps
                 .iter()
                 .find(|app| app.name == name)
-                .ok_or_else(|| Status::not_found(format!("no app is called {name:?}"))),
+                .ok_or_else(|| Status::not_found(format!("no app is called {name:?}")))?,
+        };
+        match app.operator.view().held {
+            None => Ok(app),
+            Some(held) => {
+                Err(Status::failed_precondition(format!("app {:?} is held: {held}", app.name)))
+            }
         }
     }
 
-    /// The app called `name`; all where the name is empty.
+    /// The app called `name`; all that are not held where the name is empty.
     pub(super) fn apps(&self, name: &str) -> Result<Vec<&App>, Status> {
         if name.is_empty() {
-            Ok(self.observatory.apps.iter().collect())
+            let apps = self.observatory.apps.iter();
+            Ok(apps.filter(|app| app.operator.view().held.is_none()).collect())
         } else {
             Ok(vec![self.app(name)?])
         }

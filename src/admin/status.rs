@@ -194,10 +194,18 @@ impl AppStatus {
             Activity::Isolating => {
                 format!("Userpilot refused a batch ({}); looking for the rows.", view.last_error)
             }
-            Activity::Halted => {
-                format!("Userpilot refuses everything ({}){}.", view.last_error, retry())
-            }
-            Activity::Paused => "Paused by an operator.".into(),
+            Activity::Halted => match &view.held {
+                Some(held) => format!("Held, and its updates are refused: {held}."),
+                None => format!("Userpilot refuses everything ({}){}.", view.last_error, retry()),
+            },
+            Activity::Paused => match view.rescued_at {
+                Some(at) => format!(
+                    "Paused since {}: its state in the store was damaged and has been made \
+                     anew; resume it when all is well.",
+                    crate::proto::timestamp(at.as_micros())
+                ),
+                None => "Paused by an operator.".into(),
+            },
         }
     }
 }

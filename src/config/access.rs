@@ -18,6 +18,16 @@ pub enum Unauthenticated {
     AllowAnyone,
 }
 
+/// Who may read the metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MetricsAuth {
+    /// Whoever reaches the listener.
+    None,
+    /// Operators, of whatever role.
+    Admin,
+}
+
 /// Where the audit log goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AuditConfig {
@@ -114,6 +124,8 @@ pub struct ClientConfig {
     /// The properties that it may write; without it, any.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub properties: Option<Vec<String>>,
+    /// What of Userpilot's API is passed through for it: methods and paths that its apps allow.
+    pub pass_through: Vec<String>,
 }
 
 /// The lane of a client.

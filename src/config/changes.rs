@@ -3,9 +3,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use secrecy::ExposeSecret as _;
 use toml::{Table, Value};
 
-use super::{Config, Problem, ServerConfig, read_access};
+use super::{AppConfig, Config, Problem, ServerConfig, read_access};
 
 /// The keys that differ, by their full paths, such as `apps[0].linger_ms`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -22,10 +23,7 @@ impl Config {
         let (old_keys, new_keys) = (self.flat(), new.flat());
         let mut changes = Changes::default();
         // Where apps come, go or change places, their keys stand for other apps than before.
-        let names = |config: &Self| -> Vec<String> {
-            config.apps.iter().map(|app| app.name.clone()).collect()
-        };
-        let same_apps = names(self) == names(new);
+        let same_apps = self.has_same_apps(new);
         let tls_stays_on_or_off = self.tls.server.is_some() == new.tls.server.is_some();
         for key in old_keys.keys().chain(new_keys.keys()) {
             if old_keys.get(key) == new_keys.get(key) {
@@ -43,7 +41,9 @@ impl Config {
                 {
                     true
                 }
-                Some((_, key)) => same_apps && key.starts_with("api_key_"),
+                Some((_, key)) => {
+                    same_apps && (key.starts_with("api_key_") || key.starts_with("properties."))
+                }
                 None => false,
             };
             let keys = if live { &mut changes.live } else { &mut changes.at_restart };
@@ -58,7 +58,22 @@ impl Config {
         if key_set(self) != key_set(new) {
             changes.live.insert("the keys of auth.jwks_file".to_owned());
         }
+        let hash_key = |app: &AppConfig| {
+            app.properties.hash_key.as_ref().map(|key| key.expose_secret().to_owned())
+        };
+        for (old, new) in self.apps.iter().zip(&new.apps).filter(|_| same_apps) {
+            let file = &new.properties.hash_key_file;
+            if old.properties.hash_key_file == *file && hash_key(old) != hash_key(new) {
+                changes.live.insert(format!("the hash key of app {}", new.name));
+            }
+        }
         changes
+    }
+
+    /// Whether the apps are those of `other`, in the same order.
+    pub fn has_same_apps(&self, other: &Self) -> bool {
+        let [own, others] = [self, other].map(|config| config.apps.iter().map(|app| &app.name));
+        own.eq(others)
     }
 
     /// What would be open to anyone if its clients and admins were those of a gateway that listens
@@ -66,6 +81,7 @@ impl Config {
     pub fn left_open(&self, server: &ServerConfig) -> Vec<Problem> {
         let mut problems = Vec::new();
         read_access::check_open(self, server, &mut problems, &mut Vec::new());
+        read_access::check_metrics(self, server, &mut problems, &mut Vec::new());
         problems
     }
 

@@ -112,6 +112,25 @@ pub enum Warning {
         /// From when on.
         at: jiff::Timestamp,
     },
+    /// A client cannot be known by its certificate.
+    #[error(
+        "client {client}: no listener for updates asks for certificates, so its san lets nobody in; set tls.client_certificate to \"optional\" or \"required\""
+    )]
+    IdleSan {
+        /// The client.
+        client: String,
+    },
+    /// No client can be known by the tokens of the issuer.
+    #[error("auth.issuer: none of [[clients]] has a jwt_subject, so its tokens let nobody in")]
+    IdleIssuer,
+    /// Whoever reaches the HTTP listener sees the metrics.
+    #[error(
+        "server.metrics_auth: {listen} is not a loopback address, and whoever reaches it can read the metrics, which name apps and clients; set it to \"admin\" to ask for the token of an admin"
+    )]
+    OpenMetrics {
+        /// Where it listens.
+        listen: SocketAddr,
+    },
     /// Whoever reaches a listener may use it.
     #[error(
         "{key}: {listen} is not a loopback address, and without [[{list}]] whoever reaches it is let in"

@@ -13,6 +13,7 @@ use super::{
     Warning, api_key,
     reader::{self, Reader},
 };
+use crate::domain::property::fold;
 
 /// Shorter keys can be guessed.
 const HASH_KEY_BYTES_MIN: usize = 16;
@@ -161,7 +162,14 @@ fn types(value: &Value) -> Result<BTreeMap<String, PropertyTypeConfig>, String> 
         let read = property_type(value).map_err(|message| format!("{name:?}: {message}"))?;
         Ok((name.clone(), read))
     };
-    types.iter().map(each).collect()
+    let types: BTreeMap<_, _> = types.iter().map(each).collect::<Result<_, String>>()?;
+    let mut folded = BTreeMap::new();
+    for name in types.keys() {
+        if let Some(other) = folded.insert(fold(name), name) {
+            return Err(format!("{other:?} and {name:?} are the same but for case and spaces"));
+        }
+    }
+    Ok(types)
 }
 
 fn property_type(value: &Value) -> Result<PropertyTypeConfig, String> {

@@ -7,8 +7,9 @@ use config::{Map, Value, ValueKind};
 
 use super::{
     AuditConfig, BadRows, Config, DeadLettersConfig, EngineKind, HistoryConfig, HttpConfig,
-    IntakeConfig, LimitsConfig, LogConfig, LogFormat, Problem, ServerConfig, StoreConfig,
-    Unauthenticated, Warning, encryption, read_access, read_apps::apps, reader::Reader, tls::tls,
+    IntakeConfig, LimitsConfig, LogConfig, LogFormat, MetricsAuth, Problem, ServerConfig,
+    StoreConfig, Unauthenticated, Warning, encryption, read_access, read_apps::apps,
+    reader::Reader, tls::tls,
 };
 
 pub(super) const HOUR_MS: u64 = 3_600_000;
@@ -58,6 +59,8 @@ pub(super) fn config(
     if problems.is_empty() {
         check_together(&config, problems);
         read_access::check_open(&config, &config.server, problems, warnings);
+        read_access::check_metrics(&config, &config.server, problems, warnings);
+        read_access::warn_of_idle(&config, warnings);
     }
     Some(config)
 }
@@ -91,6 +94,7 @@ fn server(reader: &mut Reader<'_>) -> ServerConfig {
         admin_listen: reader.address("admin_listen"),
         shutdown_grace_ms: reader.number("shutdown_grace_ms", 1..=600_000),
         request_bytes_max: reader.number("request_bytes_max", KIB..=64 * MIB),
+        header_bytes_max: reader.number("header_bytes_max", 8 * KIB..=MIB),
         connections_max: reader.number("connections_max", 1..=65_536),
         reflection: reader.flag("reflection"),
         unauthenticated: reader.word(
@@ -100,6 +104,8 @@ fn server(reader: &mut Reader<'_>) -> ServerConfig {
                 ("allow_anyone", Unauthenticated::AllowAnyone),
             ],
         ),
+        metrics_auth: reader
+            .word("metrics_auth", [("none", MetricsAuth::None), ("admin", MetricsAuth::Admin)]),
     }
 }
 
@@ -107,11 +113,13 @@ fn http(reader: &mut Reader<'_>) -> HttpConfig {
     let policies = [("skip_rows", BadRows::SkipRows), ("reject_file", BadRows::RejectFile)];
     HttpConfig {
         request_timeout_ms: reader.number("request_timeout_ms", 1..=HOUR_MS),
+        bulk_progress_bytes_min: reader.number("bulk_progress_bytes_min", 1..=50_000_000),
         bulk_bytes_max: reader.number("bulk_bytes_max", KIB..=50_000_000),
         bulk_rows_max: reader.number("bulk_rows_max", 1..=10_000),
         buffered_bytes_max: reader.number("buffered_bytes_max", KIB..=4 * GIB),
         bad_rows: reader.word("bad_rows", policies),
         jobs_max: reader.number("jobs_max", 1..=100_000),
+        listed_jobs_max: reader.number("listed_jobs_max", 1..=100_000),
     }
 }
 

@@ -12,8 +12,10 @@ use config::{Map, Value, ValueKind};
 use jsonwebtoken::{Algorithm, jwk::JwkSet};
 
 use super::{
-    AdminConfig, AdminRole, AppConfig, AuthConfig, ClientConfig, ClientLane, Config, IssuerConfig,
-    JwksSource, Problem, ServerConfig, Unauthenticated, Warning, reader::Reader,
+    AdminConfig, AdminRole, AppConfig, AuthConfig, ClientCertificate, ClientConfig, ClientLane,
+    Config, IssuerConfig, JwksSource, MetricsAuth, Problem, ServerConfig, Unauthenticated, Warning,
+    read_apps::{may_pass, passed},
+    reader::Reader,
 };
 
 /// How many clients, and how many admins, there may be: each is compared with at each request.
@@ -179,13 +181,30 @@ pub(super) fn clients(
         if let Some(unknown) = client.apps.iter().find(|name| !known(name)) {
             reader.refuse("apps", format!("no app is called {unknown:?}"));
         }
+        check_passed(&mut reader, &client, apps);
         clients.push(client);
     }
     clients
 }
 
+/// What none of its apps passes through cannot be granted.
+fn check_passed(reader: &mut Reader<'_>, client: &ClientConfig, apps: &[AppConfig]) {
+    let passes = |request: &String| {
+        let mut own = apps.iter().filter(|app| client.apps.contains(&app.name));
+        own.any(|app| app.pass_through.contains(request))
+    };
+    // Whatever is wrong with a request itself has been said.
+    let readable = client.pass_through.iter().filter(|request| may_pass(request).is_ok());
+    for request in readable.filter(|request| !passes(request)) {
+        let message = format!("{request:?}: none of its apps has it in pass_through");
+        reader.refuse("pass_through", message);
+    }
+}
+
 fn client(reader: &mut Reader<'_>) -> ClientConfig {
     let lanes = [("interactive", ClientLane::Interactive), ("bulk", ClientLane::Bulk)];
+    let pass_through = reader.list("pass_through");
+    let pass_through = passed(reader, pass_through);
     ClientConfig {
         name: reader.name("name"),
         token_sha256: reader.hashes("token_sha256"),
@@ -198,6 +217,7 @@ fn client(reader: &mut Reader<'_>) -> ClientConfig {
         pending_records_max: reader.number("pending_records_max", 0..=1_000_000_000),
         record_bytes_max: reader.number("record_bytes_max", 0..=65_536),
         properties: reader.has("properties").then(|| reader.list("properties")),
+        pass_through,
     }
 }
 
@@ -253,5 +273,44 @@ pub(super) fn check_open(
                 warnings.push(Warning::Open { key, listen, list: list.to_owned() })
             }
         }
+    }
+}
+
+/// Refuses metrics that nobody could read, and warns of those that anybody can.
+pub(super) fn check_metrics(
+    config: &Config,
+    server: &ServerConfig,
+    problems: &mut Vec<Problem>,
+    warnings: &mut Vec<Warning>,
+) {
+    let listen = server.http_listen;
+    let tls = &config.tls;
+    let is_asked = tls.client_certificate == ClientCertificate::Required && tls.http;
+    match server.metrics_auth {
+        MetricsAuth::Admin if config.admins.is_empty() => {
+            let message = "\"admin\" without [[admins]] lets nobody read the metrics: configure \
+                           [[admins]], or set it to \"none\"";
+            let key = "server.metrics_auth".to_owned();
+            problems.push(Problem { key, message: message.to_owned(), origin: None });
+        }
+        MetricsAuth::None if !listen.ip().is_loopback() && !is_asked => {
+            warnings.push(Warning::OpenMetrics { listen });
+        }
+        MetricsAuth::Admin | MetricsAuth::None => {}
+    }
+}
+
+/// Warns of credentials that let nobody in as all else is configured.
+pub(super) fn warn_of_idle(config: &Config, warnings: &mut Vec<Warning>) {
+    let tls = &config.tls;
+    let is_asked = tls.client_certificate != ClientCertificate::Off && (tls.grpc || tls.http);
+    if !is_asked {
+        let by_certificate = config.clients.iter().filter(|client| !client.san.is_empty());
+        let idle = |client: &ClientConfig| Warning::IdleSan { client: client.name.clone() };
+        warnings.extend(by_certificate.map(idle));
+    }
+    let by_token = config.clients.iter().any(|client| !client.jwt_subject.is_empty());
+    if config.auth.issuer.is_some() && !by_token {
+        warnings.push(Warning::IdleIssuer);
     }
 }

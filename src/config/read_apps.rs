@@ -59,6 +59,8 @@ fn app(
         warnings.push(Warning::KeyFileReadableByAll { app: name.clone(), path: path.clone() });
     }
     let properties = properties::properties(reader, folder, &name, warnings);
+    let pass_through = reader.texts("pass_through");
+    let pass_through = passed(reader, pass_through);
     // What nothing can stand in for comes last, so that all that is wrong has been seen by then.
     Some(AppConfig {
         name,
@@ -89,7 +91,7 @@ fn app(
         refresh_after_hours: reader.number("refresh_after_hours", 1..=24 * 365),
         stringify_values: reader.flag("stringify_values"),
         properties,
-        pass_through: pass_through(reader),
+        pass_through,
         pass_through_per_minute: NonZeroU32::new(
             reader.number("pass_through_per_minute", 1..=1_000_000),
         )
@@ -101,8 +103,7 @@ fn app(
 }
 
 /// Methods and paths that the gateway does not answer itself.
-fn pass_through(reader: &mut Reader<'_>) -> Vec<String> {
-    let requests = reader.texts("pass_through");
+pub(super) fn passed(reader: &mut Reader<'_>, requests: Vec<String>) -> Vec<String> {
     for request in &requests {
         if let Err(expected) = may_pass(request) {
             reader.refuse("pass_through", format!("{request:?}: expected {expected}"));
@@ -111,7 +112,8 @@ fn pass_through(reader: &mut Reader<'_>) -> Vec<String> {
     requests
 }
 
-fn may_pass(request: &str) -> Result<(), &'static str> {
+/// What is wrong with a request that is to be passed through.
+pub(super) fn may_pass(request: &str) -> Result<(), &'static str> {
     let (method, path) = request.split_once(' ').unwrap_or((request, ""));
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/_-".contains(&byte);
     if !["GET", "POST", "PUT", "PATCH", "DELETE"].contains(&method)

@@ -250,8 +250,25 @@ fn what_should_not_stay_so_is_a_warning() {
     let (listen, list) = ("0.0.0.0:1".parse().unwrap(), "admins".to_owned());
     let expected = Warning::Open { key: "server.admin_listen", listen, list };
     assert_eq!(load(open, &[]).1, [expected]);
+    let text = callers() + "[server]\nhttp_listen = \"0.0.0.0:1\"\n";
+    let warns = |text: &str| load(text, &[]).1.contains(&Warning::OpenMetrics { listen });
+    assert!(warns(&text) && !warns(&(text + "metrics_auth = \"admin\"\n")));
     let admin = format!("[[admins]]\nname = \"a\"\ntoken_sha256 = \"{HASH}\"\n");
     assert_eq!(load(&(open.to_owned() + &admin), &[]).1, []);
+}
+
+#[test]
+fn a_credential_that_lets_nobody_in_is_a_warning() {
+    let client =
+        |line: &str| format!("[[clients]]\nname = \"crm\"\napps = [\"production\"]\n{line}\n");
+    let san = client("san = \"spiffe://corp/crm\"");
+    assert_eq!(load(&san, &[]).1, [Warning::IdleSan { client: "crm".to_owned() }]);
+    let token = client(&format!("token_sha256 = \"{HASH}\""));
+    assert_eq!(load(&token, &[]).1, []);
+    let issuer = "[auth]\nissuer = \"https://a\"\naudience = \"b\"\njwks_url = \"https://a/c\"\n";
+    assert_eq!(load(&(issuer.to_owned() + &token), &[]).1, [Warning::IdleIssuer]);
+    let subject = client("jwt_subject = \"crm\"");
+    assert_eq!(load(&(issuer.to_owned() + &subject), &[]).1, []);
 }
 
 #[test]

@@ -85,6 +85,8 @@ pub enum TlsVersion {
 pub struct ServerTls {
     /// What rustls needs to know.
     pub rustls: Arc<RustlsConfig>,
+    /// Whom it asks whether a client's certificate is right.
+    pub clients: Arc<dyn ClientCertVerifier>,
     /// When the certificate expires.
     pub expires_at: Timestamp,
     certificates: Vec<CertificateDer<'static>>,
@@ -167,7 +169,7 @@ fn server(config: &TlsConfig, warnings: &mut Vec<Warning>) -> Result<Option<Serv
     let expires_at = expiry(&certificates[0])
         .map_err(|error| ("cert_file", format!("{}: {error}", cert_file.display())))?;
     let key = private_key(key_file, warnings).map_err(|message| ("key_file", message))?;
-    let (verifier, client_cas) = verifier(config)?;
+    let (clients, client_cas) = verifier(config)?;
     let provider = Arc::new(ring::default_provider());
     let versions: &[&SupportedProtocolVersion] = match config.min_version {
         TlsVersion::Tls12 => &[&TLS13, &TLS12],
@@ -176,7 +178,7 @@ fn server(config: &TlsConfig, warnings: &mut Vec<Warning>) -> Result<Option<Serv
     let rustls = RustlsConfig::builder_with_provider(provider)
         .with_protocol_versions(versions)
         .map_err(|error| ("min_version", error.to_string()))?
-        .with_client_cert_verifier(verifier)
+        .with_client_cert_verifier(clients.clone())
         .with_single_cert(certificates.clone(), key);
     let mut rustls = rustls.map_err(|error| {
         let (key, cert) = (key_file.display(), cert_file.display());
@@ -190,7 +192,7 @@ fn server(config: &TlsConfig, warnings: &mut Vec<Warning>) -> Result<Option<Serv
     })?;
     rustls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     warn_of_expiry(cert_file, expires_at, warnings);
-    Ok(Some(ServerTls { rustls: Arc::new(rustls), expires_at, certificates, client_cas }))
+    Ok(Some(ServerTls { rustls: Arc::new(rustls), clients, expires_at, certificates, client_cas }))
 }
 
 type Verifier = (Arc<dyn ClientCertVerifier>, Vec<CertificateDer<'static>>);

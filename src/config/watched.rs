@@ -31,6 +31,7 @@ impl Config {
             .into_iter()
             .filter_map(Clone::clone)
             .chain(key_set)
+            .chain(self.apps.iter().filter_map(|app| app.properties.hash_key_file.clone()))
             .collect()
     }
 }

@@ -34,6 +34,8 @@ pub enum QueueRefusal {
     /// Merged with what waits and what is in flight, the subject's record would be over its
     /// limit.
     RecordTooLarge,
+    /// What the store holds of the app is damaged, so that nothing can be stored for it.
+    AppHeld,
 }
 
 /// Decides about an update of a subject of which nothing waits. `Ok` means take it.

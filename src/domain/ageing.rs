@@ -33,10 +33,8 @@ impl Ageing {
         let Some((wall, uptime)) = self.seen else { return Self { seen, ..self } };
         let by_wall = now.wall.since(wall);
         let lived = match (uptime, now.uptime) {
-            (Some(then), Some(now)) if then.boot == now.boot => {
-                now.length.saturating_sub(then.length)
-            }
-            (Some(_), Some(_) | None) | (None, Some(_)) => Duration::ZERO,
+            (Some(then), Some(now)) => now.since(then).unwrap_or_default(),
+            (Some(_), None) | (None, Some(_)) => Duration::ZERO,
             // A machine that does not say for how long it runs leaves nothing else to believe.
             (None, None) => by_wall,
         };

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     row::RowValues,
+    sizing::at_least,
     time::Timestamp,
     update::{AppId, ByKind, Sequence, SubjectKind},
 };
@@ -96,12 +97,6 @@ impl BatchLimits {
             bytes_max: self.bytes_max.saturating_sub(part.bytes_max),
         }
     }
-}
-
-/// The whole number that is at least this.
-#[expect(clippy::cast_possible_truncation, reason = "what does not fit saturates")]
-pub(super) fn at_least(number: f64) -> u64 {
-    number.ceil() as u64
 }
 
 /// What may be claimed of one kind of subject.

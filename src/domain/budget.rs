@@ -41,12 +41,8 @@ impl Occupancy {
 
     /// When it ends, on the clock that never jumps.
     pub fn end(self, now: Now) -> Instant {
-        let left = match (self.until_uptime, now.uptime) {
-            (Some(until), Some(up)) if until.boot == up.boot => {
-                until.length.saturating_sub(up.length)
-            }
-            (Some(_) | None, Some(_) | None) => self.until.since(now.wall),
-        };
+        let by_uptime = self.until_uptime.zip(now.uptime).and_then(|(until, up)| until.since(up));
+        let left = by_uptime.unwrap_or_else(|| self.until.since(now.wall));
         now.instant.plus(left.min(self.length))
     }
 }
@@ -54,14 +50,7 @@ impl Occupancy {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn now(instant_s: u64, wall_s: i64) -> Now {
-        Now {
-            instant: Instant::from_origin(Duration::from_secs(instant_s)),
-            wall: Timestamp::from_micros(wall_s * 1_000_000),
-            uptime: None,
-        }
-    }
+    use crate::domain::testing::now;
 
     #[test]
     fn a_clock_that_jumps_over_a_restart_changes_nothing_while_the_machine_runs() {

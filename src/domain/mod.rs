@@ -12,7 +12,6 @@ pub mod lifecycle;
 pub mod memory;
 pub mod merge;
 pub mod property;
-pub mod rate;
 pub mod row;
 pub mod share;
 pub mod sizing;

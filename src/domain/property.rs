@@ -1,65 +1,45 @@
 //! What a property may be: an app's rules, applied to the properties of one update.
 //!
+//! There is one law of names: every rule means a property by its name without regard to case and
+//! white space. A rule that a sender could get around by another spelling would protect nothing.
+//!
 //! Wrong types spoil segments upstream for good, and some values must not leave in clear: so
 //! the rules are applied before an update is stored. An explicit null clears a property and
 //! fits every type. What is said here of a property names it, and never quotes its value.
 
+mod folded;
 mod format;
 mod names;
 #[cfg(test)]
 mod tests;
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fmt::{self, Write as _},
-};
+use std::fmt::{self, Write as _};
 
 use ring::hmac;
 
 use self::format::as_date;
-pub use self::{format::TextFormat, names::SeenNames};
+pub use self::{
+    folded::{Folded, FoldedNames, fold},
+    format::TextFormat,
+    names::SeenNames,
+};
 use super::update::Value;
 
 /// An app's rules for the properties of users and companies.
 #[derive(Clone, Debug, Default)]
 pub struct PropertyRules {
-    /// Properties that do not get through. A name of other case or spacing is meant, too.
+    /// Properties that do not get through.
     pub deny: FoldedNames,
     /// The only properties that get through, where there are any.
-    pub allow: BTreeSet<String>,
-    /// Properties whose values are replaced by their hash. Names as in `deny`.
+    pub allow: FoldedNames,
+    /// Properties whose values are replaced by their hash.
     pub hash: FoldedNames,
     /// What they are hashed under. Without it they do not get through.
     pub hash_key: Option<HashKey>,
     /// What values must be.
-    pub types: BTreeMap<String, PropertyType>,
+    pub types: Folded<PropertyType>,
     /// What becomes of those that are not.
     pub on_mismatch: OnMismatch,
-}
-
-/// Names that are the same to a person: without regard to case and spaces.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct FoldedNames(BTreeSet<String>);
-
-impl FoldedNames {
-    /// Whether `name`, or one like it, is among them.
-    pub fn hold(&self, name: &str) -> bool {
-        // Most apps have none: then no name is folded.
-        !self.0.is_empty() && self.0.contains(&fold(name))
-    }
-}
-
-impl<S: AsRef<str>> FromIterator<S> for FoldedNames {
-    fn from_iter<I: IntoIterator<Item = S>>(names: I) -> Self {
-        Self(names.into_iter().map(|name| fold(name.as_ref())).collect())
-    }
-}
-
-/// A name without regard to case and white space. By way of capitals, since of some letters there
-/// are several small ones.
-pub fn fold(name: &str) -> String {
-    let letters = name.chars().filter(|char| !char.is_whitespace());
-    letters.flat_map(char::to_uppercase).flat_map(char::to_lowercase).collect()
 }
 
 /// The key that values are hashed under. Its text shows nothing of it.
@@ -223,7 +203,7 @@ impl PropertyRules {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         let Self { deny, allow, hash, hash_key: _, types, on_mismatch: _ } = self;
-        deny.0.is_empty() && allow.is_empty() && hash.0.is_empty() && types.is_empty()
+        deny.is_empty() && allow.is_empty() && hash.is_empty() && types.is_empty()
     }
 
     /// Applies the rules.
@@ -233,9 +213,10 @@ impl PropertyRules {
         }
         let mut applied = Applied::default();
         for (name, value) in properties {
-            let (kept, mismatch) = self.check(&name, value);
+            let folded = fold(&name);
+            let (kept, mismatch) = self.check(&folded, value);
             let treatment = mismatch.map(|mismatch| self.treatment(mismatch));
-            let hashed = self.hash.hold(&name);
+            let hashed = self.hash.hold(&folded);
             let kept = kept.filter(|_| match treatment {
                 Some(Treatment::Rejected(_) | Treatment::Dropped(_)) => false,
                 Some(Treatment::Kept(_) | Treatment::Hashed) | None => true,
@@ -253,12 +234,12 @@ impl PropertyRules {
         applied
     }
 
-    /// The value as it goes on, a date in its one form; and what is wrong with it.
+    /// The value as it goes on, a date in its one form; and what is wrong with it. `name` is folded.
     fn check(&self, name: &str, value: Value) -> (Option<Value>, Option<Mismatch>) {
         if self.deny.hold(name) {
             return (None, Some(Mismatch::Denied));
         }
-        if !self.allow.is_empty() && !self.allow.contains(name) {
+        if !self.allow.is_empty() && !self.allow.hold(name) {
             return (None, Some(Mismatch::NotAllowed));
         }
         if self.hash_key.is_none() && self.hash.hold(name) {

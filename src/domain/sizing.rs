@@ -10,7 +10,6 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    batch::at_least,
     budget::occupancy,
     time::{Instant, Now},
 };
@@ -69,6 +68,12 @@ pub struct SizeLimits {
 pub fn responsive_users(cost: Duration, users_per_minute: u32, limits: &SizeLimits) -> u64 {
     let users = cost.as_secs_f64() * f64::from(users_per_minute) / 60.0 / limits.overhead_target;
     at_least(users).clamp(limits.users_min.min(limits.users_max), limits.users_max)
+}
+
+/// The whole number that is at least this.
+#[expect(clippy::cast_possible_truncation, reason = "what does not fit saturates")]
+pub(super) fn at_least(number: f64) -> u64 {
+    number.ceil() as u64
 }
 
 /// How many interactive updates arrive, of late.

@@ -1,10 +1,12 @@
 //! Generators of domain values for property tests.
 
+use std::time::Duration;
+
 use proptest::{collection::btree_map, option, prelude::*};
 
 use super::{
     merge::Record,
-    time::Timestamp,
+    time::{Instant, Now, Timestamp},
     update::{AppId, ClientId, Lane, Subject, SubjectKind, Update, Value},
 };
 
@@ -59,4 +61,14 @@ pub(crate) fn records(count: usize) -> impl Strategy<Value = Vec<Record>> {
             })
             .collect()
     })
+}
+
+/// So many seconds after the origin of the one clock and of the other, on a machine that does not
+/// say for how long it has run.
+pub(crate) fn now(instant_s: u64, wall_s: i64) -> Now {
+    Now {
+        instant: Instant::from_origin(Duration::from_secs(instant_s)),
+        wall: Timestamp::from_micros(wall_s * 1_000_000),
+        uptime: None,
+    }
 }

@@ -85,6 +85,13 @@ pub struct Uptime {
     pub length: Duration,
 }
 
+impl Uptime {
+    /// For how long the machine has run since `earlier`. `None` where it has started anew in between.
+    pub fn since(self, earlier: Self) -> Option<Duration> {
+        (self.boot == earlier.boot).then(|| self.length.saturating_sub(earlier.length))
+    }
+}
+
 impl Now {
     /// The wall-clock time of `instant`, which may lie in the future.
     pub fn wall_at(self, instant: Instant) -> Timestamp {
@@ -95,14 +102,7 @@ impl Now {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn now(instant_s: u64, wall_s: i64) -> Now {
-        Now {
-            instant: Instant::from_origin(Duration::from_secs(instant_s)),
-            wall: Timestamp::from_micros(wall_s * 1_000_000),
-            uptime: None,
-        }
-    }
+    use crate::domain::testing::now;
 
     #[test]
     fn a_moment_has_a_time_on_the_wall_before_now_and_after() {

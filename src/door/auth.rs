@@ -14,10 +14,11 @@ use std::{
 
 use arc_swap::ArcSwap;
 use http::{Extensions, HeaderMap};
+use secrecy::ExposeSecret as _;
 
 use super::{
     caller::{Caller, Client, Proof},
-    jwt::{Issuer, NotVerified},
+    jwt::{Issuer, NotVerified, Verified},
     peer::PeerIdentity,
     refusal::Refusal,
     token::{Hash, Presented, Schemes, presented},
@@ -67,7 +68,7 @@ struct Table {
     generation: u64,
     anyone: Option<Caller>,
     tokens: Vec<(Hash, Caller)>,
-    certificates: BTreeMap<String, Caller>,
+    certificates: BTreeMap<String, Arc<Client>>,
     subjects: BTreeMap<String, Arc<Client>>,
     clients: Vec<Arc<Client>>,
     issuer: Option<Arc<Issuer>>,
@@ -83,6 +84,15 @@ enum Unknown {
     NoKeys(Arc<Issuer>),
 }
 
+impl Unknown {
+    fn into_refusal(self) -> Refusal {
+        match self {
+            Self::Unauthenticated | Self::Key(_) => Refusal::Unauthenticated,
+            Self::NoKeys(_) => Refusal::NoKeys,
+        }
+    }
+}
+
 impl Callers {
     /// Those of `access`.
     pub fn new(access: Access) -> Self {
@@ -91,7 +101,7 @@ impl Callers {
     }
 
     /// Lets in those of `access`, and nobody else, from now on. What has been counted of a
-    /// client stays. Whoever streams is looked at again with its next update.
+    /// client stays. Whoever streams is judged anew with its next update.
     pub fn replace(&self, access: Access) {
         let old = self.0.table.load();
         self.0.table.store(Arc::new(Table::new(access, &old)));
@@ -134,18 +144,29 @@ impl Callers {
         }
     }
 
-    /// The same caller as it stands `now`, or a refusal if its credential is not taken any more.
-    pub fn renew(&self, caller: &Caller, now: Timestamp) -> Result<Caller, Refusal> {
-        if let Proof::Jwt { expires_at, .. } = caller.proof()
-            && *expires_at <= now
-        {
-            return Err(Refusal::Unauthenticated);
+    /// The same caller as it stands `now`, or a refusal if its credential is not taken any more:
+    /// it expired, or the configuration, the issuer's keys or those who vouch for certificates
+    /// are others by now. Another issuer may be asked for its keys.
+    pub async fn renew(&self, caller: &Caller, now: Timestamp) -> Result<Caller, Refusal> {
+        match self.renew_at_once(caller, now) {
+            Err(Unknown::Key(issuer) | Unknown::NoKeys(issuer)) if issuer.can_refresh() => {
+                issuer.refresh().await;
+                self.renew_at_once(caller, now).map_err(Unknown::into_refusal)
+            }
+            told => told.map_err(Unknown::into_refusal),
         }
+    }
+
+    fn renew_at_once(&self, caller: &Caller, now: Timestamp) -> Result<Caller, Unknown> {
         let table = self.0.table.load();
-        if caller.generation() == table.generation {
-            return Ok(caller.clone());
+        let stands = caller.generation() == table.generation && table.stands(caller.proof());
+        let caller = if stands { caller.clone() } else { table.again(caller.proof())? };
+        match caller.proof() {
+            Proof::Jwt { expires_at, .. } if *expires_at <= now => Err(Unknown::Unauthenticated),
+            Proof::None | Proof::Token(_) | Proof::Certificate { .. } | Proof::Jwt { .. } => {
+                Ok(caller)
+            }
         }
-        table.again(caller.proof()).ok_or(Refusal::Unauthenticated)
     }
 
     /// The configured clients.
@@ -184,8 +205,7 @@ impl Table {
             let client = Arc::new(old.go_on(client));
             let caller = |proof| Caller::new(client.clone(), proof, generation);
             table.tokens.extend(tokens.into_iter().map(|it| (it, caller(Proof::Token(it)))));
-            let sans = sans.into_iter();
-            table.certificates.extend(sans.map(|it| (it.clone(), caller(Proof::Certificate(it)))));
+            table.certificates.extend(sans.into_iter().map(|it| (it, client.clone())));
             table.subjects.extend(subjects.into_iter().map(|it| (it, client.clone())));
             table.clients.push(client);
         }
@@ -218,39 +238,62 @@ impl Table {
             Presented::Token(token) => self.by_token(token),
             Presented::Malformed => Err(Unknown::Unauthenticated),
             Presented::Nothing => {
-                let sans = extensions.get().map_or(&[][..], |it: &PeerIdentity| &it.sans);
-                let mut known = sans.iter().filter_map(|san| self.certificates.get(san));
-                known.next().cloned().ok_or(Unknown::Unauthenticated)
+                let peer: &PeerIdentity = extensions.get().ok_or(Unknown::Unauthenticated)?;
+                let sans = peer.sans();
+                let mut known = sans.iter().filter_map(|san| self.by_certificate(san, peer));
+                known.next().ok_or(Unknown::Unauthenticated)
             }
         }
     }
 
+    fn by_certificate(&self, san: &str, peer: &PeerIdentity) -> Option<Caller> {
+        let client = self.certificates.get(san)?.clone();
+        let proof = Proof::Certificate { san: san.to_owned(), peer: peer.clone() };
+        Some(Caller::new(client, proof, self.generation))
+    }
+
     fn by_token(&self, token: &str) -> Result<Caller, Unknown> {
-        if let Some(caller) = Hash::of(token).find(&self.tokens) {
-            return Ok(caller.clone());
+        match Hash::of(token).find(&self.tokens) {
+            Some(caller) => Ok(caller.clone()),
+            None => self.by_jwt(token),
         }
+    }
+
+    fn by_jwt(&self, token: &str) -> Result<Caller, Unknown> {
         let Some(issuer) = &self.issuer else { return Err(Unknown::Unauthenticated) };
         let verified = issuer.verify(token).map_err(|not_verified| match not_verified {
             NotVerified::Invalid => Unknown::Unauthenticated,
             NotVerified::UnknownKey => Unknown::Key(issuer.clone()),
             NotVerified::NoKeys => Unknown::NoKeys(issuer.clone()),
         })?;
-        let client = self.subjects.get(&verified.subject).ok_or(Unknown::Unauthenticated)?;
-        let proof = Proof::Jwt { subject: verified.subject, expires_at: verified.expires_at };
+        let Verified { subject, expires_at, key_set } = verified;
+        let client = self.subjects.get(&subject).ok_or(Unknown::Unauthenticated)?;
+        let proof = Proof::Jwt { token: token.into(), expires_at, key_set };
         Ok(Caller::new(client.clone(), proof, self.generation))
     }
 
-    /// Who has shown `proof` before, as far as it is still taken.
-    fn again(&self, proof: &Proof) -> Option<Caller> {
+    /// Whether those who have verified `proof`, a proof to callers of this generation, are the same
+    /// still. They are not of the configuration alone.
+    fn stands(&self, proof: &Proof) -> bool {
         match proof {
-            Proof::None => self.anyone.clone(),
-            Proof::Token(hash) => hash.find(&self.tokens).cloned(),
-            Proof::Certificate(san) => self.certificates.get(san).cloned(),
-            Proof::Jwt { subject, .. } => {
-                self.issuer.as_ref()?;
-                let client = self.subjects.get(subject)?.clone();
-                Some(Caller::new(client, proof.clone(), self.generation))
+            Proof::None | Proof::Token(_) => true,
+            Proof::Certificate { san, peer } => peer.sans().contains(san),
+            Proof::Jwt { key_set, .. } => {
+                self.issuer.as_ref().is_some_and(|issuer| issuer.key_set() == *key_set)
             }
         }
+    }
+
+    /// Who has shown `proof` before, judged as if it were shown now.
+    fn again(&self, proof: &Proof) -> Result<Caller, Unknown> {
+        let known = match proof {
+            Proof::None => self.anyone.clone(),
+            Proof::Token(hash) => hash.find(&self.tokens).cloned(),
+            Proof::Certificate { san, peer } => {
+                peer.sans().contains(san).then(|| self.by_certificate(san, peer)).flatten()
+            }
+            Proof::Jwt { token, .. } => return self.by_jwt(token.expose_secret()),
+        };
+        known.ok_or(Unknown::Unauthenticated)
     }
 }

@@ -8,8 +8,11 @@ use std::{
 use http::Extensions;
 use tonic::Status;
 
-use super::{rate::Rate, tally::Tally, token::Hash};
+use secrecy::SecretString;
+
+use super::{peer::PeerIdentity, rate::Rate, tally::Tally, token::Hash};
 use crate::domain::{
+    property::FoldedNames,
     time::Timestamp,
     update::{AppId, ClientId, Lane},
 };
@@ -29,20 +32,27 @@ struct Standing {
 }
 
 /// What a caller has shown to be who it is.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum Proof {
     /// Nothing: no credential is asked for.
     None,
     /// A token, by its hash.
     Token(Hash),
-    /// A certificate, by the name in it.
-    Certificate(String),
-    /// A JSON web token, by its subject.
+    /// A certificate.
+    Certificate {
+        /// The name in it that the client is known by.
+        san: String,
+        /// Who has shown it.
+        peer: PeerIdentity,
+    },
+    /// A JSON web token.
     Jwt {
-        /// The subject.
-        subject: String,
+        /// The token, which another issuer or other keys may judge otherwise.
+        token: SecretString,
         /// From when on it is not taken any more.
         expires_at: Timestamp,
+        /// By which of its issuer's key sets, counted, it was verified.
+        key_set: u64,
     },
 }
 
@@ -62,7 +72,10 @@ pub struct Client {
     /// The largest update that it may send, where it has a limit of its own.
     pub record_bytes_max: Option<usize>,
     /// The properties that it may write, where these are not all.
-    pub properties: Option<BTreeSet<String>>,
+    pub properties: Option<FoldedNames>,
+    /// What is passed through to Userpilot for it, as methods and paths, where it is one of the
+    /// configured.
+    pub pass_through: BTreeSet<String>,
     /// How fast it may send, where there is a limit.
     pub rate: Option<Arc<Rate>>,
     /// What has been counted of it.

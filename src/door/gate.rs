@@ -2,10 +2,18 @@
 
 use std::time::Duration;
 
-use super::{caller::Caller, refusal::Refusal, sent::Sent, wire::Wire};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    caller::{Caller, Client},
+    refusal::Refusal,
+    sent::Sent,
+    wire::Wire,
+};
 use crate::{
-    audit,
+    audit, clock,
     domain::{time::Timestamp, update::Update},
+    intake::NotAccepted,
 };
 
 /// Where the updates of one request pass, in their order.
@@ -35,11 +43,7 @@ impl<'a> Gate<'a> {
     /// Lets an update pass that was read, or not.
     pub fn pass(&mut self, read: Result<Update, Refusal>) -> Result<Update, Refusal> {
         let client = self.caller.client();
-        if let Err(Refusal::PermissionDenied(violations)) = &read {
-            let field = violations.first().map_or("", |violation| &violation.field);
-            audit::permission_refused(&client.name, field);
-        }
-        let update = read?;
+        let update = audited(client, read)?;
         let Some(rate) = &client.rate else { return Ok(update) };
         if self.closed.is_none() {
             self.closed = rate.take().err();
@@ -49,4 +53,46 @@ impl<'a> Gate<'a> {
             Some(retry_after) => Err(Refusal::RateLimited { retry_after }),
         }
     }
+}
+
+/// What was asked for beyond what the client may do goes on record.
+fn audited<T>(client: &Client, asked: Result<T, Refusal>) -> Result<T, Refusal> {
+    if let Err(Refusal::PermissionDenied(violations)) = &asked {
+        let field = violations.first().map_or("", |violation| &violation.field);
+        audit::permission_refused(&client.name, field);
+    }
+    asked
+}
+
+/// The same; and a refusal is counted, where nobody else counts it.
+pub fn on_record<T>(client: &Client, asked: Result<T, Refusal>) -> Result<T, Refusal> {
+    if let Err(refusal) = &asked {
+        client.tally.refuse(refusal.reason());
+    }
+    audited(client, asked)
+}
+
+/// Takes one of the client's rate.
+pub fn take(client: &Client) -> Result<(), Refusal> {
+    let taken = client.rate.as_ref().map_or(Ok(()), |rate| rate.take());
+    taken.map_err(|retry_after| Refusal::RateLimited { retry_after })
+}
+
+/// Waits until the client's rate has room for so many updates, unless the gateway stops.
+pub async fn in_turn(
+    client: &Client,
+    updates: usize,
+    stop: &CancellationToken,
+) -> Result<(), Refusal> {
+    let Some(rate) = &client.rate else { return Ok(()) };
+    for _ in 0..updates {
+        while let Err(early) = rate.take() {
+            let room = clock::sleep_until(Some(clock::now().instant.plus(early)));
+            tokio::select! {
+                () = room => {}
+                () = stop.cancelled() => return Err(NotAccepted::Stopping.into()),
+            }
+        }
+    }
+    Ok(())
 }

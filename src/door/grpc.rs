@@ -318,7 +318,7 @@ async fn hand_over_chunk(
     let mut tags = Vec::with_capacity(messages.len());
     let mut updates = Vec::with_capacity(messages.len());
     // A stream may last longer than what its sender was let in with.
-    let caller = match parts.callers.renew(&caller, now) {
+    let caller = match parts.callers.renew(&caller, now).await {
         Ok(renewed) => renewed,
         Err(refusal) => {
             let (senders, handed_over) = (Vec::new(), Ok(HandedOver::nothing()));

@@ -1,6 +1,10 @@
 //! JSON web tokens of an issuer.
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::atomic::{AtomicU64, Ordering::SeqCst},
+    time::Duration,
+};
 
 use arc_swap::ArcSwapOption;
 use jsonwebtoken::{
@@ -61,6 +65,8 @@ pub struct FetchOptions {
 pub struct Issuer {
     options: IssuerOptions,
     keys: ArcSwapOption<Keys>,
+    /// How many key sets there have been since the first.
+    key_set: AtomicU64,
     /// When keys were last asked for. Held while they are.
     asked_at: Mutex<Option<Instant>>,
     /// The same, to be looked at by whoever will not wait.
@@ -74,6 +80,8 @@ pub struct Verified {
     pub subject: String,
     /// From when on it is not taken any more.
     pub expires_at: Timestamp,
+    /// By which key set of the issuer it was verified.
+    pub key_set: u64,
 }
 
 /// Why a token was not verified.
@@ -106,8 +114,8 @@ impl Issuer {
             KeySource::Set(set) => Some(Keys::new(set, &options.algorithms)?.into()),
             KeySource::Fetched(_) => None,
         };
-        let (asked_at, fetch_from) = Default::default();
-        Ok(Self { options, keys: ArcSwapOption::new(keys), asked_at, fetch_from })
+        let (key_set, asked_at, fetch_from) = Default::default();
+        Ok(Self { options, keys: ArcSwapOption::new(keys), key_set, asked_at, fetch_from })
     }
 
     /// What it was made of.
@@ -115,8 +123,15 @@ impl Issuer {
         &self.options
     }
 
+    /// Which key set it has, counted.
+    pub fn key_set(&self) -> u64 {
+        self.key_set.load(SeqCst)
+    }
+
     /// Verifies a token: signature, issuer, audience, time.
     pub fn verify(&self, token: &str) -> Result<Verified, NotVerified> {
+        // Before the keys: where others come in between, the token is verified once more.
+        let key_set = self.key_set();
         let keys = self.keys.load();
         let header = decode_header(token).map_err(|_| NotVerified::Invalid)?;
         if !self.options.algorithms.contains(&header.alg) {
@@ -135,7 +150,7 @@ impl Issuer {
         let Claims { sub, exp } = verified.map_err(|_| NotVerified::Invalid)?.claims;
         let expires_in = Duration::try_from_secs_f64(exp).map_err(|_| NotVerified::Invalid)?;
         let expires_at = Timestamp::default().plus(expires_in).plus(self.options.leeway);
-        Ok(Verified { subject: sub, expires_at })
+        Ok(Verified { subject: sub, expires_at, key_set })
     }
 
     fn validation(&self, algorithm: Algorithm) -> Validation {
@@ -166,7 +181,10 @@ impl Issuer {
         }
         match jwks::fetch(options).await {
             Ok(set) => match Keys::new(&set, &self.options.algorithms) {
-                Ok(keys) => self.keys.store(Some(keys.into())),
+                Ok(keys) => {
+                    self.keys.store(Some(keys.into()));
+                    self.key_set.fetch_add(1, SeqCst);
+                }
                 Err(error) => tracing::warn!(%error, "the issuer's keys stay as they were"),
             },
             Err(error) => tracing::warn!(error, "the issuer's keys cannot be fetched"),

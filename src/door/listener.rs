@@ -1,7 +1,9 @@
 //! A listener: accepts connections up to a limit and serves HTTP/1.1 and HTTP/2 on them, over TLS
 //! where it is told how.
 
-use std::{convert::Infallible, error::Error, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible, error::Error, io, net::SocketAddr, pin::pin, sync::Arc, time::Duration,
+};
 
 use http::{Request, Response};
 use hyper::{
@@ -10,10 +12,7 @@ use hyper::{
 };
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::{
-        conn::auto,
-        graceful::{GracefulShutdown, Watcher},
-    },
+    server::conn::auto,
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -34,6 +33,8 @@ use crate::audit;
 pub struct ListenerLimits {
     /// Connections at once. Further ones wait to be accepted.
     pub connections_max: usize,
+    /// Bytes of the headers of one request. At least 8192.
+    pub header_bytes_max: u32,
     /// For a connection to say which protocol it speaks. It is closed if it has not by then.
     pub preface_timeout: Duration,
 }
@@ -67,8 +68,7 @@ pub async fn serve<S, B>(
     S::Future: Send + 'static,
     B: Body<Data: Send, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static,
 {
-    let builders = Arc::new(Builders::new());
-    let graceful = GracefulShutdown::new();
+    let builders = Arc::new(Builders::new(limits));
     let places = Arc::new(Semaphore::new(limits.connections_max));
     let mut connections = JoinSet::new();
     loop {
@@ -86,7 +86,6 @@ pub async fn serve<S, B>(
             }
         };
         let service = service.clone();
-        let watcher = graceful.watcher();
         let builders = builders.clone();
         let tls = tls.clone();
         let stop = stop.clone();
@@ -98,12 +97,12 @@ pub async fn serve<S, B>(
             };
             match opened {
                 Ok(Opened::Plain(stream)) => {
-                    let service = WithPeer { service, peer: PeerIdentity::new(address, None) };
-                    converse(&builders.either, stream, service, watcher).await;
+                    let service = WithPeer { service, peer: PeerIdentity::plain(address) };
+                    converse(&builders.either, stream, service, &stop).await;
                 }
                 Ok(Opened::Secured(Secured { stream, protocol, peer })) => {
                     let service = WithPeer { service, peer };
-                    converse(builders.of(protocol), stream, service, watcher).await;
+                    converse(builders.of(protocol), stream, service, &stop).await;
                 }
                 Err(error) => explain(&error, address),
             }
@@ -111,7 +110,6 @@ pub async fn serve<S, B>(
         });
     }
     drop(listener);
-    graceful.shutdown().await;
     while connections.join_next().await.is_some() {}
 }
 
@@ -137,15 +135,34 @@ async fn open(
     }
 }
 
-async fn converse<I, S, B>(builder: &Builder, stream: I, service: S, watcher: Watcher)
-where
+/// Until the client has enough, the listener stops, or the client is not trusted any more: then
+/// what is under way is still answered.
+async fn converse<I, S, B>(
+    builder: &Builder,
+    stream: I,
+    service: WithPeer<S>,
+    stop: &CancellationToken,
+) where
     I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Send + 'static,
     S::Future: Send + 'static,
     B: Body<Data: Send, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static,
 {
-    let connection = builder.serve_connection(TokioIo::new(stream), service);
-    if let Err(error) = watcher.watch(connection).await {
+    let peer = service.peer.clone();
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
+    let ended = tokio::select! {
+        ended = connection.as_mut() => Some(ended),
+        () = stop.cancelled() => None,
+        () = peer.has_outstayed() => None,
+    };
+    let ended = match ended {
+        Some(ended) => ended,
+        None => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
         tracing::debug!(error, "a connection broke");
     }
 }
@@ -197,9 +214,9 @@ struct Builders {
 }
 
 impl Builders {
-    fn new() -> Self {
-        let (http1, http2) = (builder().http1_only(), builder().http2_only());
-        Self { http1, http2, either: builder() }
+    fn new(limits: ListenerLimits) -> Self {
+        let (http1, http2) = (builder(limits).http1_only(), builder(limits).http2_only());
+        Self { http1, http2, either: builder(limits) }
     }
 
     fn of(&self, protocol: Protocol) -> &Builder {
@@ -210,12 +227,19 @@ impl Builders {
     }
 }
 
-fn builder() -> Builder {
+fn builder(limits: ListenerLimits) -> Builder {
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADERS_TIMEOUT);
+    // What is read of a connection before it is known to be headers is bounded by its buffer.
+    let header_bytes_max = usize::try_from(limits.header_bytes_max).unwrap_or(usize::MAX);
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADERS_TIMEOUT)
+        .max_buf_size(header_bytes_max);
     builder
         .http2()
         .timer(TokioTimer::new())
+        .max_header_list_size(limits.header_bytes_max)
         .max_concurrent_streams(STREAMS_PER_CONNECTION_MAX)
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
@@ -236,6 +260,7 @@ mod tests {
     use crate::clock;
 
     const TIMEOUT: Duration = Duration::from_millis(100);
+    const HEADER_BYTES: u32 = 8_192;
 
     /// What the listener's only place answers to one who says `first`, and for how long it
     /// let them wait.
@@ -243,7 +268,11 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let service = service_fn(|_| async { Ok(Response::new(Empty::<Bytes>::new())) });
-        let limits = ListenerLimits { connections_max: 1, preface_timeout: TIMEOUT };
+        let limits = ListenerLimits {
+            connections_max: 1,
+            header_bytes_max: HEADER_BYTES,
+            preface_timeout: TIMEOUT,
+        };
         let stop = CancellationToken::new();
         let mut serving = JoinSet::new();
         serving.spawn(serve(listener, service, limits, None, stop.clone()));

@@ -9,6 +9,8 @@ use std::{
     },
 };
 
+use arc_swap::ArcSwap;
+
 use crate::domain::{
     property::{Mismatch, PropertyRules, SeenNames, Treatment},
     update::{AppId, SubjectKind, Value},
@@ -29,7 +31,7 @@ pub struct Properties(Arc<BTreeMap<AppId, AppProperties>>);
 pub struct AppProperties {
     /// The app's name.
     pub app: String,
-    rules: PropertyRules,
+    rules: ArcSwap<PropertyRules>,
     users: RwLock<SeenNames>,
     companies: RwLock<SeenNames>,
     told: Mutex<BTreeSet<(String, &'static str)>>,
@@ -59,6 +61,11 @@ impl Properties {
         }
     }
 
+    /// Whether the app has any rules.
+    pub(super) fn bind(&self, app: AppId) -> bool {
+        self.0.get(&app).is_some_and(|app| !app.rules.load().is_empty())
+    }
+
     /// Each app's.
     pub fn apps(&self) -> impl Iterator<Item = &AppProperties> {
         self.0.values()
@@ -70,7 +77,7 @@ impl AppProperties {
     pub fn new(app: String, rules: PropertyRules) -> Self {
         Self {
             app,
-            rules,
+            rules: ArcSwap::from_pointee(rules),
             users: RwLock::default(),
             companies: RwLock::default(),
             told: Mutex::default(),
@@ -78,6 +85,11 @@ impl AppProperties {
             hashed: AtomicU64::new(0),
             similar: AtomicU64::new(0),
         }
+    }
+
+    /// Applies other rules from the next update on. What was counted stays.
+    pub fn replace(&self, rules: PropertyRules) {
+        self.rules.store(Arc::new(rules));
     }
 
     /// How many properties did not fit, by the reason and by what was done with them.
@@ -100,7 +112,7 @@ impl AppProperties {
         kind: SubjectKind,
         properties: Named<Value>,
     ) -> (Named<Value>, Named<Mismatch>) {
-        let applied = self.rules.apply(properties);
+        let applied = self.rules.load().apply(properties);
         let mut rejected = Vec::new();
         for (name, treatment) in applied.treated {
             match treatment {
@@ -168,7 +180,7 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::property::OnMismatch;
+    use crate::domain::property::{HashKey, OnMismatch, PropertyKind, PropertyType};
 
     fn sent(names: &[&str]) -> Vec<(String, Value)> {
         names.iter().map(|name| ((*name).to_owned(), Value::Bool(true))).collect()
@@ -185,6 +197,54 @@ mod tests {
         }
         assert_eq!(app.mismatched(), BTreeMap::from([(("denied", "dropped"), 3)]));
         assert_eq!(locked(&app.told).len(), 1);
+    }
+
+    #[test]
+    fn other_rules_hold_from_the_next_update_on() {
+        let app = AppProperties::new("a".into(), PropertyRules::default());
+        assert_eq!(app.apply(SubjectKind::User, sent(&["ssn"])).1, vec![]);
+        let deny = ["ssn"].into_iter().collect();
+        app.replace(PropertyRules { deny, ..Default::default() });
+        let (kept, rejected) = app.apply(SubjectKind::User, sent(&["plan", "ssn"]));
+        assert_eq!((kept, rejected), (sent(&["plan"]), vec![("ssn".into(), Mismatch::Denied)]));
+        assert_eq!(app.mismatched(), BTreeMap::from([(("denied", "rejected"), 1)]));
+    }
+
+    #[test]
+    fn what_is_told_of_a_property_is_told_once_and_of_so_many_alone() {
+        let types = [("plan", PropertyKind::Number)].into_iter();
+        let types =
+            types.map(|(name, kind)| (name, PropertyType { kind, format: None, max_length: None }));
+        let rules = PropertyRules {
+            types: types.collect(),
+            on_mismatch: OnMismatch::Warn,
+            ..Default::default()
+        };
+        let app = AppProperties::new("a".into(), rules);
+        for length in 0..2 * TOLD_MAX {
+            let spelt = format!("{}plan", " ".repeat(length));
+            let (kept, rejected) = app.apply(SubjectKind::User, sent(&[&spelt]));
+            assert_eq!((kept, rejected), (sent(&[&spelt]), vec![]));
+        }
+        let all = 2 * TOLD_MAX as u64;
+        assert_eq!(app.mismatched(), BTreeMap::from([(("wrong_type", "kept"), all)]));
+        assert_eq!(locked(&app.told).len(), TOLD_MAX);
+    }
+
+    #[test]
+    fn values_that_are_hashed_are_counted_and_refused_names_are_not_remembered() {
+        let rules = PropertyRules {
+            hash: ["email"].into_iter().collect(),
+            hash_key: Some(HashKey::new(b"key")),
+            deny: ["ssn"].into_iter().collect(),
+            ..Default::default()
+        };
+        let app = AppProperties::new("a".into(), rules);
+        app.apply(SubjectKind::User, sent(&["EMAIL", "plan", "ssn"]));
+        assert_eq!((app.hashed(), app.similar()), (1, 0));
+        // The update before was refused: its names count for nothing.
+        app.apply(SubjectKind::User, sent(&["email", "Plan"]));
+        assert_eq!((app.hashed(), app.similar()), (2, 0));
     }
 
     #[test]

@@ -57,7 +57,7 @@ pub enum Reason {
     RecordTooLarge,
     /// Too much waits for the writer, or the disk is nearly full.
     Busy,
-    /// The gateway stops, or its store failed.
+    /// The gateway stops, its store failed, or what the store holds of the app is damaged.
     Unavailable,
 }
 
@@ -117,8 +117,14 @@ impl Refusal {
             Self::Unauthenticated => StatusCode::UNAUTHORIZED,
             Self::PermissionDenied(_) => StatusCode::FORBIDDEN,
             Self::Invalid(_) => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::Queue(QueueRefusal::AppHeld) => StatusCode::SERVICE_UNAVAILABLE,
             Self::RateLimited { .. }
-            | Self::Queue(_)
+            | Self::Queue(
+                QueueRefusal::TooManyRecords
+                | QueueRefusal::TooManyBytes
+                | QueueRefusal::TooManyOfClient
+                | QueueRefusal::RecordTooLarge,
+            )
             | Self::Intake(NotAccepted::Busy | NotAccepted::DiskLow) => {
                 StatusCode::TOO_MANY_REQUESTS
             }
@@ -149,6 +155,7 @@ impl Refusal {
                 Reason::QueueFull
             }
             Self::Queue(QueueRefusal::RecordTooLarge) => Reason::RecordTooLarge,
+            Self::Queue(QueueRefusal::AppHeld) => Reason::Unavailable,
             Self::Intake(NotAccepted::Busy | NotAccepted::DiskLow) => Reason::Busy,
             Self::NoKeys | Self::Intake(NotAccepted::Stopping | NotAccepted::Failed) => {
                 Reason::Unavailable
@@ -178,25 +185,7 @@ impl Refusal {
                 false,
             ),
             Self::Invalid(violations) => (Code::InvalidArgument, invalid(violations), None, false),
-            Self::Queue(refusal) => {
-                let message = match refusal {
-                    QueueRefusal::TooManyRecords => {
-                        "the queue is full: store.pending_records_max records wait"
-                    }
-                    QueueRefusal::TooManyBytes => {
-                        "the queue is full: store.pending_bytes_max bytes wait"
-                    }
-                    QueueRefusal::TooManyOfClient => {
-                        "the client's pending_records_max of its own records wait"
-                    }
-                    QueueRefusal::RecordTooLarge => {
-                        "merged with what waits for this user, the record would exceed \
-                         limits.record_bytes_max or limits.properties_max; try again once what \
-                         waits has been delivered"
-                    }
-                };
-                (Code::ResourceExhausted, message.into(), Some(ONCE_A_JOB_HAS_RUN), false)
-            }
+            Self::Queue(refusal) => return of_queue(*refusal),
             Self::Intake(NotAccepted::Busy) => (
                 Code::ResourceExhausted,
                 "too many updates wait to be stored (intake.waiting_updates_max, \
@@ -228,6 +217,34 @@ impl Refusal {
         };
         Meaning { code, message, retry_after, may_be_stored }
     }
+}
+
+fn of_queue(refusal: QueueRefusal) -> Meaning {
+    let full = Code::ResourceExhausted;
+    let (code, message) = match refusal {
+        QueueRefusal::TooManyRecords => {
+            (full, "the queue is full: store.pending_records_max records wait")
+        }
+        QueueRefusal::TooManyBytes => {
+            (full, "the queue is full: store.pending_bytes_max bytes wait")
+        }
+        QueueRefusal::TooManyOfClient => {
+            (full, "the client's pending_records_max of its own records wait")
+        }
+        QueueRefusal::RecordTooLarge => (
+            full,
+            "merged with what waits for this user, the record would exceed \
+             limits.record_bytes_max or limits.properties_max; try again once what waits has been \
+             delivered",
+        ),
+        QueueRefusal::AppHeld => (
+            Code::FailedPrecondition,
+            "what the gateway's store holds of this app is damaged, and its operator has to see to \
+             it (`store check`); nothing was stored",
+        ),
+    };
+    let retry_after = (code == full).then_some(ONCE_A_JOB_HAS_RUN);
+    Meaning { code, message: message.into(), retry_after, may_be_stored: false }
 }
 
 fn invalid(violations: &[Violation]) -> Cow<'static, str> {

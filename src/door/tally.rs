@@ -8,6 +8,7 @@ use super::refusal::{Reason, Refusal};
 #[derive(Debug, Default)]
 pub struct Tally {
     accepted: AtomicU64,
+    passed: AtomicU64,
     refused: [AtomicU64; Reason::ALL.len()],
 }
 
@@ -15,10 +16,21 @@ impl Tally {
     /// Counts what became of an update.
     pub fn count<T>(&self, outcome: &Result<T, Refusal>) {
         match outcome {
-            Ok(_) => &self.accepted,
-            Err(refusal) => &self.refused[refusal.reason() as usize],
+            Ok(_) => {
+                self.accepted.fetch_add(1, Relaxed);
+            }
+            Err(refusal) => self.refuse(refusal.reason()),
         }
-        .fetch_add(1, Relaxed);
+    }
+
+    /// Counts what is refused for `reason`.
+    pub fn refuse(&self, reason: Reason) {
+        self.refused[reason as usize].fetch_add(1, Relaxed);
+    }
+
+    /// Counts a request that was passed through.
+    pub fn pass(&self) {
+        self.passed.fetch_add(1, Relaxed);
     }
 
     /// The updates that were accepted.
@@ -26,7 +38,12 @@ impl Tally {
         self.accepted.load(Relaxed)
     }
 
-    /// The updates that were refused for `reason`.
+    /// The requests that were passed through.
+    pub fn passed(&self) -> u64 {
+        self.passed.load(Relaxed)
+    }
+
+    /// The updates, and the requests to be passed through, that were refused for `reason`.
     pub fn refused(&self, reason: Reason) -> u64 {
         self.refused[reason as usize].load(Relaxed)
     }

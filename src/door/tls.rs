@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use rustls::ServerConfig;
+use rustls::{ServerConfig, server::danger::ClientCertVerifier};
 use tokio::{
     io::{self as tokio_io, AsyncReadExt as _, Chain, Join, ReadHalf, WriteHalf},
     net::TcpStream,
@@ -17,12 +17,21 @@ use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
 use super::{listener::HTTP2_PREFACE, peer::PeerIdentity};
 
+/// Certificate, key and whom to trust.
+#[derive(Clone, Debug)]
+pub struct Tls {
+    /// What rustls needs to know.
+    pub rustls: Arc<ServerConfig>,
+    /// The same that it asks whether a client's certificate is right.
+    pub clients: Arc<dyn ClientCertVerifier>,
+}
+
 /// How a listener speaks TLS.
 #[derive(Clone, Debug)]
 pub struct ListenerTls {
-    /// Certificate, key and whom to trust. It may change: what is in force when a connection is
-    /// accepted holds for that connection.
-    pub rustls: watch::Receiver<Arc<ServerConfig>>,
+    /// It may change: a connection goes on with the certificate that was in force when it was
+    /// accepted, but whom to trust holds for those that stand, too.
+    pub in_force: watch::Receiver<Tls>,
     /// For the handshake and the first words after it.
     pub handshake_timeout: Duration,
 }
@@ -52,8 +61,7 @@ impl ListenerTls {
         stream: TcpStream,
         address: SocketAddr,
     ) -> io::Result<Secured> {
-        let rustls = self.rustls.borrow().clone();
-        let securing = secure(TlsAcceptor::from(rustls), stream, address);
+        let securing = secure(self.in_force.clone(), stream, address);
         tokio::time::timeout(self.handshake_timeout, securing).await?
     }
 }
@@ -61,13 +69,14 @@ impl ListenerTls {
 /// HTTP/2 is chosen by ALPN and begins with a preface, for which hyper has no time limit; for
 /// the first request of HTTP/1.1 it has one.
 async fn secure(
-    acceptor: TlsAcceptor,
+    in_force: watch::Receiver<Tls>,
     stream: TcpStream,
     address: SocketAddr,
 ) -> io::Result<Secured> {
-    let mut stream = acceptor.accept(stream).await?;
+    let Tls { rustls, clients } = in_force.borrow().clone();
+    let mut stream = TlsAcceptor::from(rustls).accept(stream).await?;
     let (_, session) = stream.get_ref();
-    let peer = PeerIdentity::new(address, session.peer_certificates());
+    let peer = PeerIdentity::secured(address, session.peer_certificates(), clients, in_force);
     let (protocol, length) = match session.alpn_protocol() {
         Some(b"h2") => (Protocol::Http2, HTTP2_PREFACE.len()),
         Some(_) | None => (Protocol::Http1, 0),
@@ -121,7 +130,7 @@ mod tests {
 
     async fn names(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
         let peer = request.extensions().get::<PeerIdentity>().unwrap();
-        Ok(Response::new(Full::from(peer.sans.join(" "))))
+        Ok(Response::new(Full::from(peer.sans().join(" "))))
     }
 
     impl Stand {
@@ -140,23 +149,28 @@ mod tests {
             roots.add(ca.der().clone()).unwrap();
             let roots = Arc::new(roots);
             let provider = Arc::new(ring::default_provider());
-            let verifier =
+            let clients =
                 WebPkiClientVerifier::builder_with_provider(roots.clone(), provider.clone());
+            let clients = clients.allow_unauthenticated().build().unwrap();
             let (chain, key) = issue(SanType::DnsName("localhost".try_into().unwrap()));
             let mut config = ServerConfig::builder_with_provider(provider)
                 .with_safe_default_protocol_versions()
                 .unwrap()
-                .with_client_cert_verifier(verifier.allow_unauthenticated().build().unwrap())
+                .with_client_cert_verifier(clients.clone())
                 .with_single_cert(chain, key)
                 .unwrap();
             config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
             let tls = ListenerTls {
-                rustls: watch::channel(Arc::new(config)).1,
+                in_force: watch::channel(Tls { rustls: Arc::new(config), clients }).1,
                 handshake_timeout: TIMEOUT,
             };
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let address = listener.local_addr().unwrap();
-            let limits = ListenerLimits { connections_max: 1, preface_timeout: TIMEOUT };
+            let limits = ListenerLimits {
+                connections_max: 1,
+                header_bytes_max: 8_192,
+                preface_timeout: TIMEOUT,
+            };
             let stop = CancellationToken::new();
             let service = service_fn(names);
             let serving = listener::serve(listener, service, limits, Some(tls), stop.clone());

@@ -16,6 +16,7 @@ use super::{
 };
 use crate::{
     domain::{
+        property::fold,
         time::Timestamp,
         update::{AppId, Lane, Subject, SubjectKind, Update, Value},
     },
@@ -227,7 +228,7 @@ impl<P: Fn() -> String> Reading<'_, P> {
         let mut properties = Vec::with_capacity(count);
         let allowed = self.client.properties.as_ref();
         for (name, value) in fields {
-            if allowed.is_some_and(|allowed| !allowed.contains(&name)) {
+            if allowed.is_some_and(|allowed| !allowed.hold(&fold(&name))) {
                 let path = property_path(within, &name);
                 self.deny(&path, "is not a property that this client may write");
                 continue;

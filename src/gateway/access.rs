@@ -36,18 +36,17 @@ pub(super) struct Doorkeeper {
 }
 
 impl Doorkeeper {
-    /// Of a store and its apps. Nobody gets in before the first [`let_in`](Self::let_in).
-    pub(super) fn new(store: Store, apps: BTreeMap<String, AppId>) -> Self {
-        let (callers, admins) = (Callers::new(Access::default()), Admins::new(Vec::new()));
+    /// Of a store and its apps. No service gets in before the first [`let_in`](Self::let_in).
+    pub(super) fn new(store: Store, apps: BTreeMap<String, AppId>, admins: Admins) -> Self {
+        let callers = Callers::new(Access::default());
         Self { store, apps, callers, admins }
     }
 
     /// Lets in those whom `config` names, and nobody else. Where that fails all stays as it was.
     pub(super) async fn let_in(&self, config: &Config) -> anyhow::Result<()> {
         let access = self.access(config).await?;
-        let admins = config.admins.iter().map(admin).collect();
         self.callers.replace(access);
-        self.admins.replace(admins);
+        self.admins.replace(config.admins.iter().map(admin).collect());
         Ok(())
     }
 
@@ -82,7 +81,8 @@ impl Doorkeeper {
                 ClientLane::Bulk => Lane::Bulk,
             },
             record_bytes_max: (config.record_bytes_max > 0).then_some(config.record_bytes_max),
-            properties: config.properties.as_ref().map(|names| names.iter().cloned().collect()),
+            properties: config.properties.as_ref().map(|names| names.iter().collect()),
+            pass_through: config.pass_through.iter().cloned().collect(),
             rate: Rate::new(config.updates_per_second_max).map(Arc::new),
             tally: Arc::default(),
         };
@@ -134,6 +134,11 @@ impl Doorkeeper {
             }
         }
     }
+}
+
+/// The operators that the configuration names.
+pub(super) fn admins(config: &Config) -> Admins {
+    Admins::new(config.admins.iter().map(admin).collect())
 }
 
 fn admin(config: &AdminConfig) -> AdminGrant {

@@ -18,8 +18,12 @@ use tonic_health::{pb::health_server::HealthServer, server::HealthService};
 
 use super::{Addresses, access::Doorkeeper, settings};
 use crate::{
-    admin::{access, grpc::Admin, status::Observatory},
-    config::Config,
+    admin::{
+        access::{self, Admins},
+        grpc::Admin,
+        status::Observatory,
+    },
+    config::{Config, MetricsAuth},
     door::{
         auth::Callers,
         front::Front,
@@ -72,13 +76,19 @@ pub(super) struct Routers {
 /// does, until it is there.
 pub(super) fn http(
     config: &Config,
-    not_ready: watch::Receiver<Option<&'static str>>,
-    metrics: Metrics,
+    (not_ready, metrics): (watch::Receiver<Option<&'static str>>, Metrics),
     api: Arc<OnceLock<Arc<Api>>>,
+    admins: &Admins,
 ) -> TowerToHyperService<Router> {
     let metrics = Arc::new(move || metrics.page());
     let request_timeout = settings::http_timeout(config);
-    TowerToHyperService::new(http::router(HttpDoor { not_ready, metrics, request_timeout, api }))
+    let router = http::router(HttpDoor { not_ready, metrics, request_timeout, api });
+    TowerToHyperService::new(match config.server.metrics_auth {
+        MetricsAuth::None => router,
+        MetricsAuth::Admin => {
+            router.layer(middleware::from_fn_with_state(admins.clone(), access::guard_metrics))
+        }
+    })
 }
 
 pub(super) fn routers(

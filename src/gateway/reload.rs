@@ -4,17 +4,17 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::PathBuf,
-    sync::Arc,
     time::Duration,
 };
 
 use tokio::{signal::unix::Signal, sync::watch};
 use tokio_util::sync::CancellationToken;
 
-use super::{Ended, access::Doorkeeper, keys::KeySource};
+use super::{Ended, access::Doorkeeper, keys::KeySource, settings};
 use crate::{
     audit, clock,
     config::{self, Config, ConfigError, Contents, Warning},
+    door::{properties::Properties, tls::Tls},
     telemetry::{Metrics, Reload},
 };
 
@@ -22,10 +22,12 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 
 /// What of a gateway that runs can be changed.
 pub(super) struct Levers {
-    /// What new connections are told, where there is TLS.
-    pub(super) tls: Option<watch::Sender<Arc<rustls::ServerConfig>>>,
+    /// What listeners go by, where there is TLS.
+    pub(super) tls: Option<watch::Sender<Tls>>,
     /// Where each app's key comes from.
     pub(super) keys: BTreeMap<String, watch::Sender<KeySource>>,
+    /// Each app's rules for properties.
+    pub(super) properties: Properties,
 }
 
 impl Levers {
@@ -33,15 +35,22 @@ impl Levers {
     pub(super) fn new(config: &Config, metrics: &Metrics) -> Self {
         let tls = config.tls.server.as_ref().map(|server| {
             metrics.certificate_expires(server.expires_at);
-            watch::Sender::new(server.rustls.clone())
+            watch::Sender::new(settings::in_force(server))
         });
-        Self { tls, keys: BTreeMap::new() }
+        Self { tls, keys: BTreeMap::new(), properties: Properties::default() }
     }
 
-    /// Cannot fail: what could, the reading of the configuration has done.
-    fn apply(&self, config: &Config) {
+    /// Cannot fail: what could, the reading of the configuration has done. Where `config` has other
+    /// apps than the gateway, their rules wait for the next start with them.
+    fn apply(&self, config: &Config, same_apps: bool) {
         if let (Some(lever), Some(server)) = (&self.tls, &config.tls.server) {
-            lever.send_replace(server.rustls.clone());
+            lever.send_replace(settings::in_force(server));
+        }
+        for app in self.properties.apps().filter(|_| same_apps) {
+            let configured = config.apps.iter().find(|configured| configured.name == app.app);
+            if let Some(configured) = configured {
+                app.replace(settings::rules(&configured.properties));
+            }
         }
         for app in &config.apps {
             let source = KeySource::of(app);
@@ -118,16 +127,16 @@ impl Reloader {
         for warning in warnings {
             tracing::warn!("{warning}");
         }
-        self.levers.apply(&config);
+        self.levers.apply(&config, self.started.has_same_apps(&config));
         if let Some(server) = &config.tls.server {
             self.metrics.certificate_expires(server.expires_at);
         }
-        tracing::info!(changed = list(&live), "the configuration was read again, and is in force");
+        let (changed, keys) = (list(&live), list(&at_restart));
+        tracing::info!(changed, "the configuration was read again, and is in force");
         if !at_restart.is_empty() {
-            let keys = list(&at_restart);
             tracing::warn!(keys, "these have changed and need a restart; the old values stay");
         }
-        audit::config_reloaded(Ok(()));
+        audit::config_reloaded(&changed, &keys);
         self.metrics.reloaded(Reload::Applied);
         self.told = at_restart;
         self.in_force = config;
@@ -144,7 +153,7 @@ impl Reloader {
 
     fn refuse(&self, problem: String) {
         tracing::warn!(problem, "the new configuration is refused: the old one stays");
-        audit::config_reloaded(Err(&problem));
+        audit::config_refused(&problem);
         self.metrics.reloaded(Reload::Refused);
         self.problem.send_replace(Some(problem));
     }

@@ -1,6 +1,6 @@
 //! What each part is told of the configuration.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, time::Duration};
 
 use tokio::sync::watch;
 
@@ -9,11 +9,13 @@ use secrecy::ExposeSecret;
 use super::housekeeping::{Keeping, Watermark};
 use crate::{
     admin::status::App,
-    config::{self, AppConfig, Config, LimitsConfig, StoreConfig},
+    clock,
+    config::{self, AppConfig, Config, LimitsConfig, ServerTls, StoreConfig},
     domain::{
         admission::QueueLimits,
         backoff::BackoffLimits,
         batch::BatchLimits,
+        budget::Occupancy,
         delivered::Suppression,
         express::ExpressSettings,
         lifecycle::{PartialPolicy, Settings},
@@ -22,10 +24,10 @@ use crate::{
         update::AppId,
     },
     door::{
-        http::{BadRows, HttpLimits, PassThrough},
+        http::{BadRows, HttpLimits, Pace, PassThrough},
         listener::ListenerLimits,
         properties::{AppProperties, Properties},
-        tls::ListenerTls,
+        tls::{ListenerTls, Tls},
         wire::{UpdateLimits, Wire},
     },
     intake::IntakeLimits,
@@ -119,7 +121,8 @@ pub(super) fn properties(config: &Config, apps: &[App]) -> Properties {
     config.apps.iter().zip(apps).map(of_app).collect()
 }
 
-fn rules(properties: &config::PropertiesConfig) -> PropertyRules {
+/// An app's rules for properties.
+pub(super) fn rules(properties: &config::PropertiesConfig) -> PropertyRules {
     let config::PropertiesConfig {
         deny,
         allow,
@@ -145,10 +148,10 @@ fn rules(properties: &config::PropertiesConfig) -> PropertyRules {
     };
     PropertyRules {
         deny: deny.iter().collect(),
-        allow: allow.iter().cloned().collect(),
+        allow: allow.iter().collect(),
         hash: hash.iter().collect(),
         hash_key: hash_key.as_ref().map(|key| HashKey::new(key.expose_secret().as_bytes())),
-        types: types.iter().map(|(name, of)| (name.clone(), expected(of))).collect(),
+        types: types.iter().map(|(name, of)| (name, expected(of))).collect(),
         on_mismatch: match on_mismatch {
             config::MismatchWord::Reject => OnMismatch::Reject,
             config::MismatchWord::Drop => OnMismatch::Drop,
@@ -166,12 +169,14 @@ pub(super) fn http(config: &Config) -> HttpLimits {
         body_bytes_max: config.server.request_bytes_max,
         bulk_bytes_max: config.http.bulk_bytes_max,
         bulk_rows_max: config.http.bulk_rows_max,
+        pace: Pace { bytes_min: config.http.bulk_progress_bytes_min, within: http_timeout(config) },
         bad_rows: match config.http.bad_rows {
             config::BadRows::SkipRows => BadRows::SkipRows,
             config::BadRows::RejectFile => BadRows::RejectFile,
         },
         spool: config.store.path.clone(),
         jobs_max: config.http.jobs_max,
+        listed_jobs_max: config.http.listed_jobs_max,
     }
 }
 
@@ -184,6 +189,7 @@ pub(super) fn pass_through(app: &AppConfig, upstream: HttpUpstream) -> PassThrou
 pub(super) fn listener(config: &Config) -> ListenerLimits {
     ListenerLimits {
         connections_max: config.server.connections_max,
+        header_bytes_max: config.server.header_bytes_max,
         preface_timeout: PREFACE_TIMEOUT,
     }
 }
@@ -191,14 +197,19 @@ pub(super) fn listener(config: &Config) -> ListenerLimits {
 /// How the gRPC, the HTTP and the admin listener speak TLS, those that do.
 pub(super) fn tls(
     config: &Config,
-    rustls: Option<&watch::Sender<Arc<rustls::ServerConfig>>>,
+    in_force: Option<&watch::Sender<Tls>>,
 ) -> [Option<ListenerTls>; 3] {
     let tls = &config.tls;
     let handshake_timeout = Duration::from_millis(tls.handshake_timeout_ms);
     [tls.grpc, tls.http, tls.admin].map(|speaks| {
-        let rustls = rustls.filter(|_| speaks)?.subscribe();
-        Some(ListenerTls { rustls, handshake_timeout })
+        let in_force = in_force.filter(|_| speaks)?.subscribe();
+        Some(ListenerTls { in_force, handshake_timeout })
     })
+}
+
+/// What listeners with TLS go by.
+pub(super) fn in_force(server: &ServerTls) -> Tls {
+    Tls { rustls: server.rustls.clone(), clients: server.clients.clone() }
 }
 
 /// What is kept of what is over.
@@ -215,11 +226,15 @@ pub(super) fn keeping(config: &Config) -> Keeping {
 
 /// On what terms an app uses the store.
 pub(crate) fn terms(app: &AppConfig, config: &Config) -> AppTerms {
+    let full_job = Occupancy::begin(app.job_users_max as u64, app.users_per_minute, clock::now());
+    AppTerms { name: app.name.clone(), full_job, suppression: suppression(app, config) }
+}
+
+/// Whether an app remembers what it delivers, and for how long that counts.
+pub(crate) fn suppression(app: &AppConfig, config: &Config) -> Option<Suppression> {
     let refresh_after = Duration::from_secs(app.refresh_after_hours.saturating_mul(60 * 60));
     let properties_max = config.limits.properties_max;
-    let suppression =
-        app.suppress_unchanged.then_some(Suppression { refresh_after, properties_max });
-    AppTerms { name: app.name.clone(), suppression }
+    app.suppress_unchanged.then_some(Suppression { refresh_after, properties_max })
 }
 
 pub(crate) fn lifecycle(app: &AppConfig) -> Settings {

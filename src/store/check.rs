@@ -22,6 +22,7 @@ use super::{
 };
 use crate::domain::{
     batch::{Batch, BatchState},
+    lifecycle::Rescue,
     merge::Record,
     update::{AppId, Lane, Sequence, SubjectKind},
 };
@@ -111,7 +112,8 @@ impl Check {
             | Kind::PagesDamaged
             | Kind::Page
             | Kind::Held
-            | Kind::Pending => match app_of(key) {
+            | Kind::Pending
+            | Kind::Rescue => match app_of(key) {
                 Some(app) => self.of_app(kind, app, key, value),
                 None => self.problem(Some(kind), None, "has a key that is too short"),
             },
@@ -138,6 +140,7 @@ impl Check {
             Kind::Pending => Record::decode(value).map(|record| self.record(app, key, &record)),
             Kind::Held => Remembered::decode(value).map(|_| self.subject(kind, app, key)),
             Kind::Forgotten => Tombstone::decode(value).map(drop),
+            Kind::Rescue => Rescue::decode(value).map(drop),
             Kind::PagesDamaged => {
                 self.facts(app).pages_to_be_remade = true;
                 Ok(())

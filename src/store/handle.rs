@@ -27,13 +27,17 @@ use super::{
         Retention, Settling, StoreError,
     },
 };
-use crate::domain::{
-    batch::{Batch, Claimable, Settlement},
-    delivered::Suppression,
-    lifecycle::Recovered,
-    memory::Memory,
-    time::Timestamp,
-    update::{AppId, ClientId, Sequence, Subject, Update},
+use crate::{
+    clock,
+    domain::{
+        batch::{Batch, Claimable, Settlement},
+        budget::Occupancy,
+        delivered::Suppression,
+        lifecycle::Recovered,
+        memory::Memory,
+        time::Timestamp,
+        update::{AppId, ClientId, Sequence, Subject, Update},
+    },
 };
 
 /// The writer has ended: the store failed, or the process is stopping. Whether what was asked
@@ -86,6 +90,8 @@ pub struct GroupLimits {
 pub struct AppTerms {
     /// Its name.
     pub name: String,
+    /// The occupancy that a job as large as can be would begin now.
+    pub full_job: Occupancy,
     /// Whether it remembers what it delivers, and does not send it again.
     pub suppression: Option<Suppression>,
 }
@@ -93,7 +99,7 @@ pub struct AppTerms {
 /// What a store is opened with: the app's number and what its driver goes on from.
 pub type RecoveredApps = Vec<(AppId, Recovered)>;
 
-/// Starts the writer of `queue`, for the apps called `apps`.
+/// Starts the writer of `queue`, for these apps.
 pub async fn start<E: Engine + Clone>(
     mut queue: Queue<E>,
     apps: &[AppTerms],
@@ -101,10 +107,21 @@ pub async fn start<E: Engine + Clone>(
 ) -> Result<(Store, Writer, RecoveredApps), StoreError> {
     let mut recovered = Vec::new();
     let mut gauges = BTreeMap::new();
-    for AppTerms { name, suppression } in apps {
-        let app = queue.app(name).await?;
-        queue.suppress(app, *suppression).await?;
-        recovered.push((app, queue.recover(app).await?));
+    for AppTerms { name, full_job, suppression } in apps {
+        let (app, found) = match queue.serve(name, *full_job, clock::now().wall).await {
+            // The others go on.
+            Err(error @ StoreError::Damaged { .. }) => {
+                tracing::error!(app = name, %error, "an app cannot be served: it is held");
+                let held = Some(error.to_string());
+                (queue.hold(), Recovered { held, ..Recovered::default() })
+            }
+            served => {
+                let (app, found) = served?;
+                queue.suppress(app, *suppression).await?;
+                (app, found)
+            }
+        };
+        recovered.push((app, found));
         gauges.insert(
             app,
             Gauges {

@@ -15,6 +15,7 @@
 //! | `l` | app, time, last sequence | a dead letter |
 //! | `g` | app, digest of a subject | until when the subject was forgotten |
 //! | `m` | app, subject, time, last sequence | that the subject has this dead letter |
+//! | `u` | app | what the app's state was made anew for, until an operator resumes it |
 //! | `j` | app, client, number, descending | a virtual job |
 //! | `k` | app, client, number, descending, page | a page of its rows that are not final |
 //! | `v` | app, subject | what upstream holds of the subject |
@@ -164,6 +165,11 @@ pub(crate) fn pages_damaged(app: AppId) -> Vec<u8> {
     of_app(b'p', app)
 }
 
+/// That an app's state or unsettled batch was damaged and made anew.
+pub(crate) fn rescue(app: AppId) -> Vec<u8> {
+    of_app(b'u', app)
+}
+
 /// A batch. Later numbers come first.
 pub(crate) fn batch(app: AppId, number: u64) -> Vec<u8> {
     let mut key = of_app(b'b', app);
@@ -174,6 +180,11 @@ pub(crate) fn batch(app: AppId, number: u64) -> Vec<u8> {
 /// The batches of an app with a number of at most `newest`, newest first.
 pub(crate) fn batches(app: AppId, newest: u64) -> RangeInclusive<Vec<u8>> {
     batch(app, newest)..=batch(app, 0)
+}
+
+/// The number of the batch of a key.
+pub(crate) fn number_of_batch(key: &[u8]) -> Option<u64> {
+    key.last_chunk().map(|number| u64::MAX - u64::from_be_bytes(*number))
 }
 
 /// A delivery of a subject's updates up to `last`.
@@ -194,6 +205,12 @@ pub(crate) fn delivery_of(app: AppId, subject_key: &[u8], last: Sequence) -> Vec
 /// A subject's deliveries that took along a sequence of at least `from`.
 pub(crate) fn deliveries(app: AppId, subject: &Subject, from: Sequence) -> RangeInclusive<Vec<u8>> {
     delivery(app, subject, from)..=delivery(app, subject, Sequence::MAX)
+}
+
+/// All deliveries of an app, from a key on.
+pub(crate) fn all_deliveries_of(app: AppId, from: Option<Vec<u8>>) -> RangeInclusive<Vec<u8>> {
+    let (start, end) = below(&of_app(b'd', app)).into_inner();
+    from.unwrap_or(start)..=end
 }
 
 /// What upstream holds of the subject that another key ends with.
@@ -282,6 +299,11 @@ pub(crate) fn forgotten(app: AppId, store: u64, subject_key: &[u8]) -> Vec<u8> {
 /// All that was set aside.
 pub(crate) fn all_quarantines() -> RangeInclusive<Vec<u8>> {
     below(b"x")
+}
+
+/// The batches of an app that were set aside.
+pub(crate) fn quarantined_batches(app: AppId) -> RangeInclusive<Vec<u8>> {
+    below(&[b"x".as_slice(), &of_app(b'b', app)].concat())
 }
 
 /// The key that a damaged entry had before it was set aside.

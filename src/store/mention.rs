@@ -163,7 +163,12 @@ pub(super) fn mention(of: &Mention<'_>, key: &[u8], value: &[u8]) -> Named {
             }
         }
         Kind::Engine => raw(of, value),
-        Kind::App | Kind::Forgotten | Kind::Head | Kind::Name | Kind::PagesDamaged => Named::No,
+        Kind::App
+        | Kind::Forgotten
+        | Kind::Head
+        | Kind::Name
+        | Kind::PagesDamaged
+        | Kind::Rescue => Named::No,
     }
 }
 

@@ -17,6 +17,7 @@ pub(crate) mod fuzzing;
 pub mod handle;
 mod keys;
 mod mention;
+mod names;
 mod orphans;
 pub mod private;
 pub mod queue;
@@ -30,7 +31,7 @@ pub use handle::{AppTerms, Closed, Erased, GroupLimits, RecoveredApps, Store, Wr
 pub use keys::jobs::JobId;
 pub use mention::Traces;
 pub use orphans::{Orphan, orphans};
-pub use queue::{Accepted, Disposition, StoreError};
+pub use queue::{Accepted, Disposition, StoreError, jobs::JobPlace};
 pub use records::{
     Closing, Death,
     jobs::{Job, JobRow, RowError},

@@ -1,12 +1,17 @@
 //! Apps that the store knows and nobody serves: renamed in the configuration, or removed.
 
+use std::ops::RangeInclusive;
+
 use super::{
     engine::{Engine, Transaction},
     keys::{self, NameSpace},
+    names::{Name, names},
     queue::StoreError,
-    records::{AppState, Damage, Stored},
+    records::{AppState, Stored},
 };
 use crate::domain::{batch::Batch, update::AppId};
+
+const CHUNK: usize = 256;
 
 /// An app that is not configured and has records all the same.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,40 +24,60 @@ pub struct Orphan {
     pub in_flight_records: u64,
 }
 
-/// The apps with pending records or anything in flight that are not among `configured`.
+/// The apps with pending records or rows in flight that are not among `configured`. Where a state
+/// is damaged, they are counted. An app whose number is lost is passed over, with a word: nobody
+/// can tell which records are its own.
 pub async fn orphans<E: Engine>(
     engine: &E,
     configured: &[String],
 ) -> Result<Vec<Orphan>, StoreError> {
-    let damaged = |what| move |damage: Damage| StoreError::Damaged { what, damage };
-    let mut transaction = engine.begin().await?;
-    let prefix = keys::name(NameSpace::App, "").len();
-    let names = transaction.scan(keys::names(NameSpace::App), usize::from(u16::MAX)).await?;
     let mut orphans = Vec::new();
-    for (key, number) in names {
-        let name = String::from_utf8_lossy(&key[prefix..]).into_owned();
-        if configured.contains(&name) {
+    for Name { text, number, .. } in names(engine, NameSpace::App).await? {
+        if configured.contains(&text) {
             continue;
         }
-        let app = AppId(u16::decode(number.as_ref()).map_err(damaged("list of names"))?);
-        let Some(state) = transaction.get(&keys::app(app)).await? else { continue };
-        let state = AppState::decode(state.as_ref()).map_err(damaged("app state"))?;
-        let of_batch = match state.unsettled {
-            Some(batch) => {
-                let batch = transaction.get(&keys::batch(app, batch)).await?;
-                let batch = batch.map(|batch| Batch::decode(batch.as_ref())).transpose();
-                batch.map_err(damaged("unsettled batch"))?.map_or(0, |batch| batch.rows)
-            }
-            None => 0,
+        let Some(number) = number else {
+            tracing::error!(
+                app = text,
+                "an app that is not configured has an entry that is damaged: whether anything of \
+                 it waits is not known; `store check` tells more"
+            );
+            continue;
         };
-        let in_flight_records = of_batch + state.express_in_flight;
-        if state.depth.records > 0 || !state.has_nothing_in_flight() {
-            orphans.push(Orphan {
-                app: name,
-                pending_records: state.depth.records,
-                in_flight_records,
-            });
+        let (pending_records, in_flight_records) = count(engine, AppId(number)).await?;
+        if pending_records > 0 || in_flight_records > 0 {
+            orphans.push(Orphan { app: text, pending_records, in_flight_records });
         }
     }
     Ok(orphans)
+}
+
+/// The records of an app that wait and that are in flight.
+async fn count<E: Engine>(engine: &E, app: AppId) -> Result<(u64, u64), StoreError> {
+    let mut transaction = engine.begin().await?;
+    let state = transaction.get(&keys::app(app)).await?;
+    if let Some(Ok(state)) = state.map(|bytes| AppState::decode(bytes.as_ref())) {
+        let Some(number) = state.unsettled else { return Ok((state.depth.records, 0)) };
+        let batch = transaction.get(&keys::batch(app, number)).await?;
+        if let Some(Ok(batch)) = batch.map(|bytes| Batch::decode(bytes.as_ref())) {
+            return Ok((state.depth.records, batch.rows));
+        }
+    }
+    let pending = keys::all_pending(app, None);
+    let in_flight = keys::all_in_flight(app, None);
+    Ok((count_in(engine, pending).await?, count_in(engine, in_flight).await?))
+}
+
+async fn count_in<E: Engine>(
+    engine: &E,
+    range: RangeInclusive<Vec<u8>>,
+) -> Result<u64, StoreError> {
+    let (mut from, end) = range.into_inner();
+    let mut count = 0;
+    loop {
+        let entries = engine.begin().await?.scan(from..=end.clone(), CHUNK).await?;
+        let Some((last, _)) = entries.last() else { return Ok(count) };
+        from = keys::after(last.clone());
+        count += entries.len() as u64;
+    }
 }

@@ -97,6 +97,7 @@ fn waits_for_nothing(key: &[u8], value: &[u8]) -> bool {
             | Kind::JobPage
             | Kind::Name
             | Kind::Page
+            | Kind::Rescue
             | Kind::Quarantine
             | Kind::Engine,
         ) => true,

@@ -2,6 +2,7 @@
 //! (<https://postcard.jamesmunns.com/wire-format>). What does not read back is damaged; the
 //! queue sets it aside and goes on.
 
+mod dead;
 mod express;
 pub(super) mod jobs;
 #[cfg(test)]
@@ -9,13 +10,16 @@ mod tests;
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
+pub(crate) use self::dead::Dead;
+pub use self::dead::{Closing, Death};
 pub(crate) use self::express::EXPRESS;
 use self::jobs::{Job, JobRow};
 use crate::domain::{
     admission::Depth,
     ageing::Ageing,
-    batch::{Batch, BatchId, DeadReason},
+    batch::Batch,
     delivered::Delivered,
+    lifecycle::Rescue,
     memory::Memory,
     merge::{Property, Record, Span, Stamp},
     time::Timestamp,
@@ -171,41 +175,6 @@ pub(crate) struct Delivery {
     pub(crate) delivered_at: Timestamp,
 }
 
-/// A record that upstream will not take.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Dead {
-    /// The end of the pending record's key, from the subject on.
-    pub(crate) subject_key: Vec<u8>,
-    pub(crate) death: Death,
-    /// Why nobody needs it any more, and since when.
-    pub(crate) closed: Option<(Closing, Timestamp)>,
-    pub(crate) record: Record,
-}
-
-/// How a record came to be a dead letter.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Death {
-    /// Why.
-    pub reason: DeadReason,
-    /// In upstream's words, shortened.
-    pub detail: String,
-    /// Its last batch.
-    pub batch: BatchId,
-    /// Upstream's name for that batch's job, where it had one.
-    pub job_id: Option<String>,
-    /// Upstream's request id of the refusal, where it gave one.
-    pub request_id: Option<String>,
-}
-
-/// Why a dead letter is closed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Closing {
-    /// Later values of all its properties were delivered.
-    Superseded,
-    /// An operator discarded it.
-    Discarded,
-}
-
 /// A value that can be stored.
 pub(crate) trait Stored: Sized {
     /// As bytes.
@@ -239,6 +208,7 @@ stored_as_it_is!(
     Job,
     Vec<JobRow>
 );
+stored_as_it_is!(Rescue);
 
 fn seal(content: &impl Serialize) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(256);

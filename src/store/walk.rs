@@ -28,6 +28,7 @@ pub(super) enum Kind {
     PagesDamaged,
     Page,
     Pending,
+    Rescue,
     Held,
     Quarantine,
     /// A note of the engine's own.
@@ -36,7 +37,7 @@ pub(super) enum Kind {
 
 impl Kind {
     /// All kinds, in the order of their keys.
-    pub(super) const ALL: [Self; 17] = [
+    pub(super) const ALL: [Self; 18] = [
         Self::App,
         Self::Batch,
         Self::Delivery,
@@ -51,6 +52,7 @@ impl Kind {
         Self::PagesDamaged,
         Self::Page,
         Self::Pending,
+        Self::Rescue,
         Self::Held,
         Self::Quarantine,
         Self::Engine,
@@ -73,6 +75,7 @@ impl Kind {
             Self::PagesDamaged => b'p',
             Self::Page => b'q',
             Self::Pending => b'r',
+            Self::Rescue => b'u',
             Self::Held => b'v',
             Self::Quarantine => b'x',
             Self::Engine => 0xff,
@@ -101,6 +104,7 @@ impl Kind {
             Self::PagesDamaged => "pages to be made anew",
             Self::Page => "page of the queue",
             Self::Pending => "pending record",
+            Self::Rescue => "state made anew",
             Self::Held => "memory of a subject's values",
             Self::Quarantine => "entry set aside",
             Self::Engine => "the engine's own",
@@ -174,6 +178,7 @@ mod tests {
             (keys::pages_damaged(app), Kind::PagesDamaged),
             (keys::page(app, (SubjectKind::Company, Lane::Bulk), ClientId(1), 9), Kind::Page),
             (keys::pending(app, &subject), Kind::Pending),
+            (keys::rescue(app), Kind::Rescue),
             (keys::held_of(app, &[]), Kind::Held),
         ] {
             assert_eq!((Kind::of(&key), app_of(&key)), (Some(kind), Some(app)));

@@ -15,7 +15,10 @@ use userpilot_gateway::{
     },
 };
 
-use crate::rig::{Change, Gateway, Site, at_speed, until};
+use crate::{
+    rig::{Change, Gateway, Site, at_speed, run, until},
+    store::damage_first,
+};
 
 const SPEED: f64 = 100.0;
 const STAGING_KEY: &str = "another-key";
@@ -25,7 +28,7 @@ struct Sides {
     production: RunningSimulator,
     staging: RunningSimulator,
     gateway: Gateway,
-    _site: Site,
+    site: Site,
 }
 
 impl Sides {
@@ -40,7 +43,7 @@ impl Sides {
             .and_app("staging", &staging.url())
             .with_key_of(1, STAGING_KEY);
         let gateway = site.serve().await;
-        Self { production, staging, gateway, _site: site }
+        Self { production, staging, gateway, site }
     }
 
     async fn app(&self, name: &str) -> AppStatus {
@@ -152,4 +155,92 @@ async fn a_pause_stops_one_app_alone() {
     assert_eq!(sides.staging.snapshot().submissions, 0);
     admin.resume(ResumeRequest { app }).await.unwrap();
     profile(&sides.staging, "ada").await;
+}
+
+#[tokio::test]
+async fn an_app_whose_state_is_damaged_is_paused_until_it_is_resumed_and_the_other_goes_on() {
+    let mut sides = Sides::start().await;
+    let mut client = sides.gateway.ingest().await;
+    // A batch of staging is taken, and its answer never comes; newer values wait behind it.
+    let hang = FaultRule::always(FaultPoint::Submit, Fault::Hang { carried_out: true });
+    sides.staging.arm_faults(vec![hang]).unwrap();
+    for nth in 0..20 {
+        let user = format!("user-{nth}");
+        send(&mut client, "staging", &user, json!({ "first": nth, "both": 1 })).await.unwrap();
+    }
+    until("a submission", async || (sides.staging.snapshot().submissions > 0).then_some(())).await;
+    for nth in 10..30 {
+        let user = format!("user-{nth}");
+        send(&mut client, "staging", &user, json!({ "both": 2, "last": nth })).await.unwrap();
+    }
+    sides.gateway.kill();
+    drop(client);
+
+    let data = sides.site.path("data");
+    // Of the second app: its state, and its newest batch.
+    for entry in [b"a\0\x01", b"b\0\x01"] {
+        damage_first(&data, entry);
+    }
+    sides.staging.clear_faults();
+    sides.gateway = sides.site.serve().await;
+    let log = sides.gateway.log().join("\n");
+    assert!(log.contains("was damaged and is made anew") && log.contains("staging"), "{log}");
+    let mut client = sides.gateway.ingest().await;
+    send(&mut client, "production", "ada", json!({ "app": "production" })).await.unwrap();
+    profile(&sides.production, "ada").await;
+    sides.is_in("staging", AppState::Paused).await;
+    let staging = sides.app("staging").await;
+    assert_eq!((staging.pending_records, staging.paused), (30, true));
+    let status = sides.gateway.status().await;
+    assert!(status.ready && status.store.unwrap().quarantined_records == 2);
+    let admin = format!("http://{}", sides.gateway.addresses.admin);
+    let told = run(&["status", "--address", &admin], "").await;
+    assert!(told.stdout.contains("its state in the store was damaged"), "{told:?}");
+    // Updates are accepted meanwhile.
+    send(&mut client, "staging", "late", json!({ "last": 30 })).await.unwrap();
+
+    let app = "staging".to_owned();
+    sides.gateway.admin().await.resume(ResumeRequest { app }).await.unwrap();
+    until("all of staging", async || sides.staging.profile("late")).await;
+    until("an end", async || (sides.app("staging").await.state() == AppState::Idle).then_some(()))
+        .await;
+    for nth in 0..30 {
+        let metadata = profile(&sides.staging, &format!("user-{nth}")).await.metadata;
+        let both = if nth < 10 { 1 } else { 2 };
+        assert_eq!(metadata["both"], both, "user {nth}");
+        assert_eq!(metadata.get("first"), (nth < 20).then(|| json!(nth)).as_ref());
+        assert_eq!(metadata.get("last"), (nth >= 10).then(|| json!(nth)).as_ref());
+    }
+    assert_eq!(sides.staging.snapshot().violations, []);
+}
+
+#[tokio::test]
+async fn apps_whose_numbers_are_lost_are_held_and_the_others_go_on() {
+    let mut sides = Sides::start().await;
+    sides.gateway.kill();
+    sides.site = sides.site.and_app("third", &sides.staging.url());
+    sides.gateway = sides.site.serve().await;
+    sides.gateway.kill();
+    let data = sides.site.path("data");
+    for name in [b"nastaging".as_slice(), b"nathird"] {
+        damage_first(&data, name);
+    }
+    sides.gateway = sides.site.serve().await;
+    let mut client = sides.gateway.ingest().await;
+    send(&mut client, "production", "ada", json!({})).await.unwrap();
+    profile(&sides.production, "ada").await;
+    let mut admin = sides.gateway.admin().await;
+    for app in ["staging", "third"] {
+        sides.is_in(app, AppState::Halted).await;
+        let summary = sides.app(app).await.summary;
+        assert!(summary.contains("Held") && summary.contains("store check"), "{summary}");
+        let refusal = send(&mut client, app, "ada", json!({})).await.unwrap_err();
+        assert_eq!(refusal.code(), Code::FailedPrecondition);
+        assert!(refusal.message().contains("store check"), "{refusal}");
+        let refusal = admin.pause(PauseRequest { app: app.into() }).await.unwrap_err();
+        assert_eq!(refusal.code(), Code::FailedPrecondition);
+        assert!(refusal.message().contains(app), "{refusal}");
+    }
+    admin.pause(PauseRequest { app: String::new() }).await.unwrap();
+    sides.is_in("production", AppState::Paused).await;
 }

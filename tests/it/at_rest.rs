@@ -176,7 +176,17 @@ async fn a_forgotten_user_is_known_nowhere_and_delivered_again_only_by_what_come
 
 #[tokio::test]
 async fn an_encrypted_store_shows_no_value_and_opens_with_its_keys_alone() {
-    let mut stage = Stage::start(100).await;
+    encrypts("sled").await;
+}
+
+#[tokio::test]
+async fn so_does_one_of_redb() {
+    encrypts("redb").await;
+}
+
+/// Turns encryption on, changes the key, and looks at what the files show.
+async fn encrypts(engine: &str) {
+    let mut stage = Stage::of(at_speed(100), |site| site.with("store.engine", engine)).await;
     pause(&stage.gateway).await;
     let changes = [Change::new("ada", json!({"note": "in-clear-4711"}))];
     stage.sent(&changes).await;

@@ -2,7 +2,11 @@
 
 mod certificates;
 mod issuer;
+mod over_http;
+mod reloads;
+mod signing;
 mod steering;
+mod tokens;
 
 use futures_util::stream;
 use serde_json::json;
@@ -102,7 +106,7 @@ const TOKEN: &str = "upg_of-billing-4711";
 
 #[tokio::test]
 async fn nobody_gets_in_with_a_bad_credential() {
-    let (issuer, stranger) = (Issuer::new("key-1"), Issuer::new("key-1"));
+    let issuer = Issuer::new("key-1");
     let hash = Hash::of("upg_old");
     let stage = Stage::of(at_speed(100), |site: Site| {
         std::fs::write(site.path("jwks.json"), issuer.key_set().to_string()).unwrap();
@@ -115,16 +119,12 @@ async fn nobody_gets_in_with_a_bad_credential() {
         site.and_app("staging", upstream).and(&(auth + &client("billing", TOKEN, "") + &crm))
     })
     .await;
-    let jwt = |change: serde_json::Value| bearer(&issuer.token(&json!({}), &claims(change)));
-    let signed = |header: serde_json::Value| bearer(&issuer.token(&header, &claims(json!({}))));
     let good = issuer.token(&json!({}), &claims(json!({})));
-    let cut = &good[..good.rfind('.').unwrap()];
     let cases: Vec<(&str, Option<String>, &str, Code)> = vec![
         ("its token", bearer(TOKEN), "production", Code::Ok),
         ("one of two tokens", bearer("upg_old"), "staging", Code::Ok),
         ("the other", bearer("upg_new"), "staging", Code::Ok),
         ("a good JWT", bearer(&good), "staging", Code::Ok),
-        ("an audience among others", jwt(json!({"aud": ["x", AUDIENCE]})), "staging", Code::Ok),
         ("none", None, "production", Code::Unauthenticated),
         ("a wrong one", bearer("upg_of-billing-4712"), "production", Code::Unauthenticated),
         ("its beginning", bearer("upg_of-billing"), "production", Code::Unauthenticated),
@@ -136,26 +136,6 @@ async fn nobody_gets_in_with_a_bad_credential() {
         ("other app's", bearer(TOKEN), "staging", Code::PermissionDenied),
         ("an unknown app", bearer(TOKEN), "nowhere", Code::PermissionDenied),
         ("a JWT for another app", bearer(&good), "production", Code::PermissionDenied),
-        ("expired", jwt(json!({"exp": 1_700_000_000})), "staging", Code::Unauthenticated),
-        ("no expiry", jwt(json!({"exp": null})), "staging", Code::Unauthenticated),
-        ("not valid yet", jwt(json!({"nbf": 4_000_000_000_u64})), "staging", Code::Unauthenticated),
-        ("wrong audience", jwt(json!({"aud": "others"})), "staging", Code::Unauthenticated),
-        ("no audience", jwt(json!({"aud": null})), "staging", Code::Unauthenticated),
-        ("wrong issuer", jwt(json!({"iss": "https://evil"})), "staging", Code::Unauthenticated),
-        ("unknown subject", jwt(json!({"sub": "svc-x"})), "staging", Code::Unauthenticated),
-        ("no subject", jwt(json!({"sub": null})), "staging", Code::Unauthenticated),
-        ("unknown kid", signed(json!({"kid": "key-2"})), "staging", Code::Unauthenticated),
-        ("another algorithm", signed(json!({"alg": "RS256"})), "staging", Code::Unauthenticated),
-        ("its signature cut off", bearer(&format!("{cut}.")), "staging", Code::Unauthenticated),
-        ("alg=none", bearer(&issuer.unsigned("none")), "staging", Code::Unauthenticated),
-        ("alg=None", bearer(&issuer.unsigned("None")), "staging", Code::Unauthenticated),
-        ("HS256 with the public key", bearer(&issuer.hmac()), "staging", Code::Unauthenticated),
-        (
-            "a key of the same name",
-            bearer(&stranger.token(&json!({}), &claims(json!({})))),
-            "staging",
-            Code::Unauthenticated,
-        ),
     ];
     for door in [Door::Grpc, Door::Http] {
         for (what, authorization, app, expected) in &cases {
@@ -178,36 +158,6 @@ async fn the_scheme_of_userpilots_own_clients_is_taken_over_http_alone() {
         let found = knock(door, &stage.gateway, Some(&token), "production").await;
         assert_eq!(found, expected, "{door:?}");
     }
-}
-
-#[tokio::test]
-async fn a_key_that_the_issuer_comes_to_use_is_fetched() {
-    let (old, new) = (Issuer::new("old"), Issuer::new("new"));
-    let published = issuer::publish(old.key_set()).await;
-    let url = published.url.clone();
-    let stage = Stage::of(at_speed(100), |site: Site| {
-        let auth = format!(
-            "[auth]\nissuer = \"{ISSUER}\"\naudience = \"{AUDIENCE}\"\njwks_url = \"{url}\"\n\
-             jwks_interval_min_ms = 100\n"
-        );
-        site.and(&(auth + &client("crm", "upg_x", "jwt_subject = \"svc-crm\"")))
-    })
-    .await;
-    let knock = async |issuer: &Issuer| {
-        let token = issuer.token(&json!({}), &claims(json!({})));
-        knock(Door::Grpc, &stage.gateway, bearer(&token).as_deref(), "").await
-    };
-    assert_eq!(knock(&old).await, Code::Ok);
-    assert_eq!(knock(&new).await, Code::Unauthenticated);
-    published.replace(new.key_set());
-    until("the new key to be taken", async || (knock(&new).await == Code::Ok).then_some(())).await;
-    assert_eq!(knock(&old).await, Code::Unauthenticated);
-    // However many ask for keys that there are not, the issuer is asked now and then.
-    let before = published.asked();
-    for _ in 0..50 {
-        assert_eq!(knock(&old).await, Code::Unauthenticated);
-    }
-    assert!(published.asked() - before < 40, "asked {} times", published.asked() - before);
 }
 
 #[tokio::test]

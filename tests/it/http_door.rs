@@ -2,7 +2,9 @@
 
 mod bulk;
 mod callers;
+mod granted;
 mod refusals;
+mod uploads;
 
 use reqwest::{Client, Response};
 use serde_json::{Value, json};

@@ -17,13 +17,19 @@ async fn send(gateway: &Gateway, change: &Change) {
     gateway.ingest().await.update_user(request).await.unwrap();
 }
 
-async fn said(gateway: &Gateway, what: &str) {
-    until(what, async || gateway.log().iter().any(|line| line.contains(what)).then_some(())).await;
-}
-
 async fn plan(simulator: &str) -> serde_json::Value {
     let profile = get(&format!("{simulator}/_simulator/profiles/ada")).await;
     profile.json::<serde_json::Value>().await.unwrap()["metadata"]["plan"].take()
+}
+
+/// Who reads the key says why it stays. Who reads the configuration may say the same before.
+async fn complained(gateway: &Gateway, of: &str) {
+    until("a complaint", async || {
+        let is_of =
+            |line: &String| line.contains("the API key stays as it was") && line.contains(of);
+        gateway.log().iter().any(is_of).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -52,12 +58,12 @@ async fn a_key_that_is_put_right_in_its_file_is_used_at_once() {
 
     // One that is none changes nothing, and is complained about once.
     fs::write(&key, "").unwrap();
-    said(&gateway, "is empty").await;
+    complained(&gateway, "is empty").await;
     send(&gateway, &ada("pro")).await;
     settled(&gateway).await;
     assert_eq!(plan(&url).await, "pro");
     fs::remove_file(&key).unwrap();
-    said(&gateway, "cannot read the API key").await;
+    complained(&gateway, "cannot read the API key").await;
     send(&gateway, &ada("team")).await;
     settled(&gateway).await;
     assert_eq!(plan(&url).await, "team");

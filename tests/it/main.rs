@@ -14,6 +14,7 @@ mod dead_letters;
 mod delivery;
 mod directories;
 mod disk;
+mod exposed;
 mod express;
 mod http_door;
 mod keys;

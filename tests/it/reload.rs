@@ -151,6 +151,63 @@ async fn what_needs_a_restart_is_named_and_the_rest_takes_effect() {
     assert!(stage.gateway.end().await.status.success());
 }
 
+#[tokio::test]
+async fn other_rules_for_properties_hold_from_the_next_update_on() {
+    let stage = Stage::of(at_speed(100), |site| {
+        fs::write(site.path("hash.key"), "the first key to hash under").unwrap();
+        let rules = "hash = [\"email\"]\nhash_key_file = \"hash.key\"\n".parse::<toml::Table>();
+        site.with("app.properties", rules.unwrap())
+    })
+    .await;
+    let Stage { site, gateway, simulator, .. } = &stage;
+    let send = async |values: serde_json::Value| {
+        let update = Some(Change::new("ada", values).update());
+        gateway.ingest().await.update_user(UpdateUserRequest { update }).await
+    };
+    // What Userpilot comes to know of an address, once it is another than before.
+    let hashed = async |before: &str| {
+        send(json!({"email": "ada@example.com"})).await.unwrap();
+        until("the hash", async || {
+            let profiles = simulator.profiles();
+            let profile = format!("{:?}", profiles.values().next()?);
+            (profile.contains("email") && profile != before).then_some(profile)
+        })
+        .await
+    };
+    let first = hashed("").await;
+    assert!(!first.contains("ada@"), "{first}");
+
+    // Another key, in the same place.
+    fs::write(site.path("hash.key"), "the second key to hash under").unwrap();
+    gateway.says("\"changed\":\"the hash key of app production\"").await;
+    let second = hashed(&first).await;
+    assert!(!second.contains("ada@"), "{second}");
+    // One that is too short is refused: the last one stays.
+    fs::write(site.path("hash.key"), "short").unwrap();
+    gateway.says("is under 16 bytes").await;
+    send(json!({"plan": "pro"})).await.unwrap();
+
+    // Other rules; what needs a restart, an app's list and all, is on record, too.
+    fs::write(site.path("hash.key"), "the second key to hash under").unwrap();
+    let config = site.config();
+    let text = fs::read_to_string(&config).unwrap();
+    let denied = text.replace("hash = [", "deny = [\"ssn\"]\nhash = [");
+    fs::write(&config, denied.replace("linger_ms = 20", "linger_ms = 21")).unwrap();
+    let said =
+        gateway.says("\"event\":\"config_reloaded\",\"changed\":\"apps[0].properties.deny\"").await;
+    assert!(said.contains("\"needs_restart\":\"apps[0].linger_ms\""), "{said}");
+    let refused = send(json!({"SSN": "078-05-1120"})).await.unwrap_err();
+    assert!(refused.message().contains("is denied for this app"), "{refused:?}");
+
+    // With another list of apps nothing of it is taken, and that is said.
+    let more = "[[apps]]\nname = \"staging\"\napi_key_file = \"userpilot.key\"\n";
+    fs::write(&config, format!("{text}\n{more}")).unwrap();
+    let said = gateway.says("these have changed and need a restart; the old values stay").await;
+    assert!(said.contains("apps[0].linger_ms"), "{said}");
+    gateway.says("apps[1].name").await;
+    assert!(send(json!({"SSN": "078-05-1120"})).await.is_err(), "the old rules stay");
+}
+
 /// Whoever says SIGHUP too early does not end the process.
 #[tokio::test]
 async fn signals_from_the_first_moment_on_end_nothing() {

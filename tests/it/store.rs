@@ -11,7 +11,8 @@ use userpilot_gateway::{
 };
 
 use crate::rig::{
-    Change, Manner, Output, Site, Stage, applied, at_speed, run, same_profiles, settled, until,
+    Change, Manner, Output, Site, Stage, applied, at_speed, http, run, same_profiles, settled,
+    until,
 };
 
 /// Runs `store` with these.
@@ -45,13 +46,37 @@ async fn waiting(changes: &[Change]) -> Stage {
 
 /// Overwrites what is stored under the first key of a kind.
 fn damage(path: &Path, kind: u8) {
+    damage_first(path, &[kind]);
+}
+
+/// Overwrites what is stored under the first key that begins so.
+pub(crate) fn damage_first(path: &Path, prefix: &[u8]) {
     let options = SledOptions { path: path.to_owned(), cache_bytes_max: 16 << 20 };
     let engine = SledEngine::open(&options).unwrap();
     let mut transaction = engine.begin().now_or_never().unwrap().unwrap();
-    let found = transaction.scan(vec![kind]..=vec![kind, 0xff], 1).now_or_never().unwrap();
+    let range = prefix.to_vec()..=[prefix, &[0xff; 16]].concat();
+    let found = transaction.scan(range, 1).now_or_never().unwrap();
     let (key, _) = found.unwrap().into_iter().next().unwrap();
     transaction.put(&key, b"\x01nonsense".to_vec());
     transaction.commit().now_or_never().unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn an_export_says_how_many_jobs_of_callers_stay_behind() {
+    let mut stage = Stage::start(100).await;
+    let all = PauseRequest { app: String::new() };
+    stage.gateway.admin().await.pause(all).await.unwrap();
+    for users in [["ada", "bob"], ["eve", "bob"]] {
+        let rows: Vec<_> = users.iter().map(|id| json!({"user_id": id})).collect();
+        let url = format!("http://{}/v1/users/bulk_identify", stage.gateway.addresses.http);
+        let answer = http().post(url).json(&json!({"users": rows})).send().await.unwrap();
+        assert_eq!(answer.status(), 202);
+    }
+    stage.gateway.kill();
+    let exported = store(&["export", "--path", &text(&stage.site.path("data"))]).await;
+    assert!(exported.stderr.contains("3 records exported"), "{exported:?}");
+    let behind = "app production: 2 jobs of callers over HTTP stay behind";
+    assert!(exported.stderr.contains(behind), "{exported:?}");
 }
 
 #[tokio::test]
@@ -189,10 +214,10 @@ async fn a_store_that_does_not_start_is_saved_by_an_export() {
     let changes = changes();
     let mut stage = waiting(&changes).await;
     let path = text(&stage.site.path("data"));
-    damage(Path::new(&path), b'a');
+    damage(Path::new(&path), b'h');
     let refused = stage.site.launch().end().await;
     assert_eq!(refused.status.code(), Some(1));
-    for part in ["the store in data", "app state", "store check", "store export"] {
+    for part in ["the store in data", "head", "store check", "store export"] {
         assert!(refused.stderr.contains(part), "{part}: {refused:?}");
     }
     let file = text(&stage.site.path("saved.ndjson"));

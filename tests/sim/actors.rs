@@ -129,6 +129,7 @@ impl World {
             | QueueRefusal::TooManyBytes
             | QueueRefusal::TooManyOfClient => {}
             QueueRefusal::RecordTooLarge => return Ok(()),
+            QueueRefusal::AppHeld => return Err("refused for an app that is held".into()),
         }
         let of_the_user =
             |sent: &Sent| sent.user == refused.user && matches!(sent.heard, Heard::Accepted(_));
@@ -362,6 +363,7 @@ impl World {
                 false
             }
             Found::Delivered { .. } | Found::DeliveredLongAgo => true,
+            Found::Forgotten if self.state_was_lost => return Ok(Some(found)),
             Found::Forgotten => {
                 return self.checker.told_forgotten(number, true).map(|()| Some(found));
             }

@@ -1,9 +1,12 @@
 //! How processes die, and how the next one goes on.
 
-use userpilot_gateway::{domain::update::ByKind, store::engine::Crash};
+use userpilot_gateway::{
+    domain::{lifecycle::Event, update::ByKind},
+    store::{StoreError, engine::Crash},
+};
 
 use crate::{
-    process::Process,
+    process::{Process, at_once},
     scenario::Fault,
     world::{Halt, World},
 };
@@ -41,6 +44,7 @@ impl World {
             self.set_the_clock(rebooted);
             self.engine.restart();
             self.cut_is_due = false;
+            self.damage();
             self.plan_a_cut();
             let started = (self.time, self.now());
             match Process::start(self.engine.clone(), &self.scenario, started) {
@@ -52,9 +56,39 @@ impl World {
                 Err(error) => return Err(format!("does not start: {error}")),
             }
             self.say(|| "restarted".into());
+            if self.process.rescued && self.resume().is_err() {
+                continue;
+            }
             self.note_the_dead()?;
             return self.count();
         }
+    }
+
+    /// Damages the app's state, or some batch.
+    fn damage(&mut self) {
+        const APP: u8 = b'a';
+        const BATCH: u8 = b'b';
+        for kind in [APP, BATCH] {
+            let mut keys = self.engine.keys();
+            keys.retain(|key| key.first() == Some(&kind));
+            if !keys.is_empty() && self.strikes(Fault::Damage, 3) {
+                // The newest batches, which stand first, matter most.
+                let place = self.chaos.below(keys.len().min(2) as u64);
+                let key = keys.swap_remove(usize::try_from(place).unwrap_or(0));
+                self.say(|| format!("damaged: {}", char::from(kind)));
+                self.engine.damage(&key, b"\x01nonsense");
+                self.state_was_lost |= kind == APP;
+            }
+        }
+    }
+
+    /// An operator has seen why the app is paused, and resumes it at once.
+    fn resume(&mut self) -> Result<(), StoreError> {
+        self.network.inside().account.paused_since = None;
+        let app = self.process.ledger.app;
+        at_once(self.process.ledger.queue.get_mut().pause(app, false))?;
+        self.process.operations.push(Event::Paused(false));
+        Ok(())
     }
 
     /// Sets the wall clock, never to before the beginning: what occurred before stays so.

@@ -9,6 +9,7 @@ use futures_util::FutureExt;
 use tokio::sync::Mutex;
 use userpilot_gateway::{
     domain::{
+        budget::Occupancy,
         express::Express,
         lifecycle::{Event, Lifecycle, Waiting},
         time::{Instant, Now},
@@ -37,6 +38,8 @@ pub(crate) struct Process {
     pub(crate) express: Option<Lane>,
     /// When it started, in virtual time: its instants count from here.
     pub(crate) started_at: Duration,
+    /// Whether it came up paused for damage.
+    pub(crate) rescued: bool,
     /// Since when something waits.
     since: Option<Instant>,
 }
@@ -57,12 +60,14 @@ impl Process {
         }
         let start = async {
             let mut queue = Queue::open(engine.clone(), scenario.queue, STORE).await?;
-            let app = queue.app("production").await?;
+            let limits = scenario.settings.batch;
+            let full_job =
+                Occupancy::begin(limits.rows_max, scenario.settings.users_per_minute, now);
+            let (app, recovered) = queue.serve("production", full_job, now.wall).await?;
             queue.suppress(app, scenario.suppression).await?;
             for client in ["crm", "billing", "backfill"] {
                 queue.client(client).await?;
             }
-            let recovered = queue.recover(app).await?;
             Ok::<_, StoreError>((queue, app, recovered))
         };
         let (queue, app, recovered) = at_once(start)?;
@@ -70,6 +75,7 @@ impl Process {
             Some(sabotage) => sabotage.distort_recovered(recovered),
             None => recovered,
         };
+        let rescued = recovered.rescue.is_some_and(|rescue| rescue.paused);
         let now = Now { instant: instant(at, at), ..now };
         let mut settings = scenario.settings;
         if scenario.sabotage == Some(Sabotage::RushBudget) {
@@ -93,6 +99,7 @@ impl Process {
                 between: StdMutex::default(),
             },
             operations: Vec::new(),
+            rescued,
             started_at: at,
             since: None,
         })

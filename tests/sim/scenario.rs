@@ -84,6 +84,8 @@ pub(crate) enum Fault {
     Prune,
     /// Operators have users forgotten.
     Forget,
+    /// An app's state or a batch is damaged on the disk while the process is down.
+    Damage,
     /// The app has an express lane, and clients use it.
     Express,
     /// Lists show a job only a while after it was taken. Not promised against.
@@ -96,7 +98,7 @@ pub(crate) enum Fault {
 
 impl Fault {
     /// Against these the promises are kept.
-    pub(crate) const EXPECTED: [Self; 33] = [
+    pub(crate) const EXPECTED: [Self; 34] = [
         Self::NotSent,
         Self::LostRequest,
         Self::LostAnswer,
@@ -129,6 +131,7 @@ impl Fault {
         Self::ShortQueue,
         Self::Prune,
         Self::Forget,
+        Self::Damage,
         Self::Express,
     ];
 
@@ -198,14 +201,35 @@ pub(crate) struct Scenario {
 const SHORT_RECORD_BYTES_MAX: usize = 500;
 const SHORT_ENTRY_BYTES_MAX: usize = 750;
 
+fn express(random: &mut Random) -> ExpressSettings {
+    ExpressSettings {
+        per_minute: u32::try_from(random.between(6, 120)).unwrap_or(60),
+        requests_max: u32::try_from(random.between(1, 4)).unwrap_or(1),
+        backoff: BackoffLimits { initial: Duration::from_secs(1), max: Duration::from_secs(60) },
+        retry_after_max: Duration::from_secs(300),
+        held_retry: Duration::from_secs(120),
+    }
+}
+
+/// Half of the apps remember what they deliver.
+fn suppression(random: &mut Random) -> Option<Suppression> {
+    random
+        .percent(50)
+        .then_some(Suppression { refresh_after: random.millis(1_000, 600_000), properties_max: 8 })
+}
+
 impl Scenario {
     /// The world of a seed. Every seed has some of the faults: what needs the absence of one
     /// to come out is found, too.
     pub(crate) fn new(seed: u64) -> Self {
         let mut random = Random::new(seed, "scenario");
         let share = random.between(0, 60);
-        let mut faults: BTreeSet<Fault> =
-            Fault::EXPECTED.into_iter().filter(|_| random.percent(share)).collect();
+        let others = Fault::EXPECTED.into_iter().filter(|fault| *fault != Fault::Damage);
+        let mut faults: BTreeSet<Fault> = others.filter(|_| random.percent(share)).collect();
+        // Drawn apart: seeds keep the worlds that they had before there was damage.
+        if Random::new(seed, "damage").percent(share) {
+            faults.insert(Fault::Damage);
+        }
         // Without a list, a job that outlasts its occupancy cannot be told from one that was
         // never taken: only the 409 says so.
         if faults.contains(&Fault::NoList) {
@@ -218,10 +242,7 @@ impl Scenario {
         let short = faults.contains(&Fault::ShortQueue);
         let users_per_minute = u32::try_from(random.between(10, 600)).unwrap_or(60);
         let batch = BatchLimits { rows_max: random.between(1, 6), bytes_max: 100_000 };
-        let suppression = random.percent(50).then_some(Suppression {
-            refresh_after: random.millis(1_000, 600_000),
-            properties_max: 8,
-        });
+        let suppression = suppression(&mut random);
         Self {
             seed,
             faults,
@@ -255,16 +276,7 @@ impl Scenario {
                 uploads_are_named: true,
                 values: RowValues::Primitive,
             },
-            express: ExpressSettings {
-                per_minute: u32::try_from(random.between(6, 120)).unwrap_or(60),
-                requests_max: u32::try_from(random.between(1, 4)).unwrap_or(1),
-                backoff: BackoffLimits {
-                    initial: Duration::from_secs(1),
-                    max: Duration::from_secs(60),
-                },
-                retry_after_max: Duration::from_secs(300),
-                held_retry: Duration::from_secs(120),
-            },
+            express: express(&mut random),
             queue: QueueLimits {
                 records_max: if short { random.between(1, 4) } else { 1_000_000 },
                 bytes_max: if short { random.between(500, 5_000) } else { 1 << 30 },

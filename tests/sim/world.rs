@@ -78,6 +78,8 @@ pub(crate) struct World {
     pub(crate) actions_left: u64,
     /// A power cut is due at some commit.
     pub(crate) cut_is_due: bool,
+    /// An app's state was damaged: of what history forgot, no more may be known.
+    pub(crate) state_was_lost: bool,
     /// Since when nothing goes wrong and nobody sends.
     pub(crate) quiet_since: Option<Duration>,
     /// How many batches in a row have passed over each kind, while something of it waited.
@@ -132,6 +134,7 @@ impl World {
             boot: 0,
             next_action_at: Duration::ZERO,
             cut_is_due: false,
+            state_was_lost: false,
             quiet_since: None,
             passed_over: ByKind::default(),
             tally: Tally::default(),

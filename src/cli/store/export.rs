@@ -94,6 +94,14 @@ fn tell(exported: &Exported) -> anyhow::Result<()> {
         if app.dead_letters > 0 {
             writeln!(stderr, "app {}: {} dead letters stay behind", app.app, app.dead_letters)?;
         }
+        if app.jobs > 0 {
+            writeln!(
+                stderr,
+                "app {}: {} jobs of callers over HTTP stay behind: their ids will not be known, \
+                 though their rows that wait are exported",
+                app.app, app.jobs
+            )?;
+        }
         if app.paused {
             writeln!(stderr, "app {}: is paused, which another store does not know", app.app)?;
         }

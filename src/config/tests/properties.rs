@@ -49,6 +49,19 @@ fn the_rules_in_force_bring_themselves_about_again() {
 }
 
 #[test]
+fn another_hash_key_in_the_same_file_is_a_change() {
+    let written = written(RULES);
+    let (old, _) = written.load(&[]).unwrap();
+    let file = written.0.path().join("userpilot.key");
+    assert!(old.files().contains(&file));
+    assert_eq!(old.changes(&written.load(&[]).unwrap().0), Changes::default());
+    fs::write(&file, format!("{KEY}{KEY}{KEY}\n")).unwrap();
+    let changes = old.changes(&written.load(&[]).unwrap().0);
+    assert_eq!(changes.live, ["the hash key of app a".to_owned()].into());
+    assert!(changes.at_restart.is_empty());
+}
+
+#[test]
 fn without_rules_every_property_is_let_through() {
     let (config, _) = load("", &[]);
     let PropertiesConfig { deny, allow, hash, types, on_mismatch, .. } = &config.apps[0].properties;
@@ -100,6 +113,7 @@ fn rules_that_do_not_make_sense_are_refused() {
     check("types = { a = { type = \"number\", max_length = 1 } }", "are for strings");
     check("types = { a = { type = \"string\", max_length = 0 } }", "max_length: 0 is not in");
     check("types = { a = { type = \"string\", size = 1 } }", "unknown key \"size\"");
+    check("types = { a = \"date\", \" A\" = \"date\" }", "are the same but for case and spaces");
     check("hash = [\"email\"]", "needs hash_key_file");
     check("hash_key_file = \"nowhere\"", "cannot read the hash key in");
     check("hash_key_file = \"gateway.toml\"\nhash = 1", "expected a list of texts");

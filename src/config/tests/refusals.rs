@@ -290,6 +290,16 @@ fn who_may_call_is_said_without_doubt() {
         ],
     );
     refused(
+        app("pass_through = [\"POST /v1/track\"]")
+            + &client("b", &(token.clone() + "\npass_through = \"POST /v1/track\""))
+            + &client("c", "san = \"c\"\napps = \"a\"\npass_through = [\"POST /v1/goals\", \"x\"]"),
+        &[
+            "clients[1].pass_through: \"POST /v1/goals\": none of its apps has it in pass_through",
+            "clients[1].pass_through: \"x\": expected a method and a path, such as \"POST \
+             /v1/track\"",
+        ],
+    );
+    refused(
         app("") + &client("anyone", &token),
         &["clients[0].name: is what callers without a credential are called"],
     );
@@ -337,6 +347,17 @@ fn a_listener_that_others_reach_asks_who_calls() {
         let (_, warnings) = load(&(text + &callers()), &[]);
         assert!(!warnings.iter().any(|it| matches!(it, Warning::Open { .. })), "{warnings:?}");
     }
+}
+
+#[test]
+fn metrics_that_nobody_could_read_are_refused() {
+    let text = "[server]\nmetrics_auth = \"admin\"\n";
+    assert_eq!(
+        problems(text, &[]),
+        ["server.metrics_auth: \"admin\" without [[admins]] lets nobody read the metrics: \
+             configure [[admins]], or set it to \"none\""]
+    );
+    load(&(text.to_owned() + &callers()), &[]);
 }
 
 #[test]

@@ -163,6 +163,11 @@ fn changes_are_told_apart_by_when_they_take_effect() {
         &["the certificates", "tls.client_ca_file", "tls.client_certificate", "tls.min_version"],
         &["tls.admin"],
     );
+    check(
+        text.clone() + "[apps.properties]\ndeny = [\"ssn\"]\ntypes = { a = \"date\" }\n",
+        &["apps[0].properties.deny", "apps[0].properties.types.a.type"],
+        &[],
+    );
     let client =
         "[[clients]]\nname = \"crm\"\nsan = \"crm.corp\"\napps = [\"a\"]\nproperties = []\n";
     let admin = format!("[[admins]]\nname = \"ada\"\ntoken_sha256 = \"{}\"\n", "0".repeat(64));
@@ -176,6 +181,7 @@ fn changes_are_told_apart_by_when_they_take_effect() {
             "clients[0].apps",
             "clients[0].lane",
             "clients[0].name",
+            "clients[0].pass_through",
             "clients[0].pending_records_max",
             "clients[0].properties",
             "clients[0].record_bytes_max",
@@ -204,4 +210,9 @@ fn who_is_let_in_must_fit_the_listeners_that_stand() {
     assert_eq!(key("", "0.0.0.0:1"), ["server.grpc_listen"]);
     assert!(key("", "127.0.0.1:1").is_empty());
     assert!(key(&callers(), "0.0.0.0:1").is_empty());
+    // Metrics for operators alone stay so, although there are none any more.
+    let config = load("", &[]).0;
+    let mut server = config.server.clone();
+    server.metrics_auth = MetricsAuth::Admin;
+    assert_eq!(config.left_open(&server)[0].key, "server.metrics_auth");
 }

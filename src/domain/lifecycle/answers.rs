@@ -19,10 +19,7 @@ impl Lifecycle {
     pub fn on(&mut self, event: Event, now: Now, random: u64) {
         match event {
             Event::Waiting(waiting) => self.on_waiting(waiting, now),
-            Event::Paused(paused) => {
-                self.paused = paused;
-                self.began = None;
-            }
+            Event::Paused(paused) => self.on_paused(paused),
             Event::Flush => self.on_flush(now),
             Event::Claimed(batch) => self.on_claimed(batch, (now, random)),
             Event::Advanced => self.on_advanced(now),
@@ -161,6 +158,9 @@ impl Lifecycle {
             }
             Err(failure) => return self.fail_to_ask(&failure, now, random),
         };
+        if self.looks_first() {
+            return self.look_first(&jobs, now);
+        }
         let Phase::Lost(batch) = mem::replace(&mut self.phase, Phase::Idle) else {
             return debug_assert!(false, "a list of jobs that nothing was looked for in");
         };
@@ -379,6 +379,6 @@ pub(super) fn reach(random: u64) -> u64 {
     (random >> 32 | 1 << 31) >> (31 - random % BITS_MAX)
 }
 
-fn unfinished(job: &JobReport) -> bool {
+pub(super) fn unfinished(job: &JobReport) -> bool {
     job.phase == JobPhase::Unfinished
 }

@@ -14,6 +14,7 @@ mod answers;
 mod halts;
 mod isolation;
 mod polling;
+mod recovery;
 mod sizing;
 #[cfg(test)]
 mod tests;
@@ -21,6 +22,7 @@ mod view;
 
 use std::time::Duration;
 
+pub use recovery::{Recovered, Rescue};
 pub use view::{Activity, Conflicts, SlotHolder, View};
 
 use super::{
@@ -76,17 +78,6 @@ pub enum PartialPolicy {
     Isolate,
     /// It counts as delivered.
     Accept,
-}
-
-/// What an app's driver finds at its start.
-#[derive(Clone, Debug, Default)]
-pub struct Recovered {
-    /// The batch that is not settled, if there is one.
-    pub unsettled: Option<Batch>,
-    /// What else delivery must know.
-    pub memory: Memory,
-    /// Whether an operator has paused the app.
-    pub paused: bool,
 }
 
 /// What waits in the app's queue.
@@ -167,6 +158,10 @@ pub struct Lifecycle {
     paused: bool,
     flush: bool,
     memory: Memory,
+    /// What of the state was damaged and had to be made anew.
+    rescue: Option<Rescue>,
+    /// Why nothing can be done for the app.
+    held: Option<String>,
     /// When the occupancy that was begun last ends.
     occupied_until: Instant,
     /// The same before the submission that is under way, should it turn out not taken.
@@ -269,7 +264,7 @@ impl Phase {
 impl Lifecycle {
     /// The machine as it goes on from what was recovered.
     pub fn new(settings: Settings, recovered: Recovered, now: Now) -> Self {
-        let Recovered { unsettled, memory, paused } = recovered;
+        let Recovered { unsettled, memory, paused, rescue, held } = recovered;
         let occupied_until = memory.occupancy.end(now);
         let mut machine = Self {
             settings,
@@ -278,6 +273,8 @@ impl Lifecycle {
             paused,
             flush: false,
             memory,
+            rescue,
+            held,
             occupied_until,
             occupied_before: (memory.occupancy, occupied_until),
             unexplained_conflict: false,
@@ -306,23 +303,6 @@ impl Lifecycle {
         machine
     }
 
-    fn resume(&mut self, batch: Batch, now: Now) {
-        self.last_error.clone_from(&batch.last_error);
-        // What is known of it is that it had begun by now.
-        self.failing_since = (!self.last_error.is_empty()).then_some(now.wall);
-        self.phase = match batch.state {
-            BatchState::Claiming | BatchState::Claimed => Phase::Claimed(batch),
-            // The crash may have come before the request left, or after upstream took it.
-            BatchState::Submitting => {
-                self.occupy(&batch, now);
-                Phase::Lost(batch)
-            }
-            BatchState::Running => Phase::Running { batch, poll_at: now.instant },
-            BatchState::Settling(settlement) => Phase::Settling(batch, settlement),
-            BatchState::Settled(_) => Phase::Idle,
-        };
-    }
-
     /// What to do now.
     pub fn next(&mut self, now: Now) -> Step {
         self.hold = self.hold.take().filter(|hold| hold.until > now.instant);
@@ -330,6 +310,9 @@ impl Lifecycle {
             && self.phase.can_wait()
         {
             return Step::Wait(Some(hold.until));
+        }
+        if self.must_look_first(now) {
+            return Step::Do(Command::Look);
         }
         self.begin_if_due(now);
         match &self.phase {

@@ -1,4 +1,5 @@
 mod isolation;
+mod rescued;
 mod sizing;
 mod steps;
 mod told;

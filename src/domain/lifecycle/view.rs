@@ -32,9 +32,9 @@ pub enum Activity {
     KeyRejected,
     /// Upstream refused a batch, and its parts are tried.
     Isolating,
-    /// Upstream refuses everything that waits.
+    /// Upstream refuses everything that waits, or too much of the app is damaged.
     Halted,
-    /// An operator has paused the app.
+    /// An operator has paused the app, or it is paused since its state was damaged.
     Paused,
 }
 
@@ -86,6 +86,10 @@ pub struct View {
     pub activity: Activity,
     /// Whether an operator has paused it.
     pub paused: bool,
+    /// Since when it has been paused because its state was damaged.
+    pub rescued_at: Option<Timestamp>,
+    /// Why nothing can be done for the app, where too much of it is damaged.
+    pub held: Option<String>,
     /// The batch that is in flight.
     pub batch: Option<Batch>,
     /// When the budget is free again.
@@ -128,6 +132,8 @@ impl Lifecycle {
         View {
             activity,
             paused: self.paused,
+            rescued_at: self.rescue.filter(|rescue| rescue.paused).map(|rescue| rescue.at),
+            held: self.held.clone(),
             batch: self.batch().cloned(),
             occupied_until: self.occupied_until,
             retry_at: hold.max(halt).filter(|until| *until > now.instant),
@@ -162,6 +168,9 @@ impl Lifecycle {
     }
 
     fn activity(&self, now: Now) -> Activity {
+        if self.held.is_some() {
+            return Activity::Halted;
+        }
         let halted = self.is_halted_alone(now);
         if let Some(hold) = self.hold.as_ref().filter(|hold| hold.until > now.instant) {
             match hold.reason {

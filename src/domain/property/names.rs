@@ -31,7 +31,7 @@ impl SeenNames {
             return None;
         }
         self.exact.insert(name.to_owned());
-        let first = self.first.entry(fold(name)).or_insert_with(|| name.to_owned());
+        let first = self.first.entry(fold(name).into_owned()).or_insert_with(|| name.to_owned());
         (*first != name).then_some(first)
     }
 }

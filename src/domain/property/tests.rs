@@ -21,10 +21,10 @@ fn rules(on_mismatch: OnMismatch) -> PropertyRules {
     ];
     PropertyRules {
         deny: ["ssn"].into_iter().collect(),
-        allow: BTreeSet::new(),
+        allow: FoldedNames::default(),
         hash: ["email"].into_iter().collect(),
         hash_key: Some(HashKey::new(b"key")),
-        types: types.map(|(name, expected)| (name.to_owned(), expected)).into(),
+        types: types.into_iter().collect(),
         on_mismatch,
     }
 }
@@ -91,12 +91,13 @@ fn what_does_not_fit_is_named_and_rejected_dropped_or_kept() {
 
 #[test]
 fn where_names_are_allowed_no_others_get_through() {
-    let allow = BTreeSet::from(["plan".to_owned()]);
+    let allow = ["plan"].into_iter().collect();
     let rules = PropertyRules { allow, on_mismatch: OnMismatch::Warn, ..PropertyRules::default() };
     assert_eq!(apply(&rules, "plan", text("pro")).properties.len(), 1);
-    let other = apply(&rules, "Plan", text("pro"));
+    assert_eq!(apply(&rules, "P lan", text("pro")).properties.len(), 1);
+    let other = apply(&rules, "Plans", text("pro"));
     let treatment = Treatment::Dropped(Mismatch::NotAllowed);
-    assert_eq!(other, Applied { properties: vec![], treated: vec![("Plan".into(), treatment)] });
+    assert_eq!(other, Applied { properties: vec![], treated: vec![("Plans".into(), treatment)] });
 }
 
 #[test]
@@ -178,20 +179,76 @@ fn formats_tell_what_looks_right_from_what_does_not() {
     );
 }
 
+fn on_mismatch() -> impl Strategy<Value = OnMismatch> {
+    prop_oneof![Just(OnMismatch::Reject), Just(OnMismatch::Drop), Just(OnMismatch::Warn)]
+}
+
+/// Two spellings of a name that differ by case and white space alone.
+fn spellings() -> impl Strategy<Value = (String, String)> {
+    let letter = prop::sample::select(vec!['a', 'z', '_', '7', 'é', 'ß', 'σ', 'ς', 'ſ', 'ǆ', '名']);
+    let space = prop::sample::select(vec!["", "", " ", "\t", "\u{a0}", "\u{2003}"]);
+    let one = (letter, any::<[bool; 2]>(), space.clone(), space).prop_map(
+        |(letter, [first, second], before, after)| {
+            let spelt = |is_large: bool, space: &str| {
+                let large = || letter.to_uppercase().collect::<String>();
+                format!("{space}{}", if is_large { large() } else { letter.to_string() })
+            };
+            (spelt(first, before), spelt(second, after))
+        },
+    );
+    prop::collection::vec(one, 1..8).prop_map(|letters| letters.into_iter().unzip())
+}
+
 proptest! {
     #[test]
     fn no_value_that_is_to_be_hashed_or_denied_gets_through(
         secret in "[a-z]{6,12}",
         names in prop::collection::btree_set("(?i)(ssn|email|plan) ?", 1..6),
-        on_mismatch in prop_oneof![
-            Just(OnMismatch::Reject), Just(OnMismatch::Drop), Just(OnMismatch::Warn)
-        ],
+        on_mismatch in on_mismatch(),
     ) {
         let properties = names.iter().map(|name| (name.clone(), text(&secret))).collect();
         for (name, value) in rules(on_mismatch).apply(properties).properties {
             let open = fold(&name) == "plan";
             prop_assert_eq!(value == text(&secret), open, "{}", name);
         }
+    }
+
+    #[test]
+    fn every_rule_means_a_property_however_its_name_is_written(
+        (configured, sent) in spellings(),
+        value in testing::value(),
+        rule in 0..4,
+        on_mismatch in on_mismatch(),
+    ) {
+        let rules = |name: &str| PropertyRules {
+            deny: (rule == 0).then_some(name).into_iter().collect(),
+            allow: [if rule == 1 { "other" } else { name }].into_iter().collect(),
+            hash: (rule == 2).then_some(name).into_iter().collect(),
+            hash_key: Some(HashKey::new(b"key")),
+            types: (rule == 3).then_some((name, kind(PropertyKind::Date))).into_iter().collect(),
+            on_mismatch,
+        };
+        // As if the rule had been written as the name was sent, and the other way round.
+        let expected = apply(&rules(&configured), &configured, value.clone());
+        let spelt = |applied: Applied| {
+            let properties = applied.properties.into_iter().map(|(_, value)| value);
+            let treated = applied.treated.into_iter().map(|(_, treatment)| treatment);
+            (properties.collect::<Vec<_>>(), treated.collect::<Vec<_>>())
+        };
+        let found = apply(&rules(&configured), &sent, value.clone());
+        prop_assert!(found.properties.iter().all(|(name, _)| *name == sent));
+        let again = apply(&rules(&sent), &configured, value);
+        let expected = spelt(expected);
+        prop_assert_eq!(spelt(found), expected.clone());
+        prop_assert_eq!(spelt(again), expected);
+    }
+
+    #[test]
+    fn a_folded_name_has_no_case_and_no_space_and_folds_to_itself((one, other) in spellings()) {
+        let folded = fold(&one);
+        prop_assert_eq!(&folded, &fold(&other));
+        prop_assert_eq!(&fold(&folded), &folded);
+        prop_assert!(!folded.contains(char::is_whitespace));
     }
 
     #[test]

@@ -1,11 +1,17 @@
 //! Who is let in, and who is not any more.
 
 use http::{HeaderValue, header::AUTHORIZATION};
+use rcgen::SanType;
+use tokio::sync::watch;
 
 use super::*;
 use crate::{
     domain::update::{AppId, ClientId},
-    door::rate::Rate,
+    door::{
+        peer::testing::{self, Ca, trusting},
+        rate::Rate,
+        tls::Tls,
+    },
 };
 
 const GRPC: (Door, Schemes) = (Door::Grpc, Schemes::Bearer);
@@ -32,11 +38,18 @@ fn headers(token: &str) -> HeaderMap {
     HeaderMap::from_iter([(AUTHORIZATION, value)])
 }
 
-fn certificate(sans: &[&str]) -> Extensions {
+/// Of a request by a connection for which a certificate with these names was shown, and what
+/// changes whom to trust.
+fn connected(ca: &Ca, sans: &[&str]) -> (Extensions, watch::Sender<Tls>) {
+    let names = sans.iter().map(|san| SanType::URI((*san).try_into().unwrap())).collect();
+    let (peer, in_force) = testing::peer(Some(&[ca.issue(names)]), trusting(&[ca], false));
     let mut extensions = Extensions::new();
-    let sans = sans.iter().map(|san| (*san).to_owned()).collect();
-    extensions.insert(PeerIdentity { address: ([127, 0, 0, 1], 1).into(), sans });
-    extensions
+    extensions.insert(peer);
+    (extensions, in_force)
+}
+
+fn certificate(sans: &[&str]) -> Extensions {
+    connected(&Ca::new(), sans).0
 }
 
 fn name(callers: &Callers, headers: &HeaderMap, extensions: &Extensions) -> Option<String> {
@@ -79,28 +92,48 @@ fn where_nobody_is_configured_whoever_calls_is_let_in_only_if_told() {
     assert_eq!(name(&shut, &HeaderMap::new(), &Extensions::new()), None);
 }
 
-#[test]
-fn a_reload_revokes_and_changes_even_whoever_streams() {
+#[tokio::test]
+async fn a_reload_revokes_and_changes_even_whoever_streams() {
     let now = Timestamp::default();
     let callers = Callers::new(access(vec![grant("billing", &["old"]), grant("crm", &["c"])]));
     let admit = |token| callers.admit_at_once(&headers(token), &Extensions::new(), GRPC).unwrap();
     let (billing, crm) = (admit("old").unwrap(), admit("c").unwrap());
     crm.client().tally.count::<()>(&Err(Refusal::Unauthenticated));
-    assert!(callers.renew(&billing, now).is_ok());
+    assert!(callers.renew(&billing, now).await.is_ok());
 
     let mut narrower = grant("crm", &["c"]);
     narrower.client.apps.clear();
     callers.replace(access(vec![grant("billing", &["new"]), narrower]));
     // The old token is not taken any more: neither by a request, nor by a stream.
     assert!(admit("old").is_err() && admit("new").is_ok());
-    assert_eq!(callers.renew(&billing, now).unwrap_err(), Refusal::Unauthenticated);
+    assert_eq!(callers.renew(&billing, now).await.unwrap_err(), Refusal::Unauthenticated);
     // Who is still there goes on with what it may do now, and with what was counted of it.
-    let renewed = callers.renew(&crm, now).unwrap();
+    let renewed = callers.renew(&crm, now).await.unwrap();
     assert!(renewed.client().apps.is_empty());
     assert_eq!(renewed.client().tally.refused(crate::door::refusal::Reason::PermissionDenied), 1);
     let rate = |caller: &Caller| Arc::as_ptr(caller.client().rate.as_ref().unwrap());
     assert_eq!(rate(&renewed), rate(&crm), "a reload gives nobody a fresh second");
 
     callers.replace(Access::default());
-    assert!(callers.renew(&renewed, now).is_err());
+    assert!(callers.renew(&renewed, now).await.is_err());
+}
+
+#[tokio::test]
+async fn who_streams_by_a_certificate_ends_with_the_ca_of_it() {
+    let (now, ca, other) = (Timestamp::default(), Ca::new(), Ca::new());
+    let callers = Callers::new(access(vec![grant("billing", &[])]));
+    let (extensions, in_force) = connected(&ca, &["spiffe://corp/billing"]);
+    let billing = callers.admit_at_once(&HeaderMap::new(), &extensions, GRPC).unwrap().unwrap();
+    let check = async |cas: &[&Ca], expected: bool| {
+        in_force.send_replace(trusting(cas, false));
+        assert_eq!(callers.renew(&billing, now).await.is_ok(), expected);
+        assert_eq!(name(&callers, &HeaderMap::new(), &extensions).is_some(), expected);
+    };
+    check(&[&ca, &other], true).await;
+    check(&[&other], false).await;
+    check(&[&ca], true).await;
+    // The same after a reload of the clients, too.
+    callers.replace(access(vec![grant("billing", &["t"])]));
+    check(&[&ca, &other], true).await;
+    check(&[&other], false).await;
 }

@@ -13,11 +13,12 @@ use http_body_util::{BodyExt as _, Limited};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{
-    error::ApiError,
+    error::{ApiError, busy, too_slow},
     file,
     jobs::{self, Shown},
-    request::{Target, expect_json, is_too_long, media_type},
+    request::{Target, expect_json, is_too_long, media_type, no_such_app},
     rows,
+    watched::{is_too_slow, watched},
 };
 use crate::{
     clock,
@@ -26,10 +27,11 @@ use crate::{
         update::{Lane, Subject, SubjectKind, Update},
     },
     door::{
+        gate,
         refusal::Refusal,
         wire::json::{Place, Sender},
     },
-    store::{Accepted, Job, JobRow},
+    store::{Accepted, Job, JobPlace, JobRow},
 };
 
 /// Updates that are handed to the writer together: about as many as it commits at once.
@@ -46,21 +48,22 @@ pub(super) async fn companies(target: Target, request: Request) -> Result<Respon
 }
 
 async fn submit(target: Target, kind: SubjectKind, request: Request) -> Result<Response, ApiError> {
+    // Before the first row is taken, so that a refusal takes none.
+    let (store, jobs_max) = (&target.api.store, target.api.limits.jobs_max);
+    let place = store.reserve_job(target.app, jobs_max).await;
+    let place = place.map_err(|_| ApiError::store())?.map_err(|_| jobs::too_many())?;
     let job = Job { companies: kind == SubjectKind::Company, ..Job::default() };
     let mut taking = Taking { target, kind, job, chunk: Vec::new(), rows: Vec::new() };
-    if media_type(request.headers()).as_deref() == Some("multipart/form-data") {
-        file::read(request, &mut taking).await?;
-    } else {
-        expect_json(request.headers())?;
-        taking.json(request.into_body()).await?;
+    match taking.all(request).await {
+        Ok(()) => taking.finish(place).await,
+        Err(error) => Err(error.after(taking.rows.len())),
     }
-    taking.finish().await
 }
 
 /// The rows of one request, on their way into the queue.
 pub(super) struct Taking {
     pub(super) target: Target,
-    pub(super) kind: SubjectKind,
+    kind: SubjectKind,
     pub(super) job: Job,
     chunk: Vec<(u32, Update)>,
     /// The rows that are durable.
@@ -68,9 +71,26 @@ pub(super) struct Taking {
 }
 
 impl Taking {
+    async fn all(&mut self, request: Request) -> Result<(), ApiError> {
+        let pace = self.target.api.limits.pace;
+        let request = request.map(|body| watched(body, pace));
+        if media_type(request.headers()).as_deref() == Some("multipart/form-data") {
+            file::read(request, self).await?;
+            return self.hand_over().await;
+        }
+        expect_json(request.headers())?;
+        self.json(request.into_body()).await
+    }
+
     /// Reads a row.
     pub(super) fn read(&self, row: serde_json::Value, place: Place) -> Result<Update, Refusal> {
-        self.target.api.wire.row(row, self.kind, self.target.sender(Lane::Bulk), place)
+        let sender = self.target.sender(Lane::Bulk);
+        self.on_record(self.target.api.wire.row(row, self.kind, sender, place))
+    }
+
+    /// A row that was read. One that is refused is counted.
+    pub(super) fn on_record(&self, read: Result<Update, Refusal>) -> Result<Update, Refusal> {
+        gate::on_record(self.target.caller.client(), read)
     }
 
     /// Takes the next row; `number` counts from 1.
@@ -92,39 +112,54 @@ impl Taking {
     async fn json(&mut self, body: Body) -> Result<(), ApiError> {
         let limits = &self.target.api.limits;
         let (bytes_max, rows_max) = (limits.bulk_bytes_max, limits.bulk_rows_max);
-        let (body, permits) = buffered(body, bytes_max, &self.target.api.buffers).await?;
+        let (body, mut room) = buffered(body, bytes_max, &self.target.api.buffers).await?;
         let (api, caller) = (self.target.api.clone(), self.target.caller.clone());
         let (kind, app) = (self.kind, self.target.app);
         // Fifty megabytes take their time.
         let read = tokio::task::spawn_blocking(move || {
-            let sender = Sender { client: caller.client(), app, lane: Lane::Bulk };
-            let read = |index, row| api.wire.row(row, kind, sender, Place::Element(kind, index));
+            let client = caller.client();
+            let sender = Sender { client, app, lane: Lane::Bulk };
+            let read = |index, row| {
+                let read = api.wire.row(row, kind, sender, Place::Element(kind, index));
+                gate::on_record(client, read)
+            };
             rows::read(&body, kind, rows_max, read)
         });
         let updates = read.await.map_err(|_| ApiError::store())??;
-        drop(permits);
+        // Updates take as much memory as the body did, until they are stored.
+        let of_row = room.as_ref().map_or(0, |room| room.num_permits() / updates.len().max(1));
         for (number, update) in (1..).zip(updates) {
             self.take(number, update).await?;
+            if self.chunk.is_empty() {
+                drop(room.as_mut().and_then(|room| room.split(of_row * CHUNK_UPDATES_MAX)));
+            }
         }
-        Ok(())
+        self.hand_over().await
     }
 
-    /// Waits until the client's rate has room for what is to be handed over.
-    async fn pace(&self) {
-        let Some(rate) = &self.target.caller.client().rate else { return };
-        for _ in &self.chunk {
-            while let Err(early) = rate.take() {
-                clock::sleep_until(Some(clock::now().instant.plus(early))).await;
-            }
+    /// Whoever sends for long may be taken out meanwhile, or loses the app.
+    async fn renew(&mut self) -> Result<(), Refusal> {
+        let Target { api, caller, app, .. } = &mut self.target;
+        *caller = api.callers.renew(caller, clock::now().wall).await?;
+        let client = caller.client();
+        match client.apps.values().any(|own| own == app) {
+            true => Ok(()),
+            false => gate::on_record(client, Err(no_such_app())),
         }
     }
 
     async fn hand_over(&mut self) -> Result<(), ApiError> {
-        self.pace().await;
+        if self.chunk.is_empty() {
+            return Ok(());
+        }
+        self.renew().await?;
+        let Target { api, caller, .. } = &self.target;
+        gate::in_turn(caller.client(), self.chunk.len(), &api.stop).await?;
         let (numbers, updates): (Vec<u32>, Vec<Update>) = self.chunk.drain(..).unzip();
         let subjects: Vec<Subject> = updates.iter().map(|update| update.subject.clone()).collect();
-        let handed_over = self.target.api.intake.hand_over_in_turn(updates).await;
+        let handed_over = api.intake.hand_over_in_turn(updates).await;
         let outcomes = handed_over.map_err(Refusal::from)?.answer().await.map_err(Refusal::from)?;
+        let mut failed = None;
         for ((number, subject), outcome) in numbers.into_iter().zip(subjects).zip(outcomes) {
             let outcome = outcome.map_err(Refusal::from);
             self.target.caller.client().tally.count(&outcome);
@@ -136,24 +171,22 @@ impl Taking {
                     self.refuse(number, &refusal);
                 }
                 // The caller sends all of it again, which changes nothing for what was taken.
-                Err(refusal) => return Err(refusal.into()),
+                Err(refusal) => failed = failed.or(Some(refusal)),
             }
         }
-        Ok(())
+        failed.map_or(Ok(()), |refusal| Err(refusal.into()))
     }
 
     /// All rows are there: makes the job.
-    async fn finish(mut self) -> Result<Response, ApiError> {
-        if !self.chunk.is_empty() {
-            self.hand_over().await?;
-        }
+    async fn finish(self, place: JobPlace) -> Result<Response, ApiError> {
         let Self { target, mut job, rows, .. } = self;
         let api = &target.api;
-        job.rows = rows.len() as u64 + job.refused_rows;
+        let taken = rows.len();
+        job.rows = taken as u64 + job.refused_rows;
         job.submitted_at = clock::now().wall;
-        let of = (target.app, target.caller.client().id);
-        let added = api.store.add_job(of, job.clone(), rows, api.limits.jobs_max).await;
-        let id = added.map_err(|_| ApiError::store())?.map_err(|_| jobs::too_many())?;
+        let of = (place, target.caller.client().id);
+        let added = api.store.add_job(of, job.clone(), rows).await;
+        let id = added.map_err(|_| ApiError::store().after(taken))?;
         job.ended_at = (job.final_rows() >= job.rows).then_some(job.submitted_at);
         let shown = Shown { store: api.store.id(), prefix: &target.prefix, id, job: &job };
         Ok((StatusCode::ACCEPTED, Json(shown.accepted())).into_response())
@@ -165,20 +198,24 @@ async fn buffered(
     body: Body,
     bytes_max: usize,
     buffers: &Arc<Semaphore>,
-) -> Result<(Bytes, Vec<OwnedSemaphorePermit>), ApiError> {
+) -> Result<(Bytes, Option<OwnedSemaphorePermit>), ApiError> {
     let mut body = Limited::new(body, bytes_max);
     let mut whole = Vec::new();
-    let mut permits = Vec::new();
+    let mut room: Option<OwnedSemaphorePermit> = None;
     while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|error| match is_too_long(&*error) {
-            true => ApiError::too_large(format!("the body has more than {bytes_max} bytes")),
-            false => ApiError::malformed("the body cannot be read"),
+        let frame = frame.map_err(|error| match (is_too_long(&*error), is_too_slow(&*error)) {
+            (true, _) => ApiError::too_large(format!("the body has more than {bytes_max} bytes")),
+            (false, true) => too_slow(),
+            (false, false) => ApiError::malformed("the body cannot be read"),
         })?;
         let Ok(bytes) = frame.into_data() else { continue };
         let count = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
-        let permit = buffers.clone().try_acquire_many_owned(count);
-        permits.push(permit.map_err(|_| super::error::busy())?);
+        let more = buffers.clone().try_acquire_many_owned(count).map_err(|_| busy())?;
+        match &mut room {
+            Some(room) => room.merge(more),
+            None => room = Some(more),
+        }
         whole.extend_from_slice(&bytes);
     }
-    Ok((whole.into(), permits))
+    Ok((whole.into(), room))
 }

@@ -39,6 +39,24 @@ impl ApiError {
         Self { retry_after: Some(after), ..self }
     }
 
+    /// The same, of a request of which so many rows are durable: who is refused is told of them.
+    #[must_use]
+    pub(super) fn after(self, rows: usize) -> Self {
+        if rows == 0 {
+            return self;
+        }
+        let message = format!(
+            "{}; {rows} rows of the request were taken before that, and will be delivered: sent \
+             again, they leave the same profiles",
+            self.message
+        );
+        let details = match self.details.is_null() {
+            true => json!({"accepted_rows": rows}),
+            false => self.details,
+        };
+        Self { message, details, ..self }
+    }
+
     /// The body cannot be read as what it should be.
     pub(super) fn malformed(message: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, message)
@@ -61,6 +79,13 @@ impl ApiError {
 }
 
 const UNAVAILABLE: Duration = Duration::from_secs(2);
+
+/// The body of a bulk request came too slowly.
+pub(super) fn too_slow() -> ApiError {
+    let message = "less than http.bulk_progress_bytes_min of the request came within \
+                   http.request_timeout_ms";
+    ApiError::new(StatusCode::REQUEST_TIMEOUT, message)
+}
 
 /// As much waits in memory as may.
 pub(super) fn busy() -> ApiError {

@@ -1,27 +1,15 @@
 //! An uploaded file: a form with one part, `file`, one JSON object a line. It is read as it
 //! comes, and no more of it than a line is held in memory.
 
-use std::path::Path;
-
-use axum::{
-    body::Bytes,
-    extract::{
-        FromRequest as _, Request,
-        multipart::{Field, Multipart, MultipartError},
-    },
-};
-use tokio::{
-    fs::File,
-    io::{AsyncReadExt as _, AsyncSeekExt as _, AsyncWriteExt as _},
-};
-
 use super::{
     BadRows,
     bulk::Taking,
-    error::ApiError,
+    error::{ApiError, too_slow},
     lines::{Line, Lines},
     request::is_too_long,
     rows::too_many_rows,
+    spool::Spool,
+    watched::is_too_slow,
 };
 use crate::{
     domain::update::Update,
@@ -30,11 +18,17 @@ use crate::{
         wire::json::Place,
     },
 };
+use axum::{
+    body::Bytes,
+    extract::{
+        FromRequest as _, Request,
+        multipart::{Field, Multipart, MultipartError},
+    },
+};
 
 /// Violations of one file that are named at the most, where it is refused for them.
 const VIOLATIONS_MAX: usize = 16;
 const FILE_NAME_CHARS_MAX: usize = 255;
-const READ_BYTES: usize = 1 << 16;
 
 /// Reads the file, and hands its rows over.
 pub(super) async fn read(request: Request, taking: &mut Taking) -> Result<(), ApiError> {
@@ -93,7 +87,8 @@ async fn rows(
             }
             let update = match line {
                 Line::Whole(line) => read_line(taking, number, &line),
-                Line::TooLong => Err(Place::Line(number).refusal("is longer than any row may be")),
+                Line::TooLong => taking
+                    .on_record(Err(Place::Line(number).refusal("is longer than any row may be"))),
             };
             pass.row(taking, number, update).await?;
         }
@@ -108,7 +103,7 @@ fn read_line(taking: &Taking, number: usize, line: &[u8]) -> Result<Update, Refu
     match serde_json::from_slice(line) {
         Ok(row) => taking.read(row, place),
         // The parser's own words may hold a value.
-        Err(_) => Err(place.refusal("is not JSON")),
+        Err(_) => taking.on_record(Err(place.refusal("is not JSON"))),
     }
 }
 
@@ -206,44 +201,9 @@ impl Upload<'_> {
 }
 
 fn broken(error: &MultipartError) -> ApiError {
-    match is_too_long(error) {
-        true => ApiError::too_large("the form is too large"),
-        false => ApiError::malformed("the form cannot be read"),
+    match (is_too_long(error), is_too_slow(error)) {
+        (true, _) => ApiError::too_large("the form is too large"),
+        (false, true) => too_slow(),
+        (false, false) => ApiError::malformed("the form cannot be read"),
     }
-}
-
-/// A file without a name, beside the store, that is gone with the request.
-struct Spool {
-    file: File,
-}
-
-impl Spool {
-    async fn new(folder: &Path) -> Result<Self, ApiError> {
-        let folder = folder.to_owned();
-        let file = tokio::task::spawn_blocking(move || tempfile::tempfile_in(folder)).await;
-        let file = file.map_err(|_| ApiError::store())?.map_err(|error| cannot_spool(&error))?;
-        Ok(Self { file: File::from_std(file) })
-    }
-
-    async fn keep(&mut self, bytes: &[u8]) -> Result<(), ApiError> {
-        self.file.write_all(bytes).await.map_err(|error| cannot_spool(&error))
-    }
-
-    async fn rewind(&mut self) -> Result<(), ApiError> {
-        self.file.flush().await.map_err(|error| cannot_spool(&error))?;
-        self.file.rewind().await.map_err(|error| cannot_spool(&error))?;
-        Ok(())
-    }
-
-    async fn chunk(&mut self) -> Result<Option<Bytes>, ApiError> {
-        let mut chunk = vec![0; READ_BYTES];
-        let read = self.file.read(&mut chunk).await.map_err(|error| cannot_spool(&error))?;
-        chunk.truncate(read);
-        Ok((read > 0).then(|| chunk.into()))
-    }
-}
-
-fn cannot_spool(error: &std::io::Error) -> ApiError {
-    tracing::warn!(%error, "an uploaded file cannot be kept while it is checked");
-    ApiError::unavailable("the file cannot be kept while it is checked")
 }

@@ -11,9 +11,6 @@ use crate::{
     store::{Job, JobId, RowError},
 };
 
-/// How many jobs the list shows, newest first.
-const LISTED_JOBS_MAX: usize = 100;
-
 /// `GET /v1/background_jobs/{job_id}`
 pub(super) async fn one(target: Target, params: RawPathParams) -> Result<Json<Value>, ApiError> {
     let store = &target.api.store;
@@ -27,11 +24,12 @@ pub(super) async fn one(target: Target, params: RawPathParams) -> Result<Json<Va
     Ok(Json(shown.whole(clock::now().wall)))
 }
 
-/// `GET /v1/background_jobs`
+/// `GET /v1/background_jobs`: the newest first. Userpilot calls its list paginated, and documents no
+/// parameters for that: so there are no further pages here.
 pub(super) async fn list(target: Target) -> Result<Json<Vec<Value>>, ApiError> {
     let store = &target.api.store;
     let client = target.caller.client().id;
-    let jobs = store.jobs(target.app, client, LISTED_JOBS_MAX).await;
+    let jobs = store.jobs(target.app, client, target.api.limits.listed_jobs_max).await;
     let now = clock::now().wall;
     let show = |(id, job): &(JobId, Job)| {
         Shown { store: store.id(), prefix: &target.prefix, id: *id, job }.listed(now)
@@ -41,7 +39,7 @@ pub(super) async fn list(target: Target) -> Result<Json<Vec<Value>>, ApiError> {
 
 /// As many jobs as may be are under way.
 pub(super) fn too_many() -> ApiError {
-    let message = "as many jobs of this app as http.jobs_max are not over yet";
+    let message = "as many jobs of this app as http.jobs_max are not over yet, or being sent";
     ApiError::new(StatusCode::TOO_MANY_REQUESTS, message).retry_after(ONCE_ONE_IS_OVER)
 }
 

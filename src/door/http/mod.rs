@@ -10,6 +10,8 @@ mod lines;
 mod pass_through;
 mod request;
 mod rows;
+mod spool;
+mod watched;
 
 use std::{
     path::PathBuf,
@@ -22,7 +24,7 @@ use axum::{
     body::Body,
     extract::{DefaultBodyLimit, State},
     http::{StatusCode, header},
-    middleware::from_fn_with_state,
+    middleware::{from_fn, from_fn_with_state},
     response::IntoResponse,
     routing::{any, get, post},
 };
@@ -31,7 +33,10 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceBuilder;
 use tower_http::{decompression::RequestDecompressionLayer, map_request_body::MapRequestBodyLayer};
 
-pub use self::pass_through::{PassThrough, PassThroughs};
+pub use self::{
+    pass_through::{PassThrough, PassThroughs},
+    watched::Pace,
+};
 use super::{auth::Callers, wire::Wire};
 use crate::{intake::Intake, store::Store};
 
@@ -42,7 +47,7 @@ pub struct HttpDoor {
     pub not_ready: watch::Receiver<Option<&'static str>>,
     /// Makes the metrics page.
     pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
-    /// For how long one request may take, its body and its answer included.
+    /// For how long one small request may take, its body and its answer included.
     pub request_timeout: Duration,
     /// Userpilot's API, once the store is open.
     pub api: Arc<OnceLock<Arc<Api>>>,
@@ -77,12 +82,16 @@ pub struct HttpLimits {
     pub bulk_bytes_max: usize,
     /// Its rows.
     pub bulk_rows_max: usize,
+    /// How slowly it may come.
+    pub pace: Pace,
     /// What becomes of a file with bad rows.
     pub bad_rows: BadRows,
     /// Where a file is kept while it is checked.
     pub spool: PathBuf,
     /// Jobs that are kept, per app.
     pub jobs_max: usize,
+    /// Jobs that the list shows.
+    pub listed_jobs_max: usize,
 }
 
 /// What becomes of a file with bad rows.
@@ -109,14 +118,17 @@ fn api(door: &HttpDoor) -> Router {
     let unpack = ServiceBuilder::new()
         .layer(RequestDecompressionLayer::new())
         .layer(MapRequestBodyLayer::new(Body::new));
+    let bulk = Router::new()
+        .route("/v1/users/bulk_identify", post(bulk::users))
+        .route("/v1/companies/bulk_identify", post(bulk::companies));
     let endpoints = Router::new()
         .route("/v1/identify", post(identify::user))
         .route("/v1/companies/identify", post(identify::company))
-        .route("/v1/users/bulk_identify", post(bulk::users))
-        .route("/v1/companies/bulk_identify", post(bulk::companies))
         .route("/v1/background_jobs", get(jobs::list))
         .route("/v1/background_jobs/{job_id}", get(jobs::one))
         .route("/v1/{*rest}", any(pass_through::pass))
+        .layer(from_fn_with_state(door.request_timeout, request::in_time))
+        .merge(bulk)
         // Each handler has a limit of its own.
         .layer(DefaultBodyLimit::disable())
         .layer(unpack)
@@ -126,7 +138,7 @@ fn api(door: &HttpDoor) -> Router {
         .nest("/apps/{app}", endpoints)
         .route("/openapi.json", get(openapi))
         .fallback(async || StatusCode::NOT_FOUND)
-        .layer(from_fn_with_state(door.request_timeout, request::envelop))
+        .layer(from_fn(request::envelop))
 }
 
 /// The API's description.

@@ -3,31 +3,33 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     num::NonZeroU32,
-    time::Duration,
 };
 
 use axum::{
-    body::Body,
+    body::{Body, Bytes},
     extract::Request,
-    http::{HeaderValue, StatusCode, header},
+    http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use governor::{DefaultDirectRateLimiter, Quota, RateLimiter, clock::Clock as _};
 
 use super::{
     error::ApiError,
-    request::{Target, whole},
+    request::{Target, expect_json, parse, whole},
 };
 use crate::{
-    domain::{update::AppId, verdict::FailureKind},
-    door::caller::Client,
+    domain::{
+        update::{AppId, Lane},
+        verdict::FailureKind,
+    },
+    door::{
+        caller::Client,
+        gate,
+        rate::Rate,
+        refusal::{Reason, Refusal, Violation},
+    },
     upstream::{HttpUpstream, PassedBack, Passing},
 };
 
-const MINUTE: Duration = Duration::from_secs(60);
-/// One of the minute's requests in so many may come at once. The rest of the minute's budget comes
-/// back drop by drop, so that no minute has more than all of it.
-const BURST_PART: u32 = 10;
 /// The one that is there without anybody having asked for it, and so is told from unknown ones.
 const TRACK: &str = "/v1/track";
 
@@ -36,33 +38,36 @@ pub struct PassThrough {
     upstream: HttpUpstream,
     /// Methods and paths, such as `POST /v1/track`.
     allowed: BTreeSet<String>,
-    limiter: DefaultDirectRateLimiter,
+    rate: Rate,
+}
+
+/// Whether a request is passed through for a client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Grant {
+    /// It is.
+    Granted,
+    /// For others it may be.
+    NotGranted,
+    /// There is no such address.
+    Unknown,
 }
 
 impl PassThrough {
     /// Passes `allowed` through to `upstream`, so many a minute at the most.
     pub fn new(upstream: HttpUpstream, allowed: BTreeSet<String>, per_minute: NonZeroU32) -> Self {
-        Self { upstream, allowed, limiter: RateLimiter::direct(quota(per_minute)) }
-    }
-
-    /// Whether `client` may have this passed through: what the app allows, it allows to all of its
-    /// clients. A client's own grants belong here.
-    fn is_granted(&self, _client: &Client, request: &str) -> bool {
-        self.allowed.contains(request)
-    }
-
-    fn take_turn(&self) -> Result<(), ApiError> {
-        let Err(early) = self.limiter.check() else { return Ok(()) };
-        let wait = early.wait_time_from(self.limiter.clock().now());
-        let message = "as many requests were passed through as pass_through_per_minute allows";
-        Err(ApiError::new(StatusCode::TOO_MANY_REQUESTS, message).retry_after(wait))
+        Self { upstream, allowed, rate: Rate::per_minute(per_minute) }
     }
 }
 
-fn quota(per_minute: NonZeroU32) -> Quota {
-    let burst = NonZeroU32::new(per_minute.get() / BURST_PART).unwrap_or(NonZeroU32::MIN);
-    let steady = (per_minute.get() - burst.get()).max(1);
-    Quota::with_period(MINUTE / steady).unwrap_or(Quota::per_minute(per_minute)).allow_burst(burst)
+/// What the app allows is for those clients that are granted it; where none are configured, for
+/// whoever calls.
+fn grant(allowed: &BTreeSet<String>, client: &Client, request: &str, path: &str) -> Grant {
+    match (allowed.contains(request), client.is_configured, path) {
+        (true, false, _) => Grant::Granted,
+        (true, true, _) if client.pass_through.contains(request) => Grant::Granted,
+        (true, true, _) | (false, _, TRACK) => Grant::NotGranted,
+        (false, _, _) => Grant::Unknown,
+    }
 }
 
 /// Whatever the gateway does not answer itself.
@@ -70,19 +75,23 @@ pub(super) async fn pass(target: Target, request: Request) -> Result<Response, A
     let (parts, body) = request.into_parts();
     // Without the app's prefix.
     let path = parts.uri.path();
-    let name = format!("{} {path}", parts.method);
-    let granted = |it: &&PassThrough| it.is_granted(target.caller.client(), &name);
-    let through = target.api.pass_through.get(&target.app);
-    let Some(through) = through.filter(granted) else { return Err(refused(path)) };
-    through.take_turn()?;
-    let passing = Passing {
-        method: parts.method,
-        segments: path.split('/').skip(1).map(str::to_owned).collect(),
-        query: parts.uri.query().map(str::to_owned),
-        content_type: parts.headers.get(header::CONTENT_TYPE).cloned(),
-        body: whole(body, target.api.limits.body_bytes_max).await?,
+    let through = through(&target, &format!("{} {path}", parts.method), path)?;
+    let body = whole(body, target.api.limits.body_bytes_max).await?;
+    let content_type = parts.headers.get(header::CONTENT_TYPE).cloned();
+    let query = parts.uri.query().map(str::to_owned);
+    let (query, content_type, body) = match is_ruled(&target, path) {
+        // Nothing stands in the query of an event.
+        true => {
+            let json = HeaderValue::from_static("application/json");
+            (None, Some(json), ruled(&target, &parts.headers, &body)?)
+        }
+        false => (query, content_type, body),
     };
-    match through.upstream.pass(passing).await {
+    let segments = path.split('/').skip(1).map(str::to_owned).collect();
+    let passing = Passing { method: parts.method, segments, query, content_type, body };
+    let passed = through.upstream.pass(passing).await;
+    target.caller.client().tally.pass();
+    match passed {
         Ok(passed_back) => Ok(answer(passed_back)),
         Err(failure) => {
             tracing::debug!(cause = failure.cause, "a request cannot be passed through");
@@ -91,14 +100,47 @@ pub(super) async fn pass(target: Target, request: Request) -> Result<Response, A
     }
 }
 
-fn refused(path: &str) -> ApiError {
-    match path {
-        TRACK => {
-            let message = "POST /v1/track is not granted: see pass_through in the configuration";
-            ApiError::new(StatusCode::FORBIDDEN, message)
+/// The way to Userpilot, if the request may take it now.
+fn through<'a>(target: &'a Target, request: &str, path: &str) -> Result<&'a PassThrough, ApiError> {
+    let client = target.caller.client();
+    let unknown = || ApiError::new(StatusCode::NOT_FOUND, "there is no such address");
+    let through = target.api.pass_through.get(&target.app).ok_or_else(unknown)?;
+    let granted = match grant(&through.allowed, client, request, path) {
+        Grant::Granted => Ok(()),
+        Grant::NotGranted => {
+            let description = "is not passed through for this client: see pass_through in the \
+                               configuration";
+            let violation =
+                Violation { field: request.to_owned(), description: description.into() };
+            Err(Refusal::PermissionDenied(vec![violation]))
         }
-        _ => ApiError::new(StatusCode::NOT_FOUND, "there is no such address"),
-    }
+        Grant::Unknown => return Err(unknown()),
+    };
+    gate::on_record(client, granted.and_then(|()| gate::take(client)))?;
+    through.rate.take().map_err(|wait| {
+        client.tally.refuse(Reason::RateLimited);
+        let message = "as many requests were passed through as pass_through_per_minute allows";
+        ApiError::new(StatusCode::TOO_MANY_REQUESTS, message).retry_after(wait)
+    })?;
+    Ok(through)
+}
+
+/// Whether there are rules for what the request may say. They are for events: what else a path
+/// takes, and where properties stand in it, is not known here.
+fn is_ruled(target: &Target, path: &str) -> bool {
+    let mut segments = path.split('/').filter(|segment| !segment.is_empty());
+    let is_event = ["v1", "track"]
+        .into_iter()
+        .all(|part| segments.next().is_some_and(|it| it.eq_ignore_ascii_case(part)));
+    is_event && target.api.wire.rules_events(target.sender(Lane::Interactive))
+}
+
+/// An event with what the rules leave of it.
+fn ruled(target: &Target, headers: &HeaderMap, body: &[u8]) -> Result<Bytes, ApiError> {
+    expect_json(headers)?;
+    let event = target.api.wire.event(parse(body)?, target.sender(Lane::Interactive));
+    let event = gate::on_record(target.caller.client(), event)?;
+    Ok(event.to_string().into())
 }
 
 fn unreachable(kind: FailureKind) -> ApiError {
@@ -145,28 +187,31 @@ pub type PassThroughs = BTreeMap<AppId, PassThrough>;
 
 #[cfg(test)]
 mod tests {
-    use governor::clock::FakeRelativeClock;
-
     use super::*;
 
     #[test]
-    fn no_minute_has_more_than_its_budget() {
-        for per_minute in [1, 7, 60, 600] {
-            let clock = FakeRelativeClock::default();
-            let quota = quota(NonZeroU32::new(per_minute).unwrap());
-            let limiter = RateLimiter::direct_with_clock(quota, clock.clone());
-            let mut taken = Vec::new();
-            for step in 0..3_600_u32 {
-                while limiter.check().is_ok() {
-                    taken.push(step);
-                }
-                clock.advance(Duration::from_millis(50));
-            }
-            let within =
-                |from| taken.iter().filter(|at| (from..from + 1_199).contains(*at)).count();
-            let most = (0..3_600).map(within).max().unwrap();
-            assert!(most <= per_minute as usize, "{most} of {per_minute}");
-            assert!(taken.len() >= per_minute as usize * 2, "{} of {per_minute}", taken.len());
-        }
+    fn what_an_app_allows_is_for_those_clients_that_are_granted_it() {
+        let set = |requests: &[&str]| requests.iter().map(|it| (*it).to_owned()).collect();
+        let allowed: BTreeSet<String> = set(&["POST /v1/track", "POST /v1/goals"]);
+        let of = |is_configured, requests: &[&str]| Client {
+            is_configured,
+            pass_through: set(requests),
+            ..Client::default()
+        };
+        let (anyone, none) = (of(false, &[]), of(true, &[]));
+        let (tracks, other) = (of(true, &["POST /v1/track"]), of(true, &["POST /v1/a"]));
+        let check = |client: &Client, request: &str, expected| {
+            let path = request.split(' ').nth(1).unwrap();
+            assert_eq!(grant(&allowed, client, request, path), expected, "{request}");
+        };
+        check(&anyone, "POST /v1/track", Grant::Granted);
+        check(&anyone, "DELETE /v1/track", Grant::NotGranted);
+        check(&anyone, "POST /v1/other", Grant::Unknown);
+        check(&none, "POST /v1/track", Grant::NotGranted);
+        check(&none, "POST /v1/goals", Grant::NotGranted);
+        check(&tracks, "POST /v1/track", Grant::Granted);
+        check(&tracks, "POST /v1/goals", Grant::NotGranted);
+        // What the app does not allow, no grant of a client's does.
+        check(&other, "POST /v1/a", Grant::Unknown);
     }
 }

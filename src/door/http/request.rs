@@ -11,7 +11,7 @@ use axum::{
     extract::{FromRequestParts, RawPathParams, Request, State},
     http::{HeaderMap, HeaderValue, StatusCode, header, request::Parts},
     middleware::Next,
-    response::{IntoResponse, Response},
+    response::Response,
 };
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
@@ -19,33 +19,43 @@ use serde::de::DeserializeOwned;
 
 use super::{Api, error::ApiError, error::in_shape};
 use crate::{
-    audit::{self, Door},
+    audit::Door,
     domain::update::{AppId, Lane},
-    door::{caller::Caller, token::Schemes, wire::json::Sender},
+    door::{
+        caller::Caller,
+        gate,
+        refusal::{Refusal, Violation},
+        token::Schemes,
+        wire::json::Sender,
+    },
 };
 
 const REQUEST_ID: &str = "x-request-id";
 
-/// Gives the answer an id and the shape, and the request an end.
-pub(super) async fn envelop(
-    State(limit): State<Duration>,
-    request: Request,
-    next: Next,
-) -> Response {
+/// Gives the answer an id and the shape.
+pub(super) async fn envelop(request: Request, next: Next) -> Response {
     let path = request.uri().path().to_owned();
     let method = request.method().clone();
-    let answer = tokio::time::timeout(limit, next.run(request)).await;
-    let late = || {
-        let message = "the request was not read and answered within http.request_timeout_ms";
-        ApiError::new(StatusCode::REQUEST_TIMEOUT, message).into_response()
-    };
-    let mut response = in_shape(answer.unwrap_or_else(|_| late()));
+    let mut response = in_shape(next.run(request).await);
     let id = URL_SAFE_NO_PAD.encode(rand::random::<[u8; 15]>());
     tracing::debug!(%method, path, status = response.status().as_u16(), request_id = id, "answers");
     if let Ok(id) = HeaderValue::from_str(&id) {
         response.headers_mut().insert(REQUEST_ID, id);
     }
     response
+}
+
+/// Gives a small request an end. Bulk requests may go on for as long as they get on.
+pub(super) async fn in_time(
+    State(limit): State<Duration>,
+    request: Request,
+    next: Next,
+) -> Result<Response, ApiError> {
+    let late = |_| {
+        let message = "the request was not read and answered within http.request_timeout_ms";
+        ApiError::new(StatusCode::REQUEST_TIMEOUT, message)
+    };
+    tokio::time::timeout(limit, next.run(request)).await.map_err(late)
 }
 
 /// Lets a request in: the one place where it gets its caller.
@@ -102,17 +112,23 @@ impl<S: Send + Sync> FromRequestParts<S> for Target {
                 return Err(ApiError::malformed(message));
             }
         };
-        let no_such_app = || match caller.client().is_configured {
+        let client = caller.client();
+        let app = match (app, client.is_configured) {
+            (Some(app), _) => *app,
             // Whether there is such an app is not its business.
-            true => {
-                audit::permission_refused(&caller.client().name, "app");
-                ApiError::new(StatusCode::FORBIDDEN, "this client may not use such an app")
+            (None, true) => gate::on_record(client, Err(no_such_app()))?,
+            (None, false) => {
+                return Err(ApiError::new(StatusCode::NOT_FOUND, "there is no such app"));
             }
-            false => ApiError::new(StatusCode::NOT_FOUND, "there is no such app"),
         };
-        let app = *app.ok_or_else(no_such_app)?;
         Ok(Self { app, api, prefix, caller })
     }
+}
+
+/// The client may not use the app.
+pub(super) fn no_such_app() -> Refusal {
+    let description = "is not an app that this client may use".into();
+    Refusal::PermissionDenied(vec![Violation { field: "app".to_owned(), description }])
 }
 
 /// The media type of a body, without its parameters.
@@ -146,9 +162,16 @@ pub(super) async fn whole(body: Body, bytes_max: usize) -> Result<Bytes, ApiErro
 
 /// Whether a body was cut off at its limit, whoever passed the error on.
 pub(super) fn is_too_long(error: &(dyn std::error::Error + 'static)) -> bool {
+    has_cause::<LengthLimitError>(error)
+}
+
+/// Whether such an error is at the bottom of it.
+pub(super) fn has_cause<E: std::error::Error + 'static>(
+    error: &(dyn std::error::Error + 'static),
+) -> bool {
     let mut cause = Some(error);
     while let Some(error) = cause {
-        if error.is::<LengthLimitError>() {
+        if error.is::<E>() {
             return true;
         }
         cause = error.source();

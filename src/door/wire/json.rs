@@ -1,5 +1,7 @@
 //! The same checks over JSON, as Userpilot's own API takes it.
 
+mod event;
+
 use serde_json::{Map, Value as Json};
 
 use super::{Join, METADATA, Reading, Wire};

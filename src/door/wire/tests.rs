@@ -207,7 +207,7 @@ fn what_a_client_may_not_do_is_denied_by_field() {
         apps: [("p".to_owned(), AppId(0)), ("q".to_owned(), AppId(1))].into(),
         lane: Lane::Bulk,
         record_bytes_max: Some(100),
-        properties: Some(["a".to_owned()].into()),
+        properties: Some(["a"].into_iter().collect()),
         ..Client::default()
     };
     let caller = Caller::new(client.into(), Proof::None, 1);
@@ -225,7 +225,8 @@ fn what_a_client_may_not_do_is_denied_by_field() {
         }
         other => panic!("{other:?}"),
     };
-    let ok = read(named("q", proto::Lane::Unspecified, &[("a", text(1))])).unwrap();
+    let own = [("a", text(1)), (" A", text(1))];
+    let ok = read(named("q", proto::Lane::Unspecified, &own)).unwrap();
     assert_eq!((ok.app, ok.lane), (AppId(1), Lane::Bulk));
     denied(named("r", proto::Lane::Bulk, &[]), &["update.app"]);
     denied(named("p", proto::Lane::Interactive, &[]), &["update.lane"]);

@@ -12,7 +12,7 @@ use crate::{
         keys::jobs::JobId,
         queue::{
             Queue, StoreError,
-            jobs::{Fates, TooManyJobs},
+            jobs::{Fates, JobPlace, TooManyJobs},
         },
         records::jobs::{Job, JobRow},
     },
@@ -20,12 +20,16 @@ use crate::{
 
 /// What the writer is asked to do with virtual jobs.
 pub(in crate::store) enum JobOp {
+    Reserve {
+        app: AppId,
+        jobs_max: usize,
+        reply: oneshot::Sender<Result<JobPlace, TooManyJobs>>,
+    },
     Add {
-        of: (AppId, ClientId),
+        of: (JobPlace, ClientId),
         job: Box<Job>,
         rows: Vec<JobRow>,
-        jobs_max: usize,
-        reply: oneshot::Sender<Result<JobId, TooManyJobs>>,
+        reply: oneshot::Sender<JobId>,
     },
     NoteFates {
         id: JobId,
@@ -44,8 +48,11 @@ impl JobOp {
         now: Timestamp,
     ) -> Result<(), StoreError> {
         match self {
-            Self::Add { of, job, rows, jobs_max, reply } => {
-                reply.send(queue.add_job(of, *job, rows, now, jobs_max).await?).ok();
+            Self::Reserve { app, jobs_max, reply } => {
+                reply.send(queue.reserve_job(app, jobs_max)).ok();
+            }
+            Self::Add { of, job, rows, reply } => {
+                reply.send(queue.add_job(of, *job, rows, now).await?).ok();
             }
             Self::NoteFates { id, fates, reply } => {
                 reply.send(queue.note_fates(id, fates, now).await?.map(Box::new)).ok();

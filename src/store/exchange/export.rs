@@ -13,6 +13,7 @@ use crate::{
     store::{
         engine::{Engine, EngineError, Transaction},
         keys::{self, NameSpace},
+        names::names,
         records::{AppState, Head, InFlight, Stored},
         walk::{Kind, Walk, app_of},
     },
@@ -42,6 +43,8 @@ pub struct LeftBehind {
     pub paused: bool,
     /// Dead letters that nobody has closed.
     pub dead_letters: u64,
+    /// Jobs of callers, over or not.
+    pub jobs: u64,
 }
 
 /// Why an export ended early.
@@ -64,9 +67,9 @@ pub async fn export<E: Engine>(
 ) -> Result<Exported, ExportError> {
     let names = Names::read(engine).await?;
     let mut exported = Exported::default();
-    let last_stamp = last_stamp(engine).await?;
+    let last_stamp = last_stamp(engine, &mut exported).await?;
     let delivered = read_states(engine, &names, &mut exported).await?;
-    exported.damaged += count(engine, Kind::Quarantine).await?;
+    exported.damaged += count(engine, Kind::Quarantine).await?.into_values().sum::<u64>();
     for (_, app, subject_key) in order(engine, &delivered, &mut exported).await? {
         let mut transaction = engine.begin().await?;
         let row = transaction.get(&keys::in_flight_of(app, &subject_key)).await?;
@@ -95,9 +98,14 @@ pub async fn export<E: Engine>(
 }
 
 /// The store's last stamp. Without it, any stamp may have been given.
-async fn last_stamp<E: Engine>(engine: &E) -> Result<Timestamp, EngineError> {
+async fn last_stamp<E: Engine>(
+    engine: &E,
+    exported: &mut Exported,
+) -> Result<Timestamp, EngineError> {
     let head = engine.begin().await?.get(keys::HEAD).await?;
-    let head = head.and_then(|bytes| Head::decode(bytes.as_ref()).ok());
+    let head = head.map(|bytes| Head::decode(bytes.as_ref()));
+    exported.damaged += u64::from(head.as_ref().is_some_and(Result::is_err));
+    let head = head.and_then(Result::ok);
     Ok(head.map_or(Timestamp::from_micros(i64::MAX), |head| head.last_accepted_at))
 }
 
@@ -115,11 +123,17 @@ async fn read_states<E: Engine>(
     exported: &mut Exported,
 ) -> Result<Delivered, EngineError> {
     let mut delivered = BTreeMap::new();
+    let jobs = count(engine, Kind::Job).await?;
     for (app, name) in &names.apps {
         let mut transaction = engine.begin().await?;
         let Some(bytes) = transaction.get(&keys::app(*app)).await? else { continue };
         let Ok(state) = AppState::decode(bytes.as_ref()) else {
             exported.damaged += 1;
+            // It would lead to the one batch that is being settled.
+            let batches = transaction.scan(keys::batches(*app, u64::MAX), usize::MAX).await?;
+            let batches =
+                batches.iter().filter_map(|(_, bytes)| Batch::decode(bytes.as_ref()).ok());
+            delivered.extend(batches.filter(settles_as_delivered).map(|it| (*app, it.part)));
             continue;
         };
         exported.left_behind.push(LeftBehind {
@@ -127,14 +141,20 @@ async fn read_states<E: Engine>(
             occupied_until: state.memory.occupancy.until,
             paused: state.paused,
             dead_letters: state.dead_letters,
+            jobs: jobs.get(&Some(*app)).copied().unwrap_or_default(),
         });
         let Some(number) = state.unsettled else { continue };
         let batch = transaction.get(&keys::batch(*app, number)).await?;
-        let batch = batch.and_then(|bytes| Batch::decode(bytes.as_ref()).ok());
-        let settling = BatchState::Settling(Settlement::Delivered);
-        delivered.extend(batch.filter(|batch| batch.state == settling).map(|it| (*app, it.part)));
+        let batch = batch.map(|bytes| Batch::decode(bytes.as_ref()));
+        exported.damaged += u64::from(batch.as_ref().is_some_and(Result::is_err));
+        let batch = batch.and_then(Result::ok).filter(settles_as_delivered);
+        delivered.extend(batch.map(|batch| (*app, batch.part)));
     }
     Ok(delivered)
+}
+
+fn settles_as_delivered(batch: &Batch) -> bool {
+    batch.state == BatchState::Settling(Settlement::Delivered)
 }
 
 /// A subject's place: its first sequence, its app, and the end of its key.
@@ -188,14 +208,20 @@ fn first_sequence(
     (!gone).then_some(Ok(row.record.first_sequence))
 }
 
-async fn count<E: Engine>(engine: &E, kind: Kind) -> Result<u64, EngineError> {
-    let (mut walk, mut count) = (Walk::through(kind), 0);
+/// How many entries of a kind there are, by app where it has one.
+async fn count<E: Engine>(
+    engine: &E,
+    kind: Kind,
+) -> Result<BTreeMap<Option<AppId>, u64>, EngineError> {
+    let (mut walk, mut counts) = (Walk::through(kind), BTreeMap::new());
     loop {
         let entries = walk.next(engine).await?;
         if entries.is_empty() {
-            return Ok(count);
+            return Ok(counts);
         }
-        count += entries.len() as u64;
+        for (key, _) in entries {
+            *counts.entry(app_of(&key)).or_default() += 1;
+        }
     }
 }
 
@@ -218,14 +244,7 @@ impl Names {
         engine: &E,
         space: NameSpace,
     ) -> Result<Vec<(u16, String)>, EngineError> {
-        let prefix = keys::name(space, "").len();
-        let mut transaction = engine.begin().await?;
-        let names = transaction.scan(keys::names(space), usize::from(u16::MAX)).await?;
-        let name = |(key, number): (Vec<u8>, _)| {
-            let number: <E::Transaction as Transaction>::Value = number;
-            let number = u16::decode(number.as_ref()).ok()?;
-            Some((number, String::from_utf8(key[prefix..].to_vec()).ok()?))
-        };
-        Ok(names.into_iter().filter_map(name).collect())
+        let names = names(engine, space).await?;
+        Ok(names.into_iter().filter_map(|name| Some((name.number?, name.text))).collect())
     }
 }

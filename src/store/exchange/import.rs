@@ -72,6 +72,7 @@ fn refusal_text(refusal: QueueRefusal) -> &'static str {
             "the record, merged with what waits for its subject, is over limits.record_bytes_max \
              or limits.properties_max: raise them and import again"
         }
+        QueueRefusal::AppHeld => "what the store holds of the app is damaged",
     }
 }
 

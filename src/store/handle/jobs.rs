@@ -16,7 +16,7 @@ use crate::{
         keys::{self, jobs::JobId},
         queue::{
             Reads, StoreError,
-            jobs::{Look, TooManyJobs},
+            jobs::{JobPlace, Look, TooManyJobs},
         },
         records::jobs::{Job, JobRow},
     },
@@ -35,16 +35,25 @@ impl JobRow {
 }
 
 impl Store {
-    /// Adds a job whose rows are durable. It is durable itself once this returns.
+    /// Keeps a place for a job of an app that may have so many.
+    pub async fn reserve_job(
+        &self,
+        app: AppId,
+        jobs_max: usize,
+    ) -> Result<Result<JobPlace, TooManyJobs>, Closed> {
+        self.ask(|reply| Op::Job(JobOp::Reserve { app, jobs_max, reply })).await
+    }
+
+    /// Adds a job whose rows are durable, in the place that was kept for it. It is durable itself
+    /// once this returns.
     pub async fn add_job(
         &self,
-        of: (AppId, ClientId),
+        of: (JobPlace, ClientId),
         job: Job,
         rows: Vec<JobRow>,
-        jobs_max: usize,
-    ) -> Result<Result<JobId, TooManyJobs>, Closed> {
+    ) -> Result<JobId, Closed> {
         let job = Box::new(job);
-        self.ask(|reply| Op::Job(JobOp::Add { of, job, rows, jobs_max, reply })).await
+        self.ask(|reply| Op::Job(JobOp::Add { of, job, rows, reply })).await
     }
 
     /// A job as it stands now: what has become of its rows is noted first.

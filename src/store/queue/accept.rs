@@ -123,6 +123,7 @@ impl<E: Engine> Queue<E> {
 pub(super) struct Group<'a> {
     limits: &'a QueueLimits,
     clients: &'a Clients,
+    held: &'a BTreeSet<AppId>,
     /// New records of the group, by client.
     new: Entries,
     head: Head,
@@ -185,6 +186,7 @@ impl<'a> Group<'a> {
         Self {
             limits: &queue.limits,
             clients: &queue.clients,
+            held: &queue.held,
             new: Entries::new(),
             head: queue.head,
             apps: queue.apps.clone(),
@@ -328,6 +330,9 @@ impl<'a> Group<'a> {
     ) -> Result<Accepted, QueueRefusal> {
         let sequence = self.next_sequence();
         let slot = &mut self.slots[slot];
+        if self.held.contains(&slot.app) {
+            return Err(QueueRefusal::AppHeld);
+        }
         let state = self.apps.entry(slot.app).or_default();
         slot.admit(&arrived, size, self.limits)?;
 

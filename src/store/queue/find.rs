@@ -336,11 +336,15 @@ async fn is_damaged(
     }
     let waiting = transaction.get(&pending).await?;
     let row = transaction.get(&in_flight).await?;
-    Ok(match (waiting, row) {
-        (Some(bytes), _) if decode::<Record>(bytes.as_ref())?.is_none() => true,
-        (_, Some(bytes)) if decode::<InFlight>(bytes.as_ref())?.is_none() => true,
-        (_, _) => false,
-    })
+    if let Some(bytes) = waiting
+        && decode::<Record>(bytes.as_ref())?.is_none()
+    {
+        return Ok(true);
+    }
+    let Some(bytes) = row else { return Ok(false) };
+    // It was looked for before: a row that is there all the same has a batch that is damaged.
+    let row: Option<InFlight> = decode(bytes.as_ref())?;
+    Ok(row.is_none_or(|row| !row.forgotten && row.record.holds(sequence)))
 }
 
 /// Whether the update may have been in a dead letter that was dropped.

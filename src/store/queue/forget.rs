@@ -8,7 +8,7 @@
 
 use super::{
     AppState, Batch, Engine, Queue, StoreError, Stored, Transaction, clients::Entries, dead,
-    decode, jobs::ERASED, keys,
+    decode, jobs::erase_words, keys,
 };
 use crate::{
     domain::{
@@ -109,6 +109,7 @@ impl<E: Engine> Queue<E> {
         transaction.put(keys::HEAD, self.head.encode());
         transaction.commit().await?;
         self.apps.insert(app, state);
+        self.jobs.places.erase(app, subject, up_to);
         Ok(forgotten)
     }
 
@@ -233,14 +234,7 @@ impl<T: Transaction> Sweep<'_, T> {
             self.transaction.delete(key);
             return Ok(());
         };
-        if job.filename.as_ref().is_some_and(|name| name.contains(&self.of.subject.id)) {
-            job.filename = None;
-        }
-        for error in &mut job.errors {
-            if error.reason.contains(&self.of.subject.id) {
-                ERASED.clone_into(&mut error.reason);
-            }
-        }
+        erase_words(&mut job, &self.of.subject.id);
         self.transaction.put(key, job.encode());
         Ok(())
     }

@@ -5,8 +5,13 @@
 //! struck off. So each row is looked at until it is final and no longer, and a job whose rows are
 //! all final is one small record.
 
+mod places;
+
 use std::collections::BTreeMap;
 
+pub use self::places::JobPlace;
+use self::places::Places;
+pub(super) use self::places::erase_words;
 use super::{Engine, Found, Queue, Reads, StoreError, Stored, Transaction, decode, keys};
 use crate::{
     domain::{
@@ -36,9 +41,10 @@ pub(super) const ERASED: &str = "it was erased at an operator's request";
 pub(super) struct JobIndex {
     ended: BTreeMap<JobId, Option<Timestamp>>,
     last_number: u64,
+    pub(super) places: Places,
 }
 
-/// As many jobs as an app may have are there, and none is over.
+/// As many jobs as an app may have are there or to come, and none is over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TooManyJobs;
 
@@ -97,28 +103,26 @@ impl<E: Engine> Queue<E> {
         }
     }
 
-    /// Adds a job with its rows, in one durable commit. Where the app has `jobs_max`, its oldest
-    /// that is over makes room.
+    /// Adds a job with its rows, in one durable commit. Where the app has as many as it may, its
+    /// oldest that are over make room.
     pub async fn add_job(
         &mut self,
-        (app, client): (AppId, ClientId),
+        (place, client): (JobPlace, ClientId),
         mut job: Job,
-        rows: Vec<JobRow>,
+        mut rows: Vec<JobRow>,
         now: Timestamp,
-        jobs_max: usize,
-    ) -> Result<Result<JobId, TooManyJobs>, StoreError> {
+    ) -> Result<JobId, StoreError> {
+        let app = place.app();
         // By time, so that none is given twice, should all be forgotten.
         let time = u64::try_from(now.as_micros()).unwrap_or(0);
         let number = time.max(self.jobs.last_number + 1);
         let id = JobId { app, client, number };
+        self.jobs.places.strike(app, &mut job, &mut rows);
         let mut transaction = self.engine.begin().await?;
         let of_app = self.jobs.ended.iter().filter(|(id, _)| id.app == app);
-        let surplus = (of_app.clone().count() + 1).saturating_sub(jobs_max);
+        let surplus = (of_app.clone().count() + 1).saturating_sub(place.jobs_max);
         let mut over: Vec<_> = of_app.filter_map(|(id, at)| Some(((*at)?, *id))).collect();
         over.sort_unstable();
-        if over.len() < surplus {
-            return Ok(Err(TooManyJobs));
-        }
         over.truncate(surplus);
         for (_, id) in &over {
             forget(&mut transaction, *id).await?;
@@ -136,7 +140,7 @@ impl<E: Engine> Queue<E> {
         }
         self.jobs.ended.insert(id, job.ended_at);
         self.jobs.last_number = number;
-        Ok(Ok(id))
+        Ok(id)
     }
 
     /// Notes what became of rows, and strikes off those that are final. A row that was struck off

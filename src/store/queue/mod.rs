@@ -9,6 +9,7 @@ mod accept;
 mod claim;
 mod clients;
 mod dead;
+mod depth;
 mod express;
 mod find;
 mod forget;
@@ -17,37 +18,46 @@ pub mod jobs;
 mod lane;
 mod pages;
 mod prune;
+mod recovery;
 mod remember;
+mod rescue;
 mod settle;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 pub use accept::{Accepted, Disposition};
 pub use claim::Claim;
 pub use clients::ClientTerms;
 pub use dead::{DeadFilter, DeadId, DeadLetter, DeadPage, Replay};
+pub use depth::QueueDepth;
 pub use find::{Found, Reads};
 pub use forget::{Forgotten, Swept};
 pub use import::Arrival;
 pub use prune::Retention;
 pub use settle::Settling;
 
-use self::{clients::Clients, jobs::JobIndex};
+use self::{
+    clients::Clients,
+    depth::Counted,
+    jobs::JobIndex,
+    rescue::{put_rescue, set_aside},
+};
 use super::{
     engine::{Engine, EngineError, Transaction},
     keys::{self, NameSpace},
+    names::names,
     records::{AppState, Damage, Head, Stored},
 };
 use crate::domain::{
     admission::QueueLimits,
     batch::Batch,
     delivered::Suppression,
-    lifecycle::Recovered,
+    lifecycle::Rescue,
     memory::Memory,
     time::Timestamp,
-    update::{AppId, ByKind, ClientId, Lane, SubjectKind},
+    update::{AppId, ClientId},
 };
 
 /// The layout of keys that this program writes and reads.
@@ -123,6 +133,10 @@ pub struct Queue<E> {
     suppression: BTreeMap<AppId, Suppression>,
     /// Updates of the express lane that were accepted since the queue was opened.
     express: BTreeMap<AppId, u64>,
+    /// Apps of which something was damaged and made anew.
+    rescued: BTreeMap<AppId, Rescue>,
+    /// Apps of which too much is damaged.
+    held: BTreeSet<AppId>,
     /// Since the clock was last right.
     warned_of_clock: bool,
     /// Dead letters that were dropped since the queue was opened.
@@ -164,13 +178,16 @@ impl<E: Engine> Queue<E> {
             urgent: BTreeMap::new(),
             suppression: BTreeMap::new(),
             express: BTreeMap::new(),
+            rescued: BTreeMap::new(),
+            held: BTreeSet::new(),
             warned_of_clock: false,
             dead_lost: 0,
             jobs: JobIndex::default(),
         })
     }
 
-    /// The app called `name`: its number, which it keeps, and where its delivery stands.
+    /// The app called `name`: its number, which it keeps. An app whose state is damaged is an
+    /// error here: [`Self::serve`] makes it anew.
     pub async fn app(&mut self, name: &str) -> Result<AppId, StoreError> {
         let app = AppId(self.number(NameSpace::App, name).await?);
         let mut transaction = self.engine.begin().await?;
@@ -189,33 +206,27 @@ impl<E: Engine> Queue<E> {
     }
 
     async fn number(&mut self, space: NameSpace, name: &str) -> Result<u16, StoreError> {
-        let mut transaction = self.engine.begin().await?;
         let key = keys::name(space, name);
-        let known = transaction.scan(keys::names(space), usize::from(u16::MAX)).await?;
-        if let Some((_, bytes)) = known.iter().find(|(known, _)| *known == key) {
-            return u16::decode(bytes.as_ref())
-                .map_err(|damage| StoreError::unreadable("list of names", damage));
+        let known = names(&self.engine, space).await?;
+        let mut transaction = self.engine.begin().await?;
+        if let Some(known) = known.iter().find(|known| known.key == key) {
+            let Some(damage) = known.damage else { return Ok(known.number.unwrap_or(u16::MAX)) };
+            let unreadable = StoreError::unreadable("list of names", damage);
+            let (StoreError::Damaged { .. }, Some(number)) = (&unreadable, known.number) else {
+                return Err(unreadable);
+            };
+            let mut head = self.head;
+            set_aside::<u16>(&mut transaction, &mut head, &key).await?;
+            transaction.put(&key, number.encode());
+            transaction.put(keys::HEAD, head.encode());
+            transaction.commit().await?;
+            self.head = head;
+            return Ok(number);
         }
         let number = u16::try_from(known.len()).unwrap_or(u16::MAX);
         transaction.put(&key, number.encode());
         transaction.commit().await?;
         Ok(number)
-    }
-
-    /// What the app's driver goes on from.
-    pub async fn recover(&mut self, app: AppId) -> Result<Recovered, StoreError> {
-        let mut transaction = self.engine.begin().await?;
-        if transaction.get(&keys::pages_damaged(app)).await?.is_some() {
-            self.rebuild_pages(app).await?;
-        }
-        drop(transaction);
-        self.recover_express(app).await?;
-        let state = self.state(app);
-        let unsettled = match state.unsettled {
-            Some(number) => Some(self.batch(app, number, "recovered").await?),
-            None => None,
-        };
-        Ok(Recovered { unsettled, memory: state.memory, paused: state.paused })
     }
 
     /// Makes the batch's new state and the memory durable.
@@ -225,8 +236,12 @@ impl<E: Engine> Queue<E> {
         let mut transaction = self.engine.begin().await?;
         transaction.put(&keys::batch(app, batch.id.number), batch.encode());
         transaction.put(&keys::app(app), state.encode());
+        // What runs from now on has a name that is known.
+        let rescue = self.rescued(app).map(|rescue| Rescue { job_unknown: false, ..rescue });
+        put_rescue(&mut transaction, app, rescue);
         transaction.commit().await?;
         self.apps.insert(app, state);
+        self.keep_rescue(app, rescue);
         Ok(())
     }
 
@@ -235,8 +250,12 @@ impl<E: Engine> Queue<E> {
         let state = AppState { paused, ..self.state(app) };
         let mut transaction = self.engine.begin().await?;
         transaction.put(&keys::app(app), state.encode());
+        let rescue = self.rescued(app);
+        let rescue = rescue.map(|rescue| Rescue { paused: rescue.paused && paused, ..rescue });
+        put_rescue(&mut transaction, app, rescue);
         transaction.commit().await?;
         self.apps.insert(app, state);
+        self.keep_rescue(app, rescue);
         Ok(())
     }
 
@@ -294,79 +313,6 @@ impl<E: Engine> Queue<E> {
         let bytes = bytes.ok_or(StoreError::NoSuchBatch { number, asked })?;
         Batch::decode(bytes.as_ref())
             .map_err(|damage| StoreError::unreadable("unsettled batch", damage))
-    }
-}
-
-/// What waits for an app.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct QueueDepth {
-    /// Pending records.
-    pub records: u64,
-    /// Bytes of pending records, as stored.
-    pub bytes: u64,
-    /// Of the records, those in the bulk lane.
-    pub bulk_records: u64,
-    /// Of the records, those in the express lane.
-    pub express_records: u64,
-    /// Records that are in flight by express.
-    pub express_in_flight: u64,
-    /// Of the records, those of companies.
-    pub company_records: u64,
-    /// Dead letters that nobody has closed.
-    pub dead_letters: u64,
-}
-
-impl QueueDepth {
-    /// The records of each kind.
-    pub fn by_kind(&self) -> ByKind<u64> {
-        by_kind(self.records, self.company_records)
-    }
-}
-
-fn by_kind(records: u64, companies: u64) -> ByKind<u64> {
-    ByKind { users: records.saturating_sub(companies), companies }
-}
-
-/// What is counted of a pending record: its subject's kind, its lane, and its bytes as stored.
-type Counted = (SubjectKind, Lane, usize);
-
-impl AppState {
-    /// Whether nothing waits, nothing is in flight, and nothing can be replayed.
-    fn is_empty(&self) -> bool {
-        self.depth.records == 0 && self.has_nothing_in_flight() && self.dead_letters == 0
-    }
-
-    /// The pending records of each kind.
-    fn by_kind(&self) -> ByKind<u64> {
-        by_kind(self.depth.records, self.company_records)
-    }
-
-    /// Counts a pending record in.
-    fn count_in(&mut self, (kind, lane, bytes): Counted) {
-        self.depth.records += 1;
-        self.depth.bytes += bytes as u64;
-        self.bulk_records += u64::from(lane == Lane::Bulk);
-        self.express_records += u64::from(lane == Lane::Express);
-        self.company_records += u64::from(kind == SubjectKind::Company);
-    }
-
-    /// Counts a pending record out.
-    fn count_out(&mut self, (kind, lane, bytes): Counted) {
-        self.depth.records = self.depth.records.saturating_sub(1);
-        self.depth.bytes = self.depth.bytes.saturating_sub(bytes as u64);
-        self.bulk_records = self.bulk_records.saturating_sub(u64::from(lane == Lane::Bulk));
-        let express = u64::from(lane == Lane::Express);
-        self.express_records = self.express_records.saturating_sub(express);
-        let company = u64::from(kind == SubjectKind::Company);
-        self.company_records = self.company_records.saturating_sub(company);
-    }
-
-    /// Counts a damaged pending record out. Its lane is not known any more: it is taken for
-    /// an interactive one where there can be any.
-    fn count_out_damaged(&mut self, kind: SubjectKind, bytes: usize) {
-        self.count_out((kind, Lane::Interactive, bytes));
-        self.bulk_records = self.bulk_records.min(self.depth.records);
-        self.express_records = self.express_records.min(self.depth.records - self.bulk_records);
     }
 }
 

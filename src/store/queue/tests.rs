@@ -1,6 +1,8 @@
 //! What the queue does, over every engine.
 
 mod damage;
+mod held;
+mod rescue;
 
 use futures_util::FutureExt;
 
@@ -11,7 +13,7 @@ use crate::{
         batch::{BatchLimits, BatchState, Settlement},
         budget::Occupancy,
         time::Now,
-        update::{Lane, Subject, Update, Value},
+        update::{ByKind, Lane, Subject, SubjectKind, Update, Value},
     },
     store::engine::{MemoryEngine, RedbEngine, RedbOptions, SledEngine, SledOptions},
 };

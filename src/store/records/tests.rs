@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::domain::{
     ageing::Ageing,
-    batch::{BatchId, BatchLimits, BatchState, Cut, Settlement},
+    batch::{BatchId, BatchLimits, BatchState, Cut, DeadReason, Settlement},
     budget::Occupancy,
     memory::{Experience, Learned},
     sizing::FixedCost,
@@ -93,6 +93,7 @@ proptest! {
             quarantined: c,
         });
         reads_back(&Delivery { first_sequence: a, last_sequence: d, batch: b, delivered_at: at });
+        reads_back(&Rescue { at, paused, job_unknown: !paused });
         reads_back(&vec![PageEntry { first_sequence: d, subject_key }]);
         let turn = Turn { client: ClientId(7), left: 3 };
         let mut cost = FixedCost::default();

@@ -28,7 +28,13 @@ impl Collector for ObservedClients {
             let counter = ConstCounter::new(client.tally.accepted());
             counter.encode(accepted.encode_family(&[("client", &*client.name)])?)?;
         }
-        let help = "Updates that were refused, by client and reason";
+        let help = "Requests that were passed through to Userpilot, by client";
+        let mut passed = encoder.encode_descriptor("client_passed_requests", help, None, kind)?;
+        for client in &clients {
+            let counter = ConstCounter::new(client.tally.passed());
+            counter.encode(passed.encode_family(&[("client", &*client.name)])?)?;
+        }
+        let help = "Updates, and requests to be passed through, refused, by client and reason";
         let mut refused = encoder.encode_descriptor("client_refused_updates", help, None, kind)?;
         for client in &clients {
             for reason in Reason::ALL {

@@ -7,21 +7,19 @@ use std::sync::{
 
 use axum::{Router, routing::get};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use ring::{
-    hmac,
-    rand::SystemRandom,
-    signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _},
-};
+use ring::hmac;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
+
+use super::signing::SigningKey;
 
 pub(super) const ISSUER: &str = "https://login.corp.example";
 pub(super) const AUDIENCE: &str = "userpilot-gateway";
 
-/// An issuer with one key, of P-256.
+/// An issuer with one key.
 pub(super) struct Issuer {
     kid: &'static str,
-    key: EcdsaKeyPair,
+    key: SigningKey,
 }
 
 /// The claims of a good token for the subject svc-crm, but for what `change` says; null leaves
@@ -42,29 +40,33 @@ fn part(value: &Value) -> String {
 }
 
 impl Issuer {
+    /// One that signs with ES256.
     pub(super) fn new(kid: &'static str) -> Self {
-        let random = SystemRandom::new();
-        let algorithm = &ECDSA_P256_SHA256_FIXED_SIGNING;
-        let key = EcdsaKeyPair::generate_pkcs8(algorithm, &random).unwrap();
-        let key = EcdsaKeyPair::from_pkcs8(algorithm, key.as_ref(), &random).unwrap();
-        Self { kid, key }
+        Self::signing(kid, "ES256")
+    }
+
+    pub(super) fn signing(kid: &'static str, algorithm: &'static str) -> Self {
+        Self { kid, key: SigningKey::new(algorithm) }
     }
 
     /// What it publishes.
     pub(super) fn key_set(&self) -> Value {
-        let point = self.key.public_key().as_ref();
-        let [x, y] = [&point[1..33], &point[33..]].map(|part| URL_SAFE_NO_PAD.encode(part));
-        json!({"keys": [
-            {"kty": "EC", "crv": "P-256", "use": "sig", "alg": "ES256", "kid": self.kid, "x": x, "y": y},
-        ]})
+        json!({"keys": [self.jwk()]})
     }
 
-    /// A token that is signed with ES256, whatever its `header` says.
+    pub(super) fn jwk(&self) -> Value {
+        let mut jwk = self.key.jwk();
+        let more = json!({"use": "sig", "alg": self.key.algorithm(), "kid": self.kid});
+        jwk.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        jwk
+    }
+
+    /// A token that is signed with its algorithm, whatever its `header` says.
     pub(super) fn token(&self, header: &Value, claims: &Value) -> String {
-        let mut full = json!({"typ": "JWT", "alg": "ES256", "kid": self.kid});
+        let mut full = json!({"typ": "JWT", "alg": self.key.algorithm(), "kid": self.kid});
         full.as_object_mut().unwrap().extend(header.as_object().unwrap().clone());
         let message = format!("{}.{}", part(&full), part(claims));
-        let signature = self.key.sign(&SystemRandom::new(), message.as_bytes()).unwrap();
+        let signature = self.key.sign(message.as_bytes());
         format!("{message}.{}", URL_SAFE_NO_PAD.encode(signature))
     }
 
@@ -74,13 +76,24 @@ impl Issuer {
         format!("{}.{}.", part(&header), part(&claims(json!({}))))
     }
 
-    /// One that takes the public key for a shared secret.
-    pub(super) fn hmac(&self) -> String {
+    /// Some that take what is public of its key for a shared secret: its bytes, and its text in the
+    /// key set.
+    pub(super) fn hmacs(&self) -> Vec<String> {
+        let secrets = [self.key.public(), self.jwk().to_string().into_bytes()];
+        secrets.iter().map(|secret| self.signed_by_secret(secret)).collect()
+    }
+
+    /// One by HS256.
+    pub(super) fn signed_by_secret(&self, secret: &[u8]) -> String {
         let header = json!({"typ": "JWT", "alg": "HS256", "kid": self.kid});
         let message = format!("{}.{}", part(&header), part(&claims(json!({}))));
-        let secret = hmac::Key::new(hmac::HMAC_SHA256, self.key.public_key().as_ref());
+        let secret = hmac::Key::new(hmac::HMAC_SHA256, secret);
         let signature = hmac::sign(&secret, message.as_bytes());
         format!("{message}.{}", URL_SAFE_NO_PAD.encode(signature))
+    }
+
+    pub(super) fn algorithm(&self) -> &'static str {
+        self.key.algorithm()
     }
 }
 

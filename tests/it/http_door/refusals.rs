@@ -10,7 +10,7 @@ use tokio::{
     net::TcpStream,
 };
 
-use super::{post, url};
+use super::{clients, post, url};
 use crate::rig::{Change, Site, Stage, at_speed, http, within};
 
 /// The status and the words of a refusal, whose shape is right.
@@ -109,9 +109,13 @@ async fn who_sends_too_slowly_is_answered_and_closed() {
 }
 
 #[tokio::test]
-async fn headers_have_a_limit() {
-    let stage = Stage::start(100).await;
-    let huge = http().get(url(&stage.gateway, "/v1/background_jobs"));
-    let answer = huge.header("x-huge", "x".repeat(1 << 20)).send().await;
-    assert!(answer.is_err() || answer.unwrap().status() == 431);
+async fn headers_have_a_limit_over_both_versions_of_http() {
+    let stage = Stage::of(at_speed(100), |site| site.with("server.header_bytes_max", 8_192)).await;
+    for (client, version) in clients().into_iter().zip(["HTTP/1.1", "HTTP/2"]) {
+        for (bytes, status) in [(6_000, 200), (12_000, 431)] {
+            let request = client.get(url(&stage.gateway, "/v1/background_jobs"));
+            let answer = request.header("x-large", "x".repeat(bytes)).send().await.unwrap();
+            assert_eq!(answer.status(), status, "{bytes} bytes over {version}");
+        }
+    }
 }

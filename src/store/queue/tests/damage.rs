@@ -41,7 +41,7 @@ fn a_damaged_record_is_set_aside_and_the_rest_goes_on() {
     assert_eq!(bench.set("u", "a", 2).disposition, Disposition::Queued);
 }
 
-fn flip_a_bit(engine: &MemoryEngine, key: &[u8]) {
+pub(super) fn flip_a_bit(engine: &MemoryEngine, key: &[u8]) {
     let mut bytes = stored(engine, key);
     *bytes.last_mut().unwrap() ^= 1;
     engine.damage(key, &bytes);
@@ -113,6 +113,16 @@ fn a_row_that_is_damaged_in_flight_is_told() {
     flip_a_bit(&engine, &keys::in_flight(bench.app, &Subject::user("u")));
     assert_eq!(bench.find("u", first), Found::Damaged);
     bench.settle(&batch, Settlement::Delivered);
+    assert_eq!(bench.find("u", first), Found::Damaged);
+}
+
+#[test]
+fn a_row_whose_batch_is_damaged_is_not_told_as_delivered() {
+    let engine = MemoryEngine::default();
+    let mut bench = Bench::new(engine.clone());
+    let first = bench.set("u", "a", 1).sequence;
+    let batch = bench.claim().unwrap();
+    flip_a_bit(&engine, &keys::batch(bench.app, batch.id.number));
     assert_eq!(bench.find("u", first), Found::Damaged);
 }
 

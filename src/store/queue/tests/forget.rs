@@ -17,7 +17,7 @@ const DEAD: Settlement = Settlement::Dead(DeadReason::BadRow);
 
 impl<E: Engine + Clone> Bench<E> {
     /// Forgets a user, and returns what was erased, how many mentions, and what is left.
-    fn forget(&mut self, user: &str) -> (Forgotten, u64, mention::Traces) {
+    pub(super) fn forget(&mut self, user: &str) -> (Forgotten, u64, mention::Traces) {
         let subject = Subject::user(user);
         let forgotten = now(self.queue.forget(self.app, &subject, at(9))).unwrap();
         let (mut mentions, mut from) = (0, None);
@@ -35,7 +35,7 @@ impl<E: Engine + Clone> Bench<E> {
     }
 
     /// Whether any key or value holds the text.
-    fn holds(&self, text: &str) -> bool {
+    pub(super) fn holds(&self, text: &str) -> bool {
         let all = vec![0]..=vec![0xfe; 2_048];
         let mut transaction = now(self.queue.engine().begin()).unwrap();
         let entries = now(transaction.scan(all, usize::MAX)).unwrap();

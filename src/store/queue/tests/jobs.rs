@@ -17,6 +17,8 @@ over_every_engine! {
     jobs_are_there_after_a_restart => restarts;
     jobs_that_are_over_make_room_and_are_forgotten => makes_room;
     a_damaged_page_does_not_keep_a_job_from_ending => outlives_damage;
+    a_place_is_kept_for_a_job_that_is_to_come => keeps_places;
+    what_is_forgotten_while_a_job_is_to_come_does_not_come_to_stand_in_it => comes_without_trace;
 }
 
 const CLIENT: ClientId = ClientId(3);
@@ -30,7 +32,8 @@ impl<E: Engine + Clone> Bench<E> {
             rows.push(JobRow::new(number, &Subject::user(*user), sequence));
         }
         let job = Job { rows: rows.len() as u64, ..Job::default() };
-        now(self.queue.add_job((self.app, CLIENT), job, rows, at(4), 9)).unwrap().unwrap()
+        let place = self.queue.reserve_job(self.app, 9).unwrap();
+        now(self.queue.add_job((place, CLIENT), job, rows, at(4))).unwrap()
     }
 
     /// Looks at the job and notes what is seen.
@@ -112,7 +115,8 @@ fn makes_room(engine: impl Engine + Clone) {
     let add = |bench: &mut Bench<_>| {
         let row = vec![JobRow::new(1, &Subject::user("a"), 1)];
         let job = Job { rows: 1, ..Job::default() };
-        now(bench.queue.add_job((bench.app, CLIENT), job, row, at(4), 2)).unwrap()
+        let place = bench.queue.reserve_job(bench.app, 2)?;
+        Ok(now(bench.queue.add_job((place, CLIENT), job, row, at(4))).unwrap())
     };
     assert_eq!(add(&mut bench), Err(TooManyJobs));
     now(bench.queue.note_fates(second, vec![(0, 1, Fate::Delivered)], at(5))).unwrap();
@@ -137,4 +141,61 @@ fn outlives_damage(engine: impl Engine + Clone) {
     now(transaction.commit()).unwrap();
     let job = bench.follow(id);
     assert_eq!((job.dead_rows, job.ended_at), (2, Some(at(5))));
+}
+
+fn keeps_places(engine: impl Engine + Clone) {
+    let mut bench = Bench::new(engine);
+    let over = bench.job(&["a"]);
+    now(bench.queue.note_fates(over, vec![(0, 1, Fate::Delivered)], at(5))).unwrap();
+    let first = bench.queue.reserve_job(bench.app, 2).unwrap();
+    let second = bench.queue.reserve_job(bench.app, 2).unwrap();
+    assert_eq!(bench.queue.reserve_job(bench.app, 2).unwrap_err(), TooManyJobs);
+    assert!(bench.queue.reserve_job(AppId(77), 2).is_ok(), "another app's");
+    // Whoever does not come frees its place.
+    drop(first);
+    let third = bench.queue.reserve_job(bench.app, 2).unwrap();
+    let add = |bench: &mut Bench<_>, place| {
+        let row = vec![JobRow::new(1, &Subject::user("a"), 1)];
+        let job = Job { rows: 1, ..Job::default() };
+        now(bench.queue.add_job((place, CLIENT), job, row, at(4))).unwrap()
+    };
+    // What is over makes room when the job comes, and not before.
+    assert!(now(bench.reads.job(over)).unwrap().is_some());
+    let jobs = [add(&mut bench, second), add(&mut bench, third)];
+    assert_eq!(now(bench.reads.job(over)).unwrap(), None);
+    assert_eq!(bench.queue.unfinished_jobs(), jobs);
+    assert_eq!(bench.queue.reserve_job(bench.app, 2).unwrap_err(), TooManyJobs);
+}
+
+fn comes_without_trace(engine: impl Engine + Clone) {
+    let mut bench = Bench::new(engine);
+    let place = bench.queue.reserve_job(bench.app, 9).unwrap();
+    let users = ["forget-me", "ada", "forget-me"];
+    let row = |bench: &mut Bench<_>, nth: usize| {
+        let sequence = bench.set(users[nth], "p", 1).sequence;
+        JobRow::new(u32::try_from(nth).unwrap() + 1, &Subject::user(users[nth]), sequence)
+    };
+    let mut rows = vec![row(&mut bench, 0), row(&mut bench, 1)];
+    bench.forget("forget-me");
+    assert!(!bench.holds("forget-me"));
+    // What comes after that is an update as any other.
+    rows.push(row(&mut bench, 2));
+    let filename = Some("forget-me.ndjson".to_owned());
+    let mut job = Job { rows: 3, filename, ..Job::default() };
+    job.note_error(9, "no forget-me");
+    let id = now(bench.queue.add_job((place, CLIENT), job, rows, at(4))).unwrap();
+    let job = bench.follow(id);
+    assert_eq!((job.filename, job.dead_rows, job.ended_at), (None, 1, None));
+    let told: Vec<_> = job.errors.iter().map(|error| (error.row, &*error.reason)).collect();
+    let erased = "it was erased at an operator's request";
+    assert_eq!(told, [(9, erased), (1, erased)]);
+    bench.forget("forget-me");
+    assert!(!bench.holds("forget-me"));
+    // Once nobody is on the way, nothing more is remembered.
+    let place = bench.queue.reserve_job(bench.app, 9).unwrap();
+    let rows = vec![JobRow::new(1, &Subject::user("forget-me"), 1)];
+    let id =
+        now(bench.queue.add_job((place, CLIENT), Job { rows: 1, ..Job::default() }, rows, at(4)));
+    let look = now(bench.reads.look_at_job(id.unwrap())).unwrap().unwrap();
+    assert_ne!(look.fates, [(0, 1, Fate::Dead(erased.to_owned()))]);
 }

@@ -1,0 +1,104 @@
+//! Where the machine begins: at what a process that died left, as far as that can be read.
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Batch, BatchState, Hold, HoldReason, JobReport, Lifecycle, Memory, Now, Phase, SlotHolder,
+    Timestamp, answers::unfinished,
+};
+
+/// What an app's driver finds at its start.
+#[derive(Clone, Debug, Default)]
+pub struct Recovered {
+    /// The batch that is not settled, if there is one.
+    pub unsettled: Option<Batch>,
+    /// What else delivery must know.
+    pub memory: Memory,
+    /// Whether an operator has paused the app.
+    pub paused: bool,
+    /// What of this was damaged and had to be made anew.
+    pub rescue: Option<Rescue>,
+    /// Why nothing can be done for the app, where too much of it is damaged. Nothing waits then.
+    pub held: Option<String>,
+}
+
+/// What an app's state or unsettled batch was damaged and made anew for, until that is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rescue {
+    /// When.
+    pub at: Timestamp,
+    /// Whether the app was paused for it, and nobody has resumed it.
+    pub paused: bool,
+    /// Whether a job may run under a name that is lost, of a batch whose rows went back.
+    pub job_unknown: bool,
+}
+
+impl Rescue {
+    /// Whether it is over: nobody needs to know of it any more.
+    pub fn is_over(self) -> bool {
+        !self.paused && !self.job_unknown
+    }
+}
+
+impl Lifecycle {
+    pub(super) fn resume(&mut self, batch: Batch, now: Now) {
+        self.last_error.clone_from(&batch.last_error);
+        // What is known of it is that it had begun by now.
+        self.failing_since = (!self.last_error.is_empty()).then_some(now.wall);
+        self.phase = match batch.state {
+            BatchState::Claiming | BatchState::Claimed => Phase::Claimed(batch),
+            // The crash may have come before the request left, or after upstream took it.
+            BatchState::Submitting => {
+                self.occupy(&batch, now);
+                Phase::Lost(batch)
+            }
+            BatchState::Running => Phase::Running { batch, poll_at: now.instant },
+            BatchState::Settling(settlement) => Phase::Settling(batch, settlement),
+            BatchState::Settled(_) => Phase::Idle,
+        };
+    }
+
+    pub(super) fn on_paused(&mut self, paused: bool) {
+        self.paused = paused;
+        self.began = None;
+        if let Some(rescue) = &mut self.rescue {
+            rescue.paused &= paused;
+        }
+    }
+
+    /// Whether a job of a batch that is lost may run, and upstream has not been asked yet.
+    pub(super) fn looks_first(&self) -> bool {
+        let idle = match &self.phase {
+            Phase::Idle | Phase::Claimed(_) => true,
+            Phase::Claiming
+            | Phase::Beginning(_)
+            | Phase::Submitting(_)
+            | Phase::Lost(_)
+            | Phase::Accepted { .. }
+            | Phase::Running { .. }
+            | Phase::Settling(..) => false,
+        };
+        idle && self.rescue.is_some_and(|rescue| rescue.job_unknown)
+    }
+
+    /// Whether that is to be done now: the next batch would be claimed or submitted.
+    pub(super) fn must_look_first(&self, now: Now) -> bool {
+        let is_due = match matches!(self.phase, Phase::Idle) {
+            true => self.claim_at().is_some_and(|due| due <= now.instant),
+            false => !self.paused && self.occupied_until <= now.instant,
+        };
+        is_due && self.looks_first()
+    }
+
+    /// Waits for whoever's job runs, where one does.
+    pub(super) fn look_first(&mut self, jobs: &[JobReport], now: Now) {
+        let holder = jobs.iter().find(|job| unfinished(job));
+        self.slot_holder = holder.map(SlotHolder::of);
+        if holder.is_some() {
+            let until = now.instant.plus(self.settings.poll_interval.1);
+            self.hold = Some(Hold { until, reason: HoldReason::SlotTaken });
+        } else if let Some(rescue) = &mut self.rescue {
+            rescue.job_unknown = false;
+        }
+    }
+}
