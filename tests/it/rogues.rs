@@ -58,8 +58,12 @@ impl Ambush {
         .await;
         assert!(app.failing_since.is_some(), "{app:?}");
         assert!(app.dead_letters == 0 && !app.last_error.contains("simulated-key"), "{app:?}");
-        let log = self.stage.gateway.log();
-        assert!(log.iter().any(|line| line.contains(words)), "{words} is not in the log");
+        // The log may come a moment after the answer.
+        until("a word in the log", async || {
+            let log = self.stage.gateway.log();
+            log.iter().any(|line| line.contains(words)).then_some(())
+        })
+        .await;
         // What comes meanwhile is taken.
         self.send().await;
         assert_eq!(self.stage.gateway.page("/readyz").await.0, 200);
