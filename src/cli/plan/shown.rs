@@ -4,7 +4,10 @@ use std::fmt::Write as _;
 
 use comfy_table::{CellAlignment, Table, presets::NOTHING};
 
-use crate::plan::{Freshness, Plan, Report};
+use crate::{
+    domain::update::Lane,
+    plan::{Freshness, Plan, Report},
+};
 
 pub(super) fn text(plan: &Plan, report: &Report) -> String {
     let mut text = String::new();
@@ -106,10 +109,11 @@ fn verdict(report: &Report) -> String {
             short_or_now(until, report.drained_at_s)
         ),
     };
+    let sends_interactive = report.freshness(None, Lane::Interactive).is_some();
     match report.drained_at_s {
         Some(at) => {
             let first = match report.interactive_drained_at_s {
-                Some(first) if first < at => {
+                Some(first) if first < at && sends_interactive => {
                     format!("; the interactive lane at {}", short(first))
                 }
                 Some(_) | None => String::new(),
