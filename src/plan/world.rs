@@ -330,7 +330,8 @@ fn now(time: Duration) -> Now {
     }
 }
 
-/// The outcome of a future that has no reason to wait.
+/// The outcome of a future that has no reason to wait: not to let others run, either, where a
+/// runtime is around it.
 fn at_once<T>(future: impl Future<Output = T>) -> T {
-    future.now_or_never().expect("nothing here waits")
+    tokio::task::unconstrained(future).now_or_never().expect("nothing here waits")
 }

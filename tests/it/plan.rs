@@ -15,7 +15,7 @@ async fn a_backfill_and_an_outage_are_answered_with_a_table_and_a_chart() {
     assert!(output.status.success(), "{output:?}");
     // 9,000 users at sixty a second take two and a half minutes, and there was nobody for ten.
     for expected in
-        ["1 hour in virtual time", "9000 sent", "bulk lane", "The backlog is drained at 1"]
+        ["60.0 min in virtual time", "9000 sent", "bulk lane", "The backlog is drained at 1"]
     {
         assert!(output.stdout.contains(expected), "{expected}: {}", output.stdout);
     }

@@ -1,10 +1,13 @@
 //! An answer, for people.
 
-use std::{fmt::Write as _, time::Duration};
+use std::fmt::Write as _;
 
 use comfy_table::{CellAlignment, Table, presets::NOTHING};
 
-use crate::plan::{Freshness, Plan, Report};
+use crate::{
+    domain::update::Lane,
+    plan::{Freshness, Plan, Report},
+};
 
 pub(super) fn text(plan: &Plan, report: &Report) -> String {
     let mut text = String::new();
@@ -12,7 +15,7 @@ pub(super) fn text(plan: &Plan, report: &Report) -> String {
     writeln!(
         text,
         "{} in virtual time, {} users a minute, {} besides for each job\n",
-        { long(report.length_s) },
+        { short(report.length_s) },
         plan.pace.users_per_minute,
         short(plan.pace.fixed_cost.as_secs_f64())
     )
@@ -51,7 +54,7 @@ fn figures(report: &Report) -> Table {
         format!(
             "; {:.1} % in the {} in which a backlog waited",
             share * 100.0,
-            long(report.backlog_s)
+            short(report.backlog_s)
         )
     });
     row("budget used", format!("{:.1} %{busy}", report.utilisation * 100.0));
@@ -101,12 +104,16 @@ fn verdict(report: &Report) -> String {
     let waits = last.map_or(0, |last| last.interactive_rows + last.bulk_rows);
     let since = match report.disturbed_until_s {
         0.0 => String::new(),
-        until => format!(" ({} after it came)", short_or_now(until, report.drained_at_s)),
+        until => format!(
+            " ({} after the last backfill came or outage ended)",
+            short_or_now(until, report.drained_at_s)
+        ),
     };
+    let sends_interactive = report.freshness(None, Lane::Interactive).is_some();
     match report.drained_at_s {
         Some(at) => {
             let first = match report.interactive_drained_at_s {
-                Some(first) if first < at => {
+                Some(first) if first < at && sends_interactive => {
                     format!("; the interactive lane at {}", short(first))
                 }
                 Some(_) | None => String::new(),
@@ -115,7 +122,7 @@ fn verdict(report: &Report) -> String {
         }
         None => format!(
             "The backlog is not drained within {}: {waits} users wait at the end{}.",
-            long(report.length_s),
+            short(report.length_s),
             match is_growing(report) {
                 true => ", and it grows: more comes than the budget lets through",
                 false => "",
@@ -143,8 +150,4 @@ fn short(seconds: f64) -> String {
         s if s < 6_000.0 => format!("{:.1} min", s / 60.0),
         s => format!("{:.1} h", s / 3_600.0),
     }
-}
-
-fn long(seconds: f64) -> String {
-    indicatif::HumanDuration(Duration::from_secs_f64(seconds)).to_string()
 }
