@@ -8,7 +8,7 @@ use std::{
     ops::Bound::{Excluded, Included},
 };
 
-use crate::account::{Row, Sight, Write};
+use crate::account::{Row, Sight};
 
 /// What the client heard of an update.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
