@@ -39,6 +39,11 @@ impl<E: Engine> Queue<E> {
         max: u64,
         now: Timestamp,
     ) -> Result<Vec<Subject>, StoreError> {
+        // A job whose batch is lost may still write older values of what went back, until the life
+        // cycle has seen its end: then the next batch begins.
+        if self.rescued(app).is_some_and(|rescue| rescue.job_unknown) {
+            return Ok(Vec::new());
+        }
         let mut transaction = self.engine.begin().await?;
         let mut kinds = Vec::new();
         for kind in SubjectKind::ALL {
