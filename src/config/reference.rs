@@ -5,7 +5,7 @@ use std::fmt::Write;
 use super::DEFAULT_TOML;
 
 /// A table of `default.toml`.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq)]
 pub(super) struct Section {
     pub(super) name: String,
     /// Whether there may be several.
@@ -15,13 +15,13 @@ pub(super) struct Section {
 }
 
 /// A key of `default.toml`, as its comment describes it.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq)]
 pub(super) struct Key {
     pub(super) name: String,
     /// As written; none where the key stands in a comment, as an example.
     pub(super) default: Option<String>,
     /// The least and the greatest value, of a number.
-    pub(super) range: Option<(u64, u64)>,
+    pub(super) range: Option<(f64, f64)>,
     pub(super) meaning: String,
 }
 
@@ -133,7 +133,7 @@ fn meaning(comments: &[&str]) -> String {
     sentences.join(" ")
 }
 
-fn range(comments: &[&str]) -> Option<(u64, u64)> {
+fn range(comments: &[&str]) -> Option<(f64, f64)> {
     let line = comments.iter().find_map(|line| line.strip_prefix("Range: "))?;
     let (least, greatest) = line.trim_end_matches('.').split_once(" to ")?;
     Some((least.parse().ok()?, greatest.parse().ok()?))
@@ -167,7 +167,7 @@ mod tests {
                 assert!(key.meaning.ends_with('.'), "{}.{}", section.name, key.name);
                 assert!(!key.meaning.contains('|'), "{} breaks the table", key.name);
                 let is_number =
-                    key.default.as_ref().is_some_and(|text| text.parse::<u64>().is_ok());
+                    key.default.as_ref().is_some_and(|text| text.parse::<f64>().is_ok());
                 assert_eq!(key.range.is_some(), is_number, "{} has a range", key.name);
             }
         }

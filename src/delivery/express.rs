@@ -14,7 +14,7 @@ use crate::{
         update::Subject,
         verdict::Identified,
     },
-    store::QueueView,
+    store::{QueueView, queue::TakenExpress},
     upstream::Upstream,
 };
 
@@ -78,7 +78,8 @@ impl<U: Upstream + Clone + 'static, R: Report> ExpressDelivery<U, R> {
             match self.machine.next(clock::now()) {
                 ExpressStep::Take(max) => {
                     let taken = store.take_express(self.ledger.app, max).await?;
-                    self.tell(ExpressEvent::Taken(taken));
+                    let TakenExpress { subjects, cut_short } = taken;
+                    self.tell(ExpressEvent::Taken { subjects, cut_short });
                 }
                 ExpressStep::Send(subject) => self.send(subject),
                 ExpressStep::Settle(ends) => self.settle(ends).await?,

@@ -12,6 +12,7 @@ use siphasher::sip::SipHasher13;
 
 use super::{
     merge::{Record, Stamp},
+    row::RowValues,
     time::Timestamp,
     update::{Sequence, Value},
 };
@@ -27,6 +28,21 @@ pub struct Suppression {
     pub refresh_after: Duration,
     /// The properties of one subject that are remembered.
     pub properties_max: usize,
+    /// Where values go, and as what: see [`account_print`]. What was delivered under another says
+    /// nothing.
+    pub account: u32,
+}
+
+/// A hash of where values go, and as what.
+pub fn account_print(base_url: &str, values: RowValues) -> u32 {
+    let mut hasher = SipHasher13::new_with_keys(0, 0);
+    hasher.write(base_url.as_bytes());
+    hasher.write_u8(match values {
+        RowValues::Primitive => 0,
+        RowValues::Text => 1,
+    });
+    let [a, b, c, d, ..] = hasher.finish().to_le_bytes();
+    u32::from_le_bytes([a, b, c, d])
 }
 
 /// What upstream holds of one subject.
@@ -36,10 +52,15 @@ pub struct Delivered {
     times: Vec<(Stamp, Timestamp)>,
     /// The properties, by the hash of their names.
     held: Vec<Held>,
+    /// Until when nothing is learned: a request that was given up may be carried out late.
+    doubtful_until: Timestamp,
     /// Whether it was changed since it was read.
     #[serde(skip)]
     is_news: bool,
 }
+
+/// For how long a request that was given up may still be carried out, over what was sent since.
+pub const LATE_MAX: Duration = Duration::from_secs(5 * 60);
 
 /// A property that upstream holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,6 +72,9 @@ struct Held {
     /// The position in `times`.
     time: u16,
 }
+
+/// In the place of the hash of a value, where it is not known which one upstream holds.
+const NOT_KNOWN: [u8; 8] = [0; 8];
 
 /// The name that stands for the company of a user: no property has it.
 const COMPANY: &str = "";
@@ -65,13 +89,13 @@ pub enum Judgement {
 }
 
 impl Delivered {
-    /// Strikes from `arrived`, which holds one update, the values that upstream holds, and, where
-    /// it says when it occurred (`is_timed`), those that are older than what upstream holds. What
-    /// also waits or is in flight (`is_under_way`) stays, whatever upstream holds by now.
+    /// Strikes from `arrived` what came to be true before what upstream holds, and the values that
+    /// upstream holds, but for those of which another is under way (`is_under_way`): that may be
+    /// what upstream holds by then.
     pub fn strike(
         &mut self,
         arrived: &mut Record,
-        (is_timed, is_under_way): (bool, impl Fn(Option<&str>) -> bool),
+        is_under_way: impl Fn(Option<&str>) -> bool,
         (key, suppression): (FingerprintKey, &Suppression),
         now: Timestamp,
     ) -> Judgement {
@@ -79,14 +103,14 @@ impl Delivered {
             return Judgement::Changed;
         }
         let mut needs = |name: &str, value: &dyn Fn() -> [u8; 8], stamp: Stamp| {
-            let name_or_company = Some(name).filter(|name| *name != COMPANY);
-            let Some(place) = self.place(name, key).ok().filter(|_| !is_under_way(name_or_company))
-            else {
-                return true;
-            };
+            let Ok(place) = self.place(name, key) else { return true };
             let Some((held_stamp, delivered_at)) = self.time(place) else { return true };
-            if is_timed && stamp < held_stamp {
+            // Whatever is under way, upstream holds this already, or later still.
+            if stamp < held_stamp {
                 return false;
+            }
+            if is_under_way(Some(name).filter(|name| *name != COMPANY)) {
+                return true;
             }
             // One of a clock that was ahead would be believed for as long as that.
             let fresh = delivered_at <= now && now.since(delivered_at) <= suppression.refresh_after;
@@ -110,13 +134,24 @@ impl Delivered {
             needs(&property.name, &value, property.stamp)
         });
         self.tidy();
-        match arrived.company_id.is_none() && arrived.properties.is_empty() {
-            true => Judgement::Unchanged,
-            false => Judgement::Changed,
+        match arrived.has_values() {
+            true => Judgement::Changed,
+            false => Judgement::Unchanged,
         }
     }
 
-    /// Upstream holds the values of `record` now.
+    /// Strikes from `record` what came to be true before what upstream holds.
+    pub fn strike_older(&self, record: &mut Record, key: FingerprintKey) {
+        let is_later = |name: &str, stamp: Stamp| {
+            let held = self.place(name, key).ok().and_then(|place| self.time(place));
+            held.is_none_or(|(held_stamp, _)| held_stamp <= stamp)
+        };
+        record.company_id.take_if(|(_, stamp)| !is_later(COMPANY, *stamp));
+        record.properties.retain(|property| is_later(&property.name, property.stamp));
+    }
+
+    /// Upstream holds the values of `record` now; or one that was sent before, which may be carried
+    /// out late: then their values are not known, as after [`Self::erase`].
     pub fn feed(
         &mut self,
         record: &Record,
@@ -130,6 +165,13 @@ impl Delivered {
             let value = fingerprint(key, &property.name, &property.value);
             self.hold(&property.name, value, (property.stamp, now), key);
         }
+        let late = self.doubtful_until;
+        // By a clock that was ahead it would be doubtful for as long as that.
+        if late > now && late.since(now) <= LATE_MAX {
+            self.erase(record, key);
+        } else {
+            self.doubtful_until = Timestamp::default();
+        }
         while self.held.len() > suppression.properties_max {
             let oldest = (0..self.held.len()).min_by_key(|place| self.time(*place).map(|t| t.1));
             self.held.remove(oldest.unwrap_or(0));
@@ -137,15 +179,20 @@ impl Delivered {
         self.tidy();
     }
 
-    /// Upstream may hold the values of `record`, or what it held before.
+    /// Upstream may hold the values of `record`, or what it held before. That what is older still
+    /// comes too late remains true.
     pub fn erase(&mut self, record: &Record, key: FingerprintKey) {
         let names = record.properties.iter().map(|property| &*property.name);
         for name in names.chain(record.company_id.is_some().then_some(COMPANY)) {
             if let Ok(place) = self.place(name, key) {
-                self.held.remove(place);
+                self.held[place].value = NOT_KNOWN;
             }
         }
-        self.tidy();
+    }
+
+    /// What is delivered until then may be overwritten by what was sent before.
+    pub fn doubt(&mut self, until: Timestamp) {
+        self.doubtful_until = until;
     }
 
     /// Whether every property has a time, and there is room for one more.
@@ -161,7 +208,7 @@ impl Delivered {
 
     /// Whether nothing is remembered.
     pub fn is_empty(&self) -> bool {
-        self.held.is_empty()
+        self.held.is_empty() && self.doubtful_until == Timestamp::default()
     }
 
     /// The last sequence of what is remembered.
@@ -169,9 +216,10 @@ impl Delivered {
         self.times.iter().map(|(stamp, _)| stamp.sequence).max()
     }
 
-    /// When the last of it was delivered.
+    /// When the last of it was delivered, or may be.
     pub fn delivered_at(&self) -> Option<Timestamp> {
-        self.times.iter().map(|(_, delivered_at)| *delivered_at).max()
+        let times = self.times.iter().map(|(_, delivered_at)| *delivered_at);
+        times.chain(Some(self.doubtful_until)).max()
     }
 
     fn hold(&mut self, name: &str, value: [u8; 8], time: (Stamp, Timestamp), key: FingerprintKey) {
@@ -266,37 +314,35 @@ mod tests {
     use crate::domain::testing;
 
     const KEY: FingerprintKey = FingerprintKey(7);
-    const ALL: Suppression = Suppression { refresh_after: Duration::MAX, properties_max: 100 };
+    const ALL: Suppression =
+        Suppression { refresh_after: Duration::MAX, properties_max: 100, account: 0 };
 
     fn values(record: &Record) -> BTreeMap<String, Value> {
         record.properties.iter().map(|p| (p.name.clone(), p.value.clone())).collect()
     }
 
     proptest! {
-        /// The law: whatever was delivered before, applying what is left of an update gives what
-        /// applying all of it gives.
+        /// The law: whatever was delivered before, applying what is left of an update as it comes
+        /// gives what applying all of it by the merge law gives.
         #[test]
         fn what_is_left_has_the_effect_of_the_whole(
             records in (1..8_usize).prop_flat_map(testing::records),
         ) {
             let now = Timestamp::from_micros(1_000_000);
-            let (mut delivered, mut by_all, mut by_rest) =
-                (Delivered::default(), BTreeMap::new(), BTreeMap::new());
-            let mut companies = (None, None);
+            let (mut delivered, mut by_rest, mut company) =
+                (Delivered::default(), BTreeMap::new(), None);
+            let mut all: Option<Record> = None;
             for record in records {
-                by_all.extend(values(&record));
-                let company = record.company_id.as_ref().map(|(id, _)| id.clone());
-                companies.0 = company.or(companies.0);
+                all = Some(all.map_or(record.clone(), |all| all.merge(record.clone())));
                 let mut rest = record;
-                let judged = delivered.strike(&mut rest, (false, |_| false), (KEY, &ALL), now);
-                let empty = rest.properties.is_empty() && rest.company_id.is_none();
-                prop_assert!(judged == Judgement::Changed || empty);
+                let judged = delivered.strike(&mut rest, |_| false, (KEY, &ALL), now);
+                prop_assert!(judged == Judgement::Changed || !rest.has_values());
                 by_rest.extend(values(&rest));
-                companies.1 = rest.company_id.as_ref().map(|(id, _)| id.clone()).or(companies.1);
+                company = rest.company_id.as_ref().map(|(id, _)| id.clone()).or(company);
                 delivered.feed(&rest, (KEY, &ALL), now);
-                prop_assert_eq!(&by_rest, &by_all);
-                prop_assert_eq!(&companies.0, &companies.1);
-                // And all of it once more is nothing new.
+                let all = all.as_ref().expect("there is one");
+                prop_assert_eq!(&by_rest, &values(all));
+                prop_assert_eq!(company.as_ref(), all.company_id.as_ref().map(|(id, _)| id));
             }
         }
 
@@ -311,12 +357,12 @@ mod tests {
             delivered.feed(&first, (KEY, &ALL), now);
             delivered.feed(&second, (KEY, &ALL), now);
             let mut again = second.clone();
-            let judged = delivered.strike(&mut again, (false, |_| false), (KEY, &ALL), now);
+            let judged = delivered.strike(&mut again, |_| false, (KEY, &ALL), now);
             let nothing = second.properties.is_empty() && second.company_id.is_none();
             prop_assert!(judged == Judgement::Unchanged || nothing);
             delivered.erase(&second, KEY);
             let mut again = second.clone();
-            let judged = delivered.strike(&mut again, (false, |_| false), (KEY, &ALL), now);
+            let judged = delivered.strike(&mut again, |_| false, (KEY, &ALL), now);
             prop_assert_eq!(&again.properties, &second.properties);
             prop_assert!(judged == Judgement::Changed || second.properties.is_empty());
         }

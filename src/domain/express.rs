@@ -43,8 +43,10 @@ pub struct ExpressSettings {
 pub enum ExpressEnd {
     /// Upstream's profile holds it.
     Delivered,
-    /// Upstream may hold it or not: it goes back, to go by express again.
+    /// It goes back, to go by express again.
     Back,
+    /// The same; and upstream may hold it, or come to hold it later, over what is sent then.
+    Unknown,
     /// Upstream refuses it. It goes back into the interactive lane: a batch is made of it, and
     /// whether it is a dead letter is found there.
     Refused,
@@ -60,8 +62,13 @@ pub enum ExpressEvent {
         /// Updates.
         updates: u64,
     },
-    /// Records of these subjects are in flight.
-    Taken(Vec<Subject>),
+    /// Records were taken.
+    Taken {
+        /// Those of these subjects are in flight.
+        subjects: Vec<Subject>,
+        /// So many had to be passed over that not all were looked at.
+        cut_short: bool,
+    },
     /// The request of this subject leaves.
     Begun(Subject),
     /// It was answered, or not; `None` where there was nothing to send any more.
@@ -107,8 +114,17 @@ pub struct Express {
     backoff: Backoff,
     /// Until when nothing is sent, and whether that is for the API key.
     hold: Option<(Instant, bool)>,
-    /// When nothing could be taken last, and until when nothing is looked for.
-    look: Option<(Instant, Instant)>,
+    /// When what waits is looked at again, of which too little could be taken.
+    look: Option<Look>,
+}
+
+/// When to look again.
+#[derive(Clone, Copy, Debug)]
+struct Look {
+    /// Where more comes meanwhile.
+    soonest: Instant,
+    /// Where nothing does.
+    until: Instant,
 }
 
 impl Express {
@@ -139,7 +155,7 @@ impl Express {
     pub fn next(&mut self, now: Now) -> ExpressStep {
         let now = now.instant;
         self.hold = self.hold.filter(|(until, _)| *until > now);
-        self.look = self.look.filter(|(_, until)| *until > now);
+        self.look = self.look.filter(|look| look.until > now);
         let stands = self.paused || self.hold.is_some();
         if stands {
             let back = self.taken.drain(..).map(|subject| (subject, ExpressEnd::Back));
@@ -156,7 +172,7 @@ impl Express {
                 _ => ExpressStep::Send(subject.clone()),
             };
         }
-        let waits_for = self.hold.or(self.look.map(|(_, until)| (until, false)));
+        let waits_for = self.hold.or(self.look.map(|look| (look.until, false)));
         match waits_for {
             _ if self.paused || self.records == 0 => ExpressStep::Wait(None),
             _ if self.under_way >= self.settings.requests_max => ExpressStep::Wait(None),
@@ -171,14 +187,16 @@ impl Express {
         match event {
             ExpressEvent::Waiting { records, updates } => {
                 if updates != std::mem::replace(&mut self.updates, updates) {
-                    let soon = |(at, until): (Instant, Instant)| (at, until.min(at.plus(LOOK_GAP)));
-                    self.look = self.look.map(soon);
+                    self.look = self.look.map(|look| Look { until: look.soonest, ..look });
                 }
                 self.records = records;
             }
-            ExpressEvent::Taken(subjects) => {
-                if subjects.is_empty() {
-                    self.look = Some((now.instant, now.instant.plus(LOOK_AGAIN)));
+            ExpressEvent::Taken { subjects, cut_short } => {
+                if subjects.is_empty() || cut_short {
+                    let until = now.instant.plus(LOOK_AGAIN);
+                    // A look at so many is not for every update that comes.
+                    let soonest = if cut_short { until } else { now.instant.plus(LOOK_GAP) };
+                    self.look = Some(Look { soonest, until });
                 }
                 self.taken.extend(subjects);
             }
@@ -215,7 +233,10 @@ impl Express {
                     let wait = self.backoff.fail(&self.settings.backoff, random);
                     self.hold(now.instant.plus(wait), false);
                 }
-                ExpressEnd::Back
+                match kind == FailureKind::Unknown {
+                    true => ExpressEnd::Unknown,
+                    false => ExpressEnd::Back,
+                }
             }
             FailureKind::Throttled(Some(wait)) => {
                 let wait = wait.min(self.settings.retry_after_max);

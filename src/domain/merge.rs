@@ -110,6 +110,11 @@ impl Record {
         }
     }
 
+    /// Whether it holds anything that upstream is to be told.
+    pub fn has_values(&self) -> bool {
+        self.company_id.is_some() || !self.properties.is_empty()
+    }
+
     /// Whether it holds a value of the property with this name, or, without one, a company.
     pub fn mentions(&self, name: Option<&str>) -> bool {
         match name {
@@ -151,6 +156,14 @@ impl Record {
             !other.is_ok_and(|place| others[place].stamp > property.stamp)
         });
         before != (self.company_id.is_some(), self.properties.len())
+    }
+
+    /// What it holds that `other` does not mention.
+    #[must_use]
+    pub fn without(mut self, other: &Self) -> Self {
+        self.company_id.take_if(|_| other.mentions(None));
+        self.properties.retain(|property| !other.mentions(Some(&property.name)));
+        self
     }
 
     /// About how many bytes the record takes in memory and on disk, its key left out.

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     budget::occupancy,
     time::{Instant, Now},
+    update::{ByKind, SubjectKind},
 };
 
 /// The jobs whose cost is remembered: an odd number, so that one of them is in the middle.
@@ -70,6 +71,14 @@ pub fn responsive_users(cost: Duration, users_per_minute: u32, limits: &SizeLimi
     at_least(users).clamp(limits.users_min.min(limits.users_max), limits.users_max)
 }
 
+/// What a job of a kind is to be worth: its own fixed cost; and where the other kind waits, too,
+/// that of the other's job, which goes between this one and the next, and may hold next to nothing.
+pub fn cost_to_bear(kind: SubjectKind, costs: ByKind<Duration>, waiting: ByKind<u64>) -> Duration {
+    let other = kind.other();
+    let of_other = if *waiting.of(other) > 0 { *costs.of(other) } else { Duration::ZERO };
+    costs.of(kind).saturating_add(of_other)
+}
+
 /// The whole number that is at least this.
 #[expect(clippy::cast_possible_truncation, reason = "what does not fit saturates")]
 pub(super) fn at_least(number: f64) -> u64 {
@@ -114,11 +123,11 @@ impl JobSize {
     /// What the next job may have. Asking does not make it grow: that, [`Self::claimed`] does.
     pub fn users(
         &self,
-        (cost, arrivals): (&FixedCost, &Arrivals),
+        (cost, arrivals): (Duration, &Arrivals),
         (users_per_minute, limits): (u32, &SizeLimits),
         now: Now,
     ) -> u64 {
-        let responsive = responsive_users(cost.estimate(), users_per_minute, limits);
+        let responsive = responsive_users(cost, users_per_minute, limits);
         let longest = occupancy(limits.users_max, users_per_minute);
         if arrivals.are_expected_within(longest, now.instant) {
             return responsive;
@@ -148,14 +157,8 @@ mod tests {
         Now { instant, ..Now::default() }
     }
 
-    fn cost_of(millis: u64) -> FixedCost {
-        let mut cost = FixedCost::default();
-        cost.learn(Duration::from_millis(millis));
-        cost
-    }
-
     fn users(size: JobSize, arrivals: &Arrivals, now: Now) -> u64 {
-        size.users((&cost_of(2_000), arrivals), (RATE, &LIMITS), now)
+        size.users((Duration::from_secs(2), arrivals), (RATE, &LIMITS), now)
     }
 
     proptest! {
@@ -173,6 +176,24 @@ mod tests {
             };
             prop_assert!(users == 10_000 || share(users) <= target * 1.000_001);
             prop_assert!(users == 100 || share(users - 1) > target * 0.999_999);
+        }
+
+        /// Kinds that take turns keep to the target together, even where one has next to nothing.
+        #[test]
+        fn two_kinds_that_take_turns_keep_to_the_target(
+            users in 0..60_000_u64, companies in 0..60_000_u64, few in 1..100_u64,
+        ) {
+            let limits = SizeLimits { users_max: u64::MAX, ..LIMITS };
+            let (users, companies) = (Duration::from_millis(users), Duration::from_millis(companies));
+            let (costs, waiting) = (ByKind { users, companies }, ByKind { users: 9, companies: few });
+            for kind in SubjectKind::ALL {
+                let full = responsive_users(cost_to_bear(kind, costs, waiting), RATE, &limits);
+                let spent = occupancy(full + few, RATE).as_secs_f64();
+                let overhead = (users + companies).as_secs_f64() / spent;
+                prop_assert!(overhead <= 0.03, "{overhead}");
+            }
+            let alone = ByKind { companies: 0, ..waiting };
+            prop_assert_eq!(cost_to_bear(SubjectKind::User, costs, alone), users);
         }
 
         /// Whatever a minority of jobs cost.

@@ -67,7 +67,7 @@ impl Turns {
     }
 
     /// Goes on to whoever comes next, round and round.
-    fn pass(&mut self) {
+    pub fn pass(&mut self) {
         let behind = self.weights.keys().find(|client| **client > self.turn.client);
         match behind.or_else(|| self.weights.keys().next()).copied() {
             Some(next) => self.begin(next),

@@ -14,7 +14,10 @@ use crate::{
     admin::status::Observatory,
     clock,
     domain::space::{Room, Space},
-    store::{self, JobId, Store, file_system, queue::Retention},
+    store::{
+        self, JobId, Store, file_system,
+        queue::{PruneCursor, Retention},
+    },
     telemetry::Metrics,
 };
 
@@ -70,7 +73,7 @@ pub(super) struct Keeping {
 
 /// Forgets history that is old enough, a little at a time.
 async fn keep(store: Store, keeping: Keeping, stop: CancellationToken) -> Ended {
-    let mut from = None;
+    let mut from = PruneCursor::default();
     while !stop.is_cancelled() {
         let now = clock::now();
         let retention = Retention {

@@ -19,7 +19,7 @@ use crate::{
         backoff::BackoffLimits,
         batch::BatchLimits,
         budget::Occupancy,
-        delivered::Suppression,
+        delivered::{Suppression, account_print},
         express::ExpressSettings,
         lifecycle::{PartialPolicy, Settings},
         property::{HashKey, OnMismatch, PropertyKind, PropertyRules, PropertyType, TextFormat},
@@ -243,8 +243,12 @@ pub(crate) fn terms(app: &AppConfig, config: &Config) -> AppTerms {
 /// Whether an app remembers what it delivers, and for how long that counts.
 pub(crate) fn suppression(app: &AppConfig, config: &Config) -> Option<Suppression> {
     let refresh_after = Duration::from_secs(app.refresh_after_hours.saturating_mul(60 * 60));
-    let properties_max = config.limits.properties_max;
-    app.suppress_unchanged.then_some(Suppression { refresh_after, properties_max })
+    let suppression = Suppression {
+        refresh_after,
+        properties_max: config.limits.properties_max,
+        account: account_print(app.base_url.as_str(), values(app)),
+    };
+    app.suppress_unchanged.then_some(suppression)
 }
 
 pub(crate) fn lifecycle(app: &AppConfig) -> Settings {
@@ -274,10 +278,14 @@ pub(crate) fn lifecycle(app: &AppConfig) -> Settings {
             config::OnPartial::Accept => PartialPolicy::Accept,
         },
         uploads_are_named: upload(app) == Upload::File,
-        values: match app.stringify_values {
-            true => RowValues::Text,
-            false => RowValues::Primitive,
-        },
+        values: values(app),
+    }
+}
+
+fn values(app: &AppConfig) -> RowValues {
+    match app.stringify_values {
+        true => RowValues::Text,
+        false => RowValues::Primitive,
     }
 }
 

@@ -157,7 +157,8 @@ fn of_a_resync_only_what_changed_is_sent_where_that_is_asked_for() {
     let resync = Sends::Resync { at, users: 0..20_000, changed: 0.02 };
     let mut plan = plan(vec![source("sync", Lane::Bulk, resync)]);
     assert_eq!(check(&plan).rows, 20_000);
-    plan.suppression = Some(Suppression { refresh_after: HOUR * 24, properties_max: 100 });
+    plan.suppression =
+        Some(Suppression { refresh_after: HOUR * 24, properties_max: 100, account: 0 });
     let report = check(&plan);
     assert!((350..450).contains(&report.rows), "{report:?}");
     assert_eq!(

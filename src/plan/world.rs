@@ -29,7 +29,7 @@ use crate::{
     store::{
         StoreError,
         engine::MemoryEngine,
-        queue::{ClientTerms, Disposition, Queue, QueueDepth, Reads, Retention},
+        queue::{ClientTerms, Disposition, PruneCursor, Queue, QueueDepth, Reads, Retention},
     },
 };
 
@@ -278,11 +278,11 @@ impl<'a> World<'a> {
     fn forget_history(&mut self) -> Result<(), StoreError> {
         let before = now(self.time).wall.plus(Duration::from_micros(1));
         let retention = Retention { before, batches_max: 1, ..Retention::default() };
-        let mut from = None;
+        let mut from = PruneCursor::default();
         loop {
             let queue = self.ledger.queue.get_mut();
             from = at_once(queue.prune(from, retention))?;
-            if from.is_none() {
+            if from.deliveries.is_none() {
                 return Ok(());
             }
         }

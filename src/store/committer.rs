@@ -22,8 +22,8 @@ use super::{
     engine::Engine,
     handle::Permits,
     queue::{
-        Accepted, Claim, ClientTerms, DeadId, Disposition, Forgotten, Queue, QueueDepth, Replay,
-        Retention, Settling, StoreError, Swept,
+        Accepted, Claim, ClientTerms, DeadId, Disposition, Forgotten, PruneCursor, Queue,
+        QueueDepth, Replay, Retention, Settling, StoreError, Swept, TakenExpress,
     },
 };
 use crate::{
@@ -68,7 +68,7 @@ pub(super) enum Op {
     TakeExpress {
         app: AppId,
         max: u64,
-        reply: oneshot::Sender<Vec<Subject>>,
+        reply: oneshot::Sender<TakenExpress>,
     },
     SettleExpress {
         app: AppId,
@@ -109,9 +109,9 @@ pub(super) enum Op {
     /// Everything that was asked before is done; then the writer ends.
     Close,
     Prune {
-        from: Option<Vec<u8>>,
+        from: PruneCursor,
         retention: Retention,
-        reply: oneshot::Sender<Option<Vec<u8>>>,
+        reply: oneshot::Sender<PruneCursor>,
     },
     Job(JobOp),
 }
@@ -275,7 +275,7 @@ impl<E: Engine> Committer<E> {
                 reply.send(()).ok();
             }
             Op::Replay { app, id, reply } => {
-                let replay = self.queue.replay(app, id).await?;
+                let replay = self.queue.replay(app, id, now).await?;
                 self.publish(app);
                 reply.send(replay).ok();
             }

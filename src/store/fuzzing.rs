@@ -82,7 +82,7 @@ fn sends(record: &Record) {
 
 const FINGERPRINTS: FingerprintKey = FingerprintKey(7);
 const SUPPRESSION: Suppression =
-    Suppression { refresh_after: Duration::from_secs(60), properties_max: 9 };
+    Suppression { refresh_after: Duration::from_secs(60), properties_max: 9, account: 0 };
 
 /// More is delivered, and then is in doubt.
 fn goes_on(Remembered { epoch, mut delivered }: Remembered) {
@@ -90,8 +90,7 @@ fn goes_on(Remembered { epoch, mut delivered }: Remembered) {
     let record = record(at);
     delivered.feed(&record, (FINGERPRINTS, &SUPPRESSION), at);
     let is_under_way = |_: Option<&str>| false;
-    let said = (false, is_under_way);
-    delivered.strike(&mut record.clone(), said, (FINGERPRINTS, &SUPPRESSION), at);
+    delivered.strike(&mut record.clone(), is_under_way, (FINGERPRINTS, &SUPPRESSION), at);
     delivered.erase(&record, FINGERPRINTS);
     let written = Remembered { epoch, delivered }.encode();
     assert!(reads_and_writes::<Remembered>(&written).is_some(), "what it comes to does not read");

@@ -23,8 +23,8 @@ use super::{
     committer::{Committer, Gauges, Op, Outcomes, QueueView, StoreGauges},
     engine::Engine,
     queue::{
-        Claim, ClientTerms, DeadFilter, DeadId, DeadLetter, DeadPage, Found, Queue, Reads, Replay,
-        Retention, Settling, StoreError,
+        Claim, ClientTerms, DeadFilter, DeadId, DeadLetter, DeadPage, Found, PruneCursor, Queue,
+        Reads, Replay, Retention, Settling, StoreError,
     },
 };
 use crate::{
@@ -236,9 +236,9 @@ impl Store {
     /// Forgets some of the history that is due. Returns where to go on.
     pub async fn prune(
         &self,
-        from: Option<Vec<u8>>,
+        from: PruneCursor,
         retention: Retention,
-    ) -> Result<Option<Vec<u8>>, Closed> {
+    ) -> Result<PruneCursor, Closed> {
         self.ask(|reply| Op::Prune { from, retention, reply }).await
     }
 

@@ -119,7 +119,8 @@ pub(super) fn mention(of: &Mention<'_>, key: &[u8], value: &[u8]) -> Named {
             Err(_) => Named::Old,
         },
         Kind::Held => match Remembered::decode(value) {
-            Ok(remembered) => of.age(remembered.delivered.last_sequence()),
+            // One without any says that something was sent since; nothing of what it was.
+            Ok(remembered) => of.age(remembered.delivered.last_sequence().or(Some(Sequence::MAX))),
             Err(_) => Named::Old,
         },
         Kind::Delivery | Kind::DeadOf => of.age(sequence_of(key)),

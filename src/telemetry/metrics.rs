@@ -270,7 +270,7 @@ impl Report for Reporter {
     fn express_ended(&self, end: ExpressEnd) {
         let outcome = match end {
             ExpressEnd::Delivered => "delivered",
-            ExpressEnd::Back => "requeued",
+            ExpressEnd::Back | ExpressEnd::Unknown => "requeued",
             ExpressEnd::Refused => "refused",
         };
         let of = OfJob { app: self.app.clone(), outcome };

@@ -16,7 +16,7 @@ use userpilot_gateway::{
     },
     store::{
         engine::{Engine, Transaction},
-        queue::{Queue, Retention},
+        queue::{PruneCursor, Queue, Retention},
     },
 };
 
@@ -115,7 +115,7 @@ impl<E: Engine> Workload<E> {
     fn prune(&mut self, number: u64) {
         let before = Timestamp::from_micros(i64::try_from(number).expect("few ops") * 500);
         let retention = Retention { before, batches_max: BATCHES_KEPT, ..Retention::default() };
-        now(self.queue.prune(None, retention)).expect("the store prunes");
+        now(self.queue.prune(PruneCursor::default(), retention)).expect("the store prunes");
     }
 
     pub(crate) fn entries(&self) -> BTreeMap<Vec<u8>, Vec<u8>> {

@@ -29,3 +29,4 @@ mod simulator;
 mod store;
 mod tls;
 mod troubles;
+mod unchanged;

@@ -10,12 +10,13 @@ use userpilot_gateway::{
         time::Timestamp,
         update::{ClientId, Lane, SubjectKind, Update, Value},
     },
-    store::queue::{DeadFilter, DeadId, DeadLetter, Found, Retention},
+    store::queue::{DeadFilter, DeadId, DeadLetter, Disposition, Found, Retention},
 };
 
 use crate::{
     account::{COMPANY, company, number_of, subject_of},
     checker::{Heard, Occurred, Sent},
+    express::show_rows,
     ledger::Outcomes,
     process::{EPOCH_MICROS, at_once},
     sabotage::Sabotage,
@@ -58,7 +59,11 @@ impl World {
         let first = self.checker.sent.len() as u64;
         let (sent, updates) = self.make_group(first);
         let wall = self.now().wall;
+        let hidden = self.hide_flights()?;
         let outcomes = at_once(self.process.ledger.queue.get_mut().accept(updates, wall));
+        if !hidden.is_empty() {
+            show_rows(&self.engine, hidden).map_err(|_| Halt::Died)?;
+        }
         let died = outcomes.is_err();
         self.hear(sent, &outcomes)?;
         if died { Err(Halt::Died) } else { Ok(()) }
@@ -106,7 +111,12 @@ impl World {
         for (index, mut sent) in group.into_iter().enumerate() {
             sent.heard = match outcomes {
                 Ok(outcomes) => match &outcomes[index] {
-                    Ok(accepted) => Heard::Accepted(accepted.sequence),
+                    Ok(accepted) => {
+                        if accepted.disposition == Disposition::Unchanged {
+                            self.checker.unchanged(&sent, self.time).map_err(Halt::Broken)?;
+                        }
+                        Heard::Accepted(accepted.sequence)
+                    }
                     Err(refusal) => {
                         self.check_refusal(&sent, *refusal).map_err(Halt::Broken)?;
                         Heard::Refused
@@ -262,7 +272,7 @@ impl World {
             return self.replay_as_new(page.letters.into_iter().find(|letter| letter.id == id));
         }
         let queue = self.process.ledger.queue.get_mut();
-        let replay = at_once(queue.replay(app, id)).map_err(|_| Halt::Died)?;
+        let replay = at_once(queue.replay(app, id, now)).map_err(|_| Halt::Died)?;
         self.say(|| format!("  {replay:?}"));
         Ok(())
     }
@@ -327,8 +337,10 @@ impl World {
             ..Retention::default()
         };
         self.say(|| format!("prune: {retention:?}"));
+        let from = std::mem::take(&mut self.process.pruned_to);
         let queue = self.process.ledger.queue.get_mut();
-        at_once(queue.prune(None, retention)).map(drop).map_err(|_| Halt::Died)
+        self.process.pruned_to = at_once(queue.prune(from, retention)).map_err(|_| Halt::Died)?;
+        Ok(())
     }
 
     fn ask_after_some(&mut self) -> Result<(), Halt> {

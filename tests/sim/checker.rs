@@ -1,14 +1,19 @@
 //! The checker: it knows what was acknowledged and what upstream saw, and nothing of how the
 //! gateway comes from the one to the other.
 
+mod memory;
 mod values;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     ops::Bound::{Excluded, Included},
+    time::Duration,
 };
 
-use crate::account::{Row, Sight};
+use crate::{
+    account::{Row, Sight, Write},
+    scenario::{Fault, Scenario},
+};
 
 /// What the client heard of an update.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,13 +103,25 @@ pub(crate) struct Checker {
     repeats: BTreeMap<u64, Vec<u64>>,
     /// Whether the gateway remembers what it delivers.
     remembers: bool,
+    /// Whether it does so all the time.
+    remembers_well: bool,
+    /// For how long that counts, where it is known.
+    refresh_after: Option<Duration>,
+    /// When properties were last said to be delivered.
+    settled_at: BTreeMap<Write, Duration>,
 }
 
 type Verdict = Result<(), String>;
 
 impl Checker {
-    pub(crate) fn new(groups_are_loose: bool, remembers: bool) -> Self {
-        Self { groups_are_loose, remembers, ..Self::default() }
+    pub(crate) fn new(scenario: &Scenario) -> Self {
+        Self {
+            groups_are_loose: scenario.has(Fault::ShortQueue),
+            remembers: scenario.suppression.is_some(),
+            remembers_well: scenario.remembers_well(),
+            refresh_after: scenario.refresh_after(),
+            ..Self::default()
+        }
     }
 
     /// An update was sent, and this was heard of it.
@@ -178,8 +195,9 @@ impl Checker {
     }
 
     /// What a user's last request by express has written was in flight until now.
-    pub(crate) fn settled_by_express(&mut self, user: u64, mark: u64) {
+    pub(crate) fn settled_by_express(&mut self, user: u64, mark: u64, now: Duration) {
         for property in self.by_express.remove(&user).unwrap_or_default() {
+            self.settled_at.insert((user, property), now);
             let line = self.lines.get_mut(&(user, property));
             if let Some(last) = line.and_then(|line| line.applied.last_mut()) {
                 last.mark = mark;
@@ -233,14 +251,13 @@ impl Checker {
         numbers.filter_map(move |n| Some((of(*n)?.occurred, *n)))
     }
 
-    /// Whether upstream held the value when the update was sent, or one that is later by the merge
-    /// law.
+    /// Whether upstream held the value when the update was sent or since, or one that is later by
+    /// the merge law: also that of an update which repeats it, and came when it was under way.
     fn was_there(&self, line: &Line, (sent, stamp): (&Sent, (Occurred, u64))) -> bool {
         let before = line.applied.iter().rfind(|it| it.mark <= stamp.1);
-        let Some(value) = before.map(|it| it.number) else { return false };
-        let is_later = |other: (Occurred, u64)| other.1 < stamp.1 && other > stamp;
-        let timed = self.timed.contains(&sent.user);
-        value == sent.value || timed && self.stamps(value).any(is_later)
+        let since = line.applied.iter().filter(|it| it.mark > stamp.1);
+        let mut values = since.chain(before).map(|it| it.number);
+        values.any(|value| value == sent.value || self.stamps(value).any(|other| other > stamp))
     }
 
     /// A client asked after an update and was told this.
@@ -335,7 +352,9 @@ impl Checker {
             let dead = self.sent.get(index).is_some_and(|sent| self.is_dead(number, sent));
             let is_right =
                 value.is_some_and(|value| self.may_be_last(user, (property, value), number));
-            if !is_right && !dead && !self.timed.contains(&user) {
+            if self.timed.contains(&user) {
+                self.check_timed((user, property), value)?;
+            } else if !is_right && !dead {
                 return Err(format!("u{user}.p{property} is {value:?}, not that of {number}"));
             }
         }

@@ -47,7 +47,10 @@ impl World {
             self.damage();
             self.plan_a_cut();
             let started = (self.time, self.now());
-            match Process::start(self.engine.clone(), &self.scenario, started) {
+            let switched_off = self.scenario.memory_is_switched && self.chaos.percent(50);
+            let suppression = self.scenario.suppression.filter(|_| !switched_off);
+            let engine = self.engine.clone();
+            match Process::start(engine, &self.scenario, started, suppression) {
                 Ok(process) => self.process = process,
                 Err(error) if self.engine.has_crashed() => {
                     self.say(|| format!("died while it started: {error}"));

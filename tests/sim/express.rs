@@ -12,6 +12,7 @@ use userpilot_gateway::{
     store::{
         StoreError,
         engine::{Engine, MemoryEngine, Transaction},
+        queue::TakenExpress,
     },
 };
 
@@ -132,7 +133,8 @@ impl World {
         }
         let taken = taken.map_err(|_| Halt::Died)?;
         self.say(|| format!("  taken: {taken:?}"));
-        self.tell_express(ExpressEvent::Taken(taken));
+        let TakenExpress { subjects, cut_short } = taken;
+        self.tell_express(ExpressEvent::Taken { subjects, cut_short });
         Ok(())
     }
 
@@ -159,7 +161,8 @@ impl World {
         let mark = self.checker.sent.len() as u64;
         for (subject, _) in ends.iter().filter(|(_, end)| *end == ExpressEnd::Delivered) {
             if let Some(user) = number_of(subject) {
-                self.checker.settled_by_express(user, mark);
+                let time = self.time;
+                self.checker.settled_by_express(user, mark, time);
             }
         }
         settled.map_err(|_| Halt::Died)?;
@@ -172,7 +175,7 @@ fn is_unknown(answer: Option<&Identified>) -> bool {
     matches!(answer, Some(Err(failure)) if failure.kind == FailureKind::Unknown)
 }
 
-type Entries = Vec<(Vec<u8>, Vec<u8>)>;
+pub(crate) type Entries = Vec<(Vec<u8>, Vec<u8>)>;
 
 /// Whether a row in flight goes by express: its batch comes first behind the header, and is 0.
 pub(crate) fn goes_by_express(row: &[u8]) -> bool {
@@ -198,7 +201,7 @@ pub(crate) fn hide_rows(
 }
 
 /// Puts them back, where nothing has come in their places.
-fn show_rows(engine: &MemoryEngine, hidden: Entries) -> Result<(), StoreError> {
+pub(crate) fn show_rows(engine: &MemoryEngine, hidden: Entries) -> Result<(), StoreError> {
     at_once(async {
         let mut transaction = engine.begin().await?;
         for (key, row) in hidden {

@@ -25,7 +25,10 @@ use userpilot_gateway::{
     },
 };
 
-use crate::sabotage::Sabotage;
+use crate::{
+    remembering::{as_if_delivered, remember},
+    sabotage::Sabotage,
+};
 
 /// One process's hands on the store.
 pub(crate) struct SimLedger {
@@ -147,7 +150,16 @@ impl Ledger for SimLedger {
         let hides = self.sabotage == Some(Sabotage::HideTheDead) && buries;
         let settlement = if on_top || drops || hides { Settlement::Delivered } else { settlement };
         let mut queue = self.queue.lock().await;
+        let moves = !matches!(settlement, Settlement::Delivered | Settlement::Split(_));
+        let learns = self.sabotage == Some(Sabotage::LearnsFromDoubt) && moves;
+        let learned = match learns {
+            true => Some(as_if_delivered(&queue, &batch, self.now()).await?),
+            false => None,
+        };
         let mut settling = queue.settle(&batch, settlement, memory, self.now()).await?;
+        if let Some(held) = learned {
+            remember(&queue, held).await?;
+        }
         if self.sabotage == Some(Sabotage::ForgetParts) && batch.is_part() {
             settling.next = None;
         }

@@ -23,6 +23,7 @@ mod forgetting;
 mod ledger;
 mod process;
 mod random;
+mod remembering;
 mod sabotage;
 mod scenario;
 mod senders;

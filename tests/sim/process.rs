@@ -10,6 +10,7 @@ use tokio::sync::Mutex;
 use userpilot_gateway::{
     domain::{
         budget::Occupancy,
+        delivered::Suppression,
         express::Express,
         lifecycle::{Event, Lifecycle, Waiting},
         time::{Instant, Now},
@@ -17,7 +18,7 @@ use userpilot_gateway::{
     store::{
         StoreError,
         engine::MemoryEngine,
-        queue::{Queue, QueueDepth, Reads},
+        queue::{PruneCursor, Queue, QueueDepth, Reads},
     },
 };
 
@@ -38,6 +39,8 @@ pub(crate) struct Process {
     pub(crate) express: Option<Lane>,
     /// When it started, in virtual time: its instants count from here.
     pub(crate) started_at: Duration,
+    /// Where pruning goes on.
+    pub(crate) pruned_to: PruneCursor,
     /// Whether it came up paused for damage.
     pub(crate) rescued: bool,
     /// Since when something waits.
@@ -46,7 +49,7 @@ pub(crate) struct Process {
 
 /// When the wall clock says it is at the beginning.
 pub(crate) const EPOCH_MICROS: i64 = 1_800_000_000_000_000;
-const STORE: u64 = 7;
+pub(crate) const STORE: u64 = 7;
 
 impl Process {
     /// Opens the store and goes on from what is there.
@@ -54,6 +57,7 @@ impl Process {
         engine: MemoryEngine,
         scenario: &Scenario,
         (at, now): (Duration, Now),
+        suppression: Option<Suppression>,
     ) -> Result<Self, StoreError> {
         if scenario.sabotage == Some(Sabotage::ForgetExpress) {
             hide_rows(&engine, goes_by_express)?;
@@ -64,7 +68,14 @@ impl Process {
             let full_job =
                 Occupancy::begin(limits.rows_max, scenario.settings.users_per_minute, now);
             let (app, recovered) = queue.serve("production", full_job, now.wall).await?;
-            queue.suppress(app, scenario.suppression).await?;
+            let keeps = scenario.sabotage == Some(Sabotage::KeepsMemory) && suppression.is_none();
+            let suppression = match scenario.sabotage {
+                Some(Sabotage::NeverRefreshes) => suppression.map(never_refreshes),
+                _ => suppression,
+            };
+            if !keeps {
+                queue.suppress(app, suppression).await?;
+            }
             for client in ["crm", "billing", "backfill"] {
                 queue.client(client).await?;
             }
@@ -99,6 +110,7 @@ impl Process {
                 between: StdMutex::default(),
             },
             operations: Vec::new(),
+            pruned_to: PruneCursor::default(),
             rescued,
             started_at: at,
             since: None,
@@ -119,6 +131,10 @@ impl Process {
         let urgent_updates = queue.urgent_updates(self.ledger.app);
         Waiting { records: depth.by_kind(), since: self.since, urgent_updates }
     }
+}
+
+fn never_refreshes(suppression: Suppression) -> Suppression {
+    Suppression { refresh_after: Duration::MAX, ..suppression }
 }
 
 /// The instant of `at`, on the clock of a process that started at `started_at`: a little

@@ -60,11 +60,19 @@ pub(crate) enum Sabotage {
     RushExpress,
     /// Express takes a lost answer for a good one.
     ExpressUnknownIsDelivered,
+    /// What was not delivered, or not for certain, is remembered as though it were.
+    LearnsFromDoubt,
+    /// Who repeats what upstream holds is not told that something else is in flight.
+    IgnoresFlight,
+    /// What was remembered counts again after a time without memory.
+    KeepsMemory,
+    /// What was delivered is never sent again.
+    NeverRefreshes,
 }
 
 impl Sabotage {
     /// All of them.
-    pub(crate) const ALL: [Self; 25] = [
+    pub(crate) const ALL: [Self; 29] = [
         Self::AnswerBeforeCommit,
         Self::DropRequeued,
         Self::RequeueOnTop,
@@ -90,6 +98,10 @@ impl Sabotage {
         Self::ForgetExpress,
         Self::RushExpress,
         Self::ExpressUnknownIsDelivered,
+        Self::LearnsFromDoubt,
+        Self::IgnoresFlight,
+        Self::KeepsMemory,
+        Self::NeverRefreshes,
     ];
 
     /// What the bug makes of an event.

@@ -186,6 +186,8 @@ pub(crate) struct Scenario {
     pub(crate) queue: QueueLimits,
     /// Whether the gateway remembers what it delivers, and for how long that counts.
     pub(crate) suppression: Option<Suppression>,
+    /// Whether a restart may switch that off or on.
+    pub(crate) memory_is_switched: bool,
     /// How many updates repeat the values of an earlier one.
     pub(crate) repeats_percent: u64,
     /// The most bytes of an entry of the store.
@@ -213,9 +215,11 @@ fn express(random: &mut Random) -> ExpressSettings {
 
 /// Half of the apps remember what they deliver.
 fn suppression(random: &mut Random) -> Option<Suppression> {
-    random
-        .percent(50)
-        .then_some(Suppression { refresh_after: random.millis(1_000, 600_000), properties_max: 8 })
+    random.percent(50).then_some(Suppression {
+        refresh_after: random.millis(1_000, 600_000),
+        properties_max: 8,
+        account: 0,
+    })
 }
 
 impl Scenario {
@@ -284,6 +288,7 @@ impl Scenario {
                 record_properties_max: 1_000,
             },
             suppression,
+            memory_is_switched: Random::new(seed, "memory").percent(30),
             repeats_percent: [0, 20, 60][usize::try_from(random.below(3)).unwrap_or(0)],
             entry_bytes_max: if short { SHORT_ENTRY_BYTES_MAX } else { ENTRY_BYTES_MAX },
             sabotage: None,
@@ -309,6 +314,28 @@ impl Scenario {
         scenario.poison_every = random.between(200, 2_000);
         scenario.actions = random.between(8, 16);
         scenario
+    }
+
+    /// Whether what the gateway remembers decides for good what is later: it remembers all of it
+    /// all the time.
+    pub(crate) fn remembers_well(&self) -> bool {
+        let forgets = [
+            Fault::Prune,
+            Fault::Forget,
+            Fault::Damage,
+            Fault::ClockSetBack,
+            Fault::ClockSetForward,
+            Fault::ClockAheadAfterReboot,
+        ];
+        let forgets = self.memory_is_switched || forgets.iter().any(|fault| self.has(*fault));
+        self.suppression.is_some() && !forgets
+    }
+
+    /// For how long what is delivered is not sent again, where clocks tell.
+    pub(crate) fn refresh_after(&self) -> Option<Duration> {
+        let jumps = [Fault::ClockSetBack, Fault::ClockSetForward, Fault::ClockAheadAfterReboot];
+        let jumps = jumps.iter().any(|fault| self.has(*fault));
+        self.suppression.filter(|_| !jumps).map(|suppression| suppression.refresh_after)
     }
 
     /// Whether upstream never takes the values of this update.

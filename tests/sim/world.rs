@@ -117,12 +117,12 @@ impl World {
             wall: Timestamp::from_micros(EPOCH_MICROS),
             uptime: Some(Uptime { boot: 0, length: Duration::ZERO }),
         };
-        let process = Process::start(engine.clone(), &scenario, (Duration::ZERO, now))
+        let start = (Duration::ZERO, now);
+        let process = Process::start(engine.clone(), &scenario, start, scenario.suppression)
             .map_err(|error| error.to_string())?;
-        let groups_are_loose = scenario.has(Fault::ShortQueue);
         Ok(Self {
             network: Network::new(&scenario),
-            checker: Checker::new(groups_are_loose, scenario.suppression.is_some()),
+            checker: Checker::new(&scenario),
             whim: Random::new(scenario.seed, "clients"),
             chaos: Random::new(scenario.seed, "chaos"),
             actions_left: scenario.actions,
@@ -201,6 +201,7 @@ impl World {
         let current = self.process.machine.view(self.now()).batch;
         let wall = self.now().wall.as_micros();
         self.process.ledger.wall.store(wall, Relaxed);
+        self.note_settled(&command);
         let between = self.prepare_between();
         let claims = if let Command::Claim(claimable) = &command {
             // What express may take, or has taken, a claim passes over.

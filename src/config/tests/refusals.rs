@@ -226,7 +226,7 @@ fn what_one_key_allows_another_lets_through() {
 
 #[test]
 fn every_documented_range_is_the_one_in_force() {
-    let check = |section: &str, key: &str, value: i128, fits: bool| {
+    let check = |section: &str, key: &str, value: f64, fits: bool| {
         let variable = match section {
             "apps" | "clients" => {
                 let (list, key) = (section.to_uppercase(), key.to_uppercase());
@@ -242,18 +242,21 @@ fn every_documented_range_is_the_one_in_force() {
         let refused = text.contains(&format!("{key}: {value} is not in "));
         assert_eq!(refused, !fits, "{section}.{key} = {value}: {text}");
     };
-    let mut ranges = 0;
+    let (mut ranges, mut fractions) = (0, 0);
     for section in sections() {
         for key in &section.keys {
             let Some((least, greatest)) = key.range else { continue };
-            check(&section.name, &key.name, i128::from(least) - 1, false);
-            check(&section.name, &key.name, i128::from(least), true);
-            check(&section.name, &key.name, i128::from(greatest), true);
-            check(&section.name, &key.name, i128::from(greatest) + 1, false);
+            let is_whole = !key.default.as_ref().is_some_and(|default| default.contains('.'));
+            let step = if is_whole { 1.0 } else { 0.000_1 };
+            check(&section.name, &key.name, least - step, false);
+            check(&section.name, &key.name, least, true);
+            check(&section.name, &key.name, greatest, true);
+            check(&section.name, &key.name, greatest + step, false);
             ranges += 1;
+            fractions += usize::from(!is_whole);
         }
     }
-    assert!(ranges > 25);
+    assert!(ranges > 25 && fractions > 1, "{ranges}, {fractions}");
 }
 
 #[test]

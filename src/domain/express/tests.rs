@@ -17,6 +17,11 @@ fn at(millis: u64) -> Now {
     Now { instant: Instant::from_origin(Duration::from_millis(millis)), ..Now::default() }
 }
 
+fn taken(numbers: &[u64]) -> ExpressEvent {
+    let subjects = numbers.iter().copied().map(subject).collect();
+    ExpressEvent::Taken { subjects, cut_short: false }
+}
+
 fn subject(number: u64) -> Subject {
     Subject::user(number.to_string())
 }
@@ -40,7 +45,7 @@ fn failed(kind: FailureKind) -> Option<Identified> {
 fn check(answer: Option<Identified>, end: ExpressEnd, then: ExpressStep) -> Express {
     let mut machine = machine(2);
     assert_eq!(machine.next(at(10_000)), ExpressStep::Take(3));
-    machine.on(ExpressEvent::Taken(vec![subject(1)]), at(10_000), 0);
+    machine.on(taken(&[1]), at(10_000), 0);
     assert_eq!(machine.next(at(10_000)), ExpressStep::Send(subject(1)));
     machine.on(ExpressEvent::Begun(subject(1)), at(10_000), 0);
     machine.on(ExpressEvent::Answered(subject(1), answer), at(10_000), u64::MAX);
@@ -74,7 +79,7 @@ fn what_upstream_says_decides_where_a_record_goes_and_what_comes_next() {
 #[test]
 fn an_outage_holds_it_back_for_longer_each_time_and_those_that_fail_together_fail_once() {
     let mut machine = machine(9);
-    machine.on(ExpressEvent::Taken(vec![subject(1), subject(2)]), at(10_000), 0);
+    machine.on(taken(&[1, 2]), at(10_000), 0);
     for number in [1, 2] {
         machine.on(ExpressEvent::Begun(subject(number)), at(10_000), 0);
     }
@@ -91,7 +96,7 @@ fn an_outage_holds_it_back_for_longer_each_time_and_those_that_fail_together_fai
 #[test]
 fn what_was_taken_when_a_pause_came_goes_back_unsent() {
     let mut machine = machine(1);
-    machine.on(ExpressEvent::Taken(vec![subject(1)]), at(10_000), 0);
+    machine.on(taken(&[1]), at(10_000), 0);
     machine.on(ExpressEvent::Paused(true), at(10_000), 0);
     let back = vec![(subject(1), ExpressEnd::Back)];
     assert_eq!(machine.next(at(10_000)), ExpressStep::Settle(back));
@@ -102,11 +107,24 @@ fn what_was_taken_when_a_pause_came_goes_back_unsent() {
 #[test]
 fn what_could_not_be_taken_is_looked_at_again_and_sooner_when_more_comes() {
     let mut machine = machine(1);
-    machine.on(ExpressEvent::Taken(vec![]), at(10_000), 0);
+    machine.on(taken(&[]), at(10_000), 0);
     assert_eq!(machine.next(at(10_000)), until(10_500));
     machine.on(waiting(2), at(10_001), 0);
     assert_eq!(machine.next(at(10_001)), until(10_020));
     assert_eq!(machine.next(at(10_020)), ExpressStep::Take(3));
+}
+
+#[test]
+fn after_a_look_that_was_cut_short_nothing_is_looked_for_whatever_comes() {
+    let mut machine = machine(1);
+    let subjects = vec![subject(1)];
+    machine.on(ExpressEvent::Taken { subjects, cut_short: true }, at(10_000), 0);
+    assert_eq!(machine.next(at(10_000)), ExpressStep::Send(subject(1)));
+    machine.on(ExpressEvent::Begun(subject(1)), at(10_000), 0);
+    machine.on(waiting(2), at(10_001), 0);
+    machine.on(waiting(3), at(10_300), 0);
+    assert_eq!(machine.next(at(10_300)), until(10_500));
+    assert_eq!(machine.next(at(10_500)), ExpressStep::Take(2));
 }
 
 #[test]
@@ -134,7 +152,7 @@ proptest! {
             machine.on(waiting(1), at(now), 0);
             if let ExpressStep::Take(room) = machine.next(at(now)) {
                 let subjects = (0..room).map(|n| subject(number * 10_000 + n)).collect();
-                machine.on(ExpressEvent::Taken(subjects), at(now), 0);
+                machine.on(ExpressEvent::Taken { subjects, cut_short: false }, at(now), 0);
             }
             while let ExpressStep::Send(subject) = machine.next(at(now)) {
                 machine.on(ExpressEvent::Begun(subject), at(now), 0);

@@ -4,8 +4,8 @@ use super::{
     super::{
         batch::{BatchLimits, ClaimLimits},
         budget::occupancy,
-        sizing::SizeLimits,
-        update::SubjectKind,
+        sizing::{SizeLimits, cost_to_bear},
+        update::{ByKind, SubjectKind},
     },
     Batch, Claimable, Instant, Lifecycle, Now, Waiting,
 };
@@ -50,7 +50,15 @@ impl Lifecycle {
             overhead_target: self.settings.overhead_target,
         };
         let pace = (self.settings.users_per_minute, &limits);
-        self.size.of(kind).users((&experience.cost, &self.arrivals.0), pace, now)
+        let cost = |kind| self.memory.of(kind).cost.estimate();
+        let costs =
+            ByKind { users: cost(SubjectKind::User), companies: cost(SubjectKind::Company) };
+        let mut waiting = self.waiting.records;
+        if self.is_halted(kind.other(), now) {
+            *waiting.of_mut(kind.other()) = 0;
+        }
+        let cost = cost_to_bear(kind, costs, waiting);
+        self.size.of(kind).users((cost, &self.arrivals.0), pace, now)
     }
 
     /// A batch was claimed. Jobs grow while more waits than they may hold.

@@ -1,16 +1,19 @@
 //! What the express lane asks of the store.
 
 use super::{Closed, Op, Store, StoreError};
-use crate::domain::{
-    express::ExpressEnd,
-    row::RowValues,
-    time::Timestamp,
-    update::{AppId, Subject},
+use crate::{
+    domain::{
+        express::ExpressEnd,
+        row::RowValues,
+        time::Timestamp,
+        update::{AppId, Subject},
+    },
+    store::queue::TakenExpress,
 };
 
 impl Store {
     /// Moves up to `max` records of the express lane in flight.
-    pub async fn take_express(&self, app: AppId, max: u64) -> Result<Vec<Subject>, Closed> {
+    pub async fn take_express(&self, app: AppId, max: u64) -> Result<TakenExpress, Closed> {
         self.ask(|reply| Op::TakeExpress { app, max, reply }).await
     }
 

@@ -1,9 +1,6 @@
 //! Accepting: updates become, or are merged into, pending records.
 
-use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
-    time::Duration,
-};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::{
     AppState, Counted, Engine, EngineError, Head, Queue, StoreError, Stored, Transaction,
@@ -22,9 +19,6 @@ use crate::{
     },
     store::records::InFlight,
 };
-
-/// A clock that goes back by more is worth a word.
-const CLOCK_AHEAD_MAX: Duration = Duration::from_secs(3_600);
 
 /// An update that is durable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,14 +48,13 @@ impl<E: Engine> Queue<E> {
         updates: Vec<Update>,
         now: Timestamp,
     ) -> Result<Vec<Result<Accepted, QueueRefusal>>, StoreError> {
-        let stamped_at = self.stamp_time(now);
+        let stamped_at = self.stamp_time(now).await?;
         let mut transaction = self.engine.begin().await?;
         let mut group = Group::new(self, updates.len());
         let mut outcomes = Vec::with_capacity(updates.len());
         let (mut urgent, mut express) = (Vec::new(), Vec::new());
         for update in updates {
             let (app, lane) = (update.app, update.lane);
-            let is_timed = update.occurred_at.is_some();
             let slot = group.slot(&mut transaction, update.app, &update.subject).await?;
             let (size, sequence) = (update.size(), group.next_sequence());
             let mut arrived = Record::new(update, sequence, stamped_at);
@@ -71,15 +64,17 @@ impl<E: Engine> Queue<E> {
                 group.recall(&mut transaction, slot, memory).await?;
             }
             let before = group.slots[slot].held.clone();
-            let outcome = match group.strike(slot, &mut arrived, is_timed, now) {
+            let outcome = match group.strike(slot, &mut arrived, now) {
                 Judgement::Unchanged => Ok(group.pass_over(slot, stamped_at)),
                 Judgement::Changed => group.merge(slot, arrived, size, stamped_at),
             };
             if outcome.is_err() {
                 group.slots[slot].held = before;
             }
-            urgent.extend((outcome.is_ok() && lane < Lane::Bulk).then_some(app));
-            express.extend((outcome.is_ok() && lane == Lane::Express).then_some(app));
+            // What is unchanged waits for nothing.
+            let waits = matches!(&outcome, Ok(it) if it.disposition != Disposition::Unchanged);
+            urgent.extend((waits && lane < Lane::Bulk).then_some(app));
+            express.extend((waits && lane == Lane::Express).then_some(app));
             outcomes.push(outcome);
         }
         let (head, apps, placed) = group.write(&mut transaction).await?;
@@ -94,28 +89,6 @@ impl<E: Engine> Queue<E> {
             *self.express.entry(app).or_default() += 1;
         }
         Ok(outcomes)
-    }
-
-    /// The time of updates that do not say when they occurred. Among values that can meet,
-    /// sequence order must be time order, whatever the clock does; once nothing waits, is in flight
-    /// or can be replayed there are none, and a clock that was ahead is forgotten.
-    fn stamp_time(&mut self, now: Timestamp) -> Timestamp {
-        let last = self.head.last_accepted_at;
-        if last <= now || self.apps.values().all(AppState::is_empty) {
-            self.warned_of_clock = false;
-            return now;
-        }
-        let ahead = last.since(now);
-        if ahead > CLOCK_AHEAD_MAX && !self.warned_of_clock {
-            self.warned_of_clock = true;
-            let ahead_seconds = ahead.as_secs();
-            tracing::warn!(
-                ahead_seconds,
-                "the clock has gone back: until all that waits is delivered, and no dead letter is \
-                 left, updates without occurred_at count as later than they are"
-            );
-        }
-        last
     }
 }
 
@@ -265,13 +238,7 @@ impl<'a> Group<'a> {
     }
 
     /// Strikes from `arrived` what need not be sent.
-    fn strike(
-        &mut self,
-        slot: usize,
-        arrived: &mut Record,
-        is_timed: bool,
-        now: Timestamp,
-    ) -> Judgement {
+    fn strike(&mut self, slot: usize, arrived: &mut Record, now: Timestamp) -> Judgement {
         let Slot { held, record, in_flight, .. } = &mut self.slots[slot];
         let Some((memory, delivered)) = held.as_mut().filter(|(_, held)| !held.is_empty()) else {
             return Judgement::Changed;
@@ -280,7 +247,7 @@ impl<'a> Group<'a> {
             let in_flight = in_flight.as_ref().map(|row| &row.record);
             record.iter().chain(in_flight).any(|record| record.mentions(name))
         };
-        delivered.strike(arrived, (is_timed, under_way), memory.by(), now)
+        delivered.strike(arrived, under_way, memory.by(), now)
     }
 
     /// Gives the next sequence to an update that upstream needs nothing of. What waits for its

@@ -5,8 +5,8 @@ use std::{collections::HashSet, time::Duration};
 use super::{
     AppState, Batch, Engine, EngineError, Head, Queue, StoreError, Stored, Transaction,
     clients::{Clients, Entries},
-    decode_or_set_aside, keys,
-    lane::LaneCursor,
+    decode, decode_or_set_aside, keys,
+    lane::{LaneCursor, URGENT},
     pages::first_of,
 };
 use crate::{
@@ -65,16 +65,29 @@ impl<E: Engine> Queue<E> {
                 (Batch::new(id, kind, self.head.last_sequence, now), vec![kind, kind.other()])
             }
         };
+        let rows_max = match heads {
+            Some(heads) => {
+                rows_out_of_turn(&mut transaction, &state, (heads, &batch), &claimable).await?
+            }
+            None => self.rows_out_of_turn.get(&app).copied(),
+        };
         let mut chunk = Chunk::new(transaction, (state, self.head), batch);
         chunk.express_waits_until = Some(now);
+        let first = kinds.first().copied();
         for kind in kinds {
-            let Some(limits) = *claimable.of(kind) else { continue };
+            let Some(mut limits) = *claimable.of(kind) else { continue };
+            let rows_max = rows_max.filter(|_| Some(kind) == first);
+            limits.batch.rows_max = limits.batch.rows_max.min(rows_max.unwrap_or(u64::MAX));
             chunk.take_kind(kind, limits, &self.clients).await?;
             // The other goes only if there is nothing to be had of the first.
             if chunk.batch.rows > 0 {
                 break;
             }
         }
+        match rows_max.filter(|_| Some(chunk.batch.kind) == first) {
+            Some(rows_max) => self.rows_out_of_turn.insert(app, rows_max),
+            None => self.rows_out_of_turn.remove(&app),
+        };
         self.end_chunk(chunk, heads).await
     }
 
@@ -129,6 +142,30 @@ impl<E: Engine> Queue<E> {
     }
 }
 
+/// How many rows a new batch may have of a bulk lane that goes before what is more urgent.
+async fn rows_out_of_turn(
+    transaction: &mut impl Transaction,
+    state: &AppState,
+    (heads, new): (ByKind<Option<share::Head>>, &Batch),
+    claimable: &Claimable,
+) -> Result<Option<u64>, StoreError> {
+    let limits = claimable.of(new.kind).filter(|_| share::is_out_of_turn(heads, new.kind));
+    let Some(ClaimLimits { batch, for_bulk, .. }) = limits else { return Ok(None) };
+    let mut number = state.last_batch;
+    // What was split is meant as a whole.
+    for _ in 0..2 {
+        let bytes = transaction.get(&keys::batch(new.id.app, number)).await?;
+        let last = bytes.map(|bytes| decode::<Batch>(bytes.as_ref())).transpose()?.flatten();
+        let Some(last) = last.filter(|last| last.kind != new.kind) else { return Ok(None) };
+        if last.part.origin == number {
+            let rows = share::rows_out_of_turn(last.rows, batch.rows_max, for_bulk.rows_max);
+            return Ok(Some(rows));
+        }
+        number = last.part.origin;
+    }
+    Ok(None)
+}
+
 /// The first of what waits of each kind that may be claimed.
 async fn read_heads(
     transaction: &mut impl Transaction,
@@ -176,6 +213,10 @@ pub(super) struct Chunk<T> {
     damaged: HashSet<Vec<u8>>,
     /// How many more entries of pages are looked at.
     pub(super) looks: usize,
+    /// How many of each client are looked at in vain, where there is a limit.
+    pub(super) looks_of_client_max: Option<usize>,
+    /// One of these was reached.
+    pub(super) cut_short: bool,
     /// The batch holds no more.
     full: bool,
     pub(super) pages_damaged: bool,
@@ -212,6 +253,8 @@ impl<T: Transaction> Chunk<T> {
             taken: HashSet::new(),
             damaged: HashSet::new(),
             looks: usize::MAX,
+            looks_of_client_max: None,
+            cut_short: false,
             full: false,
             pages_damaged: false,
             gone: Entries::new(),
@@ -235,8 +278,8 @@ impl<T: Transaction> Chunk<T> {
         subjects
     }
 
-    /// Takes records of a kind: the more urgent lanes first, up to what is kept for the bulk lane
-    /// while it waits; then that one; then of the urgent ones what is left of the room.
+    /// Takes records of a kind: of the urgent lanes first, up to what is kept for the bulk lane
+    /// while it waits; then of that one; then of the urgent ones what is left of the room.
     async fn take_kind(
         &mut self,
         kind: SubjectKind,
@@ -249,25 +292,17 @@ impl<T: Transaction> Chunk<T> {
         if self.batch.rows == 0 {
             self.batch.values = limits.values;
         }
-        let mut lanes = Vec::with_capacity(Lane::ALL.len());
-        for lane in Lane::ALL {
-            let turn = self.state.turns.of(kind)[lane as usize];
-            let (app, transaction) = (self.batch.id.app, &mut self.transaction);
-            let cursor = LaneCursor::open(transaction, app, (kind, lane), (clients, turn)).await?;
-            lanes.push((lane, cursor));
-        }
+        let (app, transaction) = (self.batch.id.app, &mut self.transaction);
+        let turns = (clients, &self.state);
+        let mut urgent = LaneCursor::open(transaction, app, (kind, URGENT), turns).await?;
+        let mut bulk = LaneCursor::open(transaction, app, (kind, &[Lane::Bulk]), turns).await?;
         let waits = self.state.bulk_records > 0;
-        let urgent = limits.batch.without(if waits { limits.for_bulk } else { Default::default() });
-        for (before_bulk, limits) in [(true, urgent), (false, limits.batch), (true, limits.batch)] {
-            for (lane, cursor) in &mut lanes {
-                if (*lane < Lane::Bulk) == before_bulk {
-                    self.take_lane(cursor, limits).await?;
-                }
-            }
-        }
-        for (_, cursor) in lanes {
-            self.close_lane(cursor).await?;
-        }
+        let for_bulk = if waits { limits.for_bulk } else { Default::default() };
+        self.take_lanes(&mut urgent, limits.batch.without(for_bulk)).await?;
+        self.take_lanes(&mut bulk, limits.batch).await?;
+        self.take_lanes(&mut urgent, limits.batch).await?;
+        self.close_lanes(urgent).await?;
+        self.close_lanes(bulk).await?;
         // Pages that lead to nothing, while something waits, are as good as damaged.
         let all = limits.reach == u64::MAX;
         let waits = *self.state.by_kind().of(kind) > 0;

@@ -90,19 +90,32 @@ pub enum Replay {
     Replayed,
     /// Merged with what waits for its subject it would be too large, or the queue is full: later.
     NoRoom,
-    /// There is none of this name, or it is closed.
+    /// There is none of this name, or it is closed: by now, perhaps.
     NotThere,
 }
 
 impl<E: Engine> Queue<E> {
-    /// Sends a dead letter back into the queue, under what has come to wait for its subject.
-    pub async fn replay(&mut self, app: AppId, id: DeadId) -> Result<Replay, StoreError> {
+    /// Sends a dead letter back into the queue, under what has come to wait for its subject. What
+    /// is known to be older than what upstream holds stays behind.
+    pub async fn replay(
+        &mut self,
+        app: AppId,
+        id: DeadId,
+        now: Timestamp,
+    ) -> Result<Replay, StoreError> {
         let mut transaction = self.engine.begin().await?;
         let mut head = self.head;
-        let Some(letter) = read_open(&mut transaction, app, id).await? else {
+        let Some(mut letter) = read_open(&mut transaction, app, id).await? else {
             return Ok(Replay::NotThere);
         };
         let subject_key = letter.subject_key.clone();
+        if let Some(memory) = self.memory(app, &head) {
+            memory.strike_older(&mut transaction, (app, &subject_key), &mut letter.record).await?;
+            if !letter.record.has_values() {
+                self.close(transaction, (app, id, letter), (Closing::Superseded, now)).await?;
+                return Ok(Replay::NotThere);
+            }
+        }
         let in_flight = transaction.get(&keys::in_flight_of(app, &subject_key)).await?;
         let in_flight = in_flight.map(|bytes| decode::<InFlight>(bytes.as_ref())).transpose()?;
         let in_flight = in_flight.flatten().map(|row| row.record);
@@ -163,13 +176,23 @@ impl<E: Engine> Queue<E> {
         let Some(letter) = read_open(&mut transaction, app, id).await? else {
             return Ok(false);
         };
-        close(&mut transaction, app, id, letter, (Closing::Discarded, now));
+        self.close(transaction, (app, id, letter), (Closing::Discarded, now)).await?;
+        Ok(true)
+    }
+
+    async fn close(
+        &mut self,
+        mut transaction: impl Transaction,
+        (app, id, letter): (AppId, DeadId, Dead),
+        closed: (Closing, Timestamp),
+    ) -> Result<(), StoreError> {
+        close(&mut transaction, app, id, letter, closed);
         let mut state = self.state(app);
         state.dead_letters = state.dead_letters.saturating_sub(1);
         transaction.put(&keys::app(app), state.encode());
         transaction.commit().await?;
         self.apps.insert(app, state);
-        Ok(true)
+        Ok(())
     }
 }
 
@@ -182,10 +205,6 @@ async fn read_open(
     let bytes = transaction.get(&keys::dead(app, id.died_at, id.last_sequence)).await?;
     let letter = bytes.map(|bytes| decode::<Dead>(bytes.as_ref())).transpose()?.flatten();
     Ok(letter.filter(|letter| letter.closed.is_none()))
-}
-
-fn has_values(record: &Record) -> bool {
-    record.company_id.is_some() || !record.properties.is_empty()
 }
 
 /// Closes a letter. Its sequences stay, for receipts.
@@ -215,10 +234,10 @@ pub(super) async fn strike(
     for id in ids_of(transaction, app, subject_key).await? {
         let Some(mut letter) = read_open(transaction, app, id).await? else { continue };
         let struck = letter.record.strike_older_than(delivered);
-        if !struck && has_values(&letter.record) {
+        if !struck && letter.record.has_values() {
             continue;
         }
-        if has_values(&letter.record) {
+        if letter.record.has_values() {
             transaction.put(&keys::dead(app, id.died_at, id.last_sequence), letter.encode());
         } else {
             close(transaction, app, id, letter, (Closing::Superseded, now));

@@ -17,6 +17,7 @@ use super::{
 use crate::{
     domain::{
         batch::{BatchId, BatchLimits, Part, Settlement},
+        delivered::LATE_MAX,
         express::ExpressEnd,
         row::{RowValues, write_identify},
         time::Timestamp,
@@ -26,23 +27,35 @@ use crate::{
 };
 
 const CHUNK: usize = 256;
-/// How many entries one look goes through: those of subjects that are in flight with a batch are
-/// passed over, look for look. What stands behind so many goes with a batch.
+/// How many entries of a kind one look goes through: those of subjects that are in flight with a
+/// batch are passed over, look for look.
 const LOOKS_MAX: usize = 1_000;
+/// How many of these a client has passed over. What stands behind so many goes with a batch.
+const LOOKS_OF_CLIENT_MAX: usize = 500;
+
+/// What express has taken.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TakenExpress {
+    /// Whose records are in flight.
+    pub subjects: Vec<Subject>,
+    /// So many had to be passed over that not all were looked at.
+    pub cut_short: bool,
+}
 
 impl<E: Engine> Queue<E> {
     /// Moves up to `max` records of the express lane in flight, whose subjects have none there.
-    /// Who has waited longer goes first among users and companies; clients take turns.
+    /// Who has waited longer goes first among users and companies; clients take turns, also in
+    /// being passed over.
     pub async fn take_express(
         &mut self,
         app: AppId,
         max: u64,
         now: Timestamp,
-    ) -> Result<Vec<Subject>, StoreError> {
+    ) -> Result<TakenExpress, StoreError> {
         // A job whose batch is lost may still write older values of what went back, until the life
         // cycle has seen its end: then the next batch begins.
         if self.rescued(app).is_some_and(|rescue| rescue.job_unknown) {
-            return Ok(Vec::new());
+            return Ok(TakenExpress::default());
         }
         let mut transaction = self.engine.begin().await?;
         let mut kinds = Vec::new();
@@ -54,21 +67,21 @@ impl<E: Engine> Queue<E> {
         kinds.sort_unstable();
         let batch = express_rows(app, self.head.last_sequence, now);
         let mut chunk = TakenChunk::new(transaction, (self.state(app), self.head), batch);
-        chunk.looks = LOOKS_MAX;
+        chunk.looks_of_client_max = Some(LOOKS_OF_CLIENT_MAX);
         chunk.limits = BatchLimits { rows_max: max, bytes_max: u64::MAX }.into();
         for (_, kind) in kinds {
             chunk.batch.kind = kind;
-            let turn = chunk.state.turns.of(kind)[Lane::Express as usize];
-            let lane = (kind, Lane::Express);
-            let from = (&self.clients, turn);
-            let mut cursor = LaneCursor::open(&mut chunk.transaction, app, lane, from).await?;
-            chunk.take_lane(&mut cursor, chunk.limits.batch).await?;
-            chunk.close_lane(cursor).await?;
+            chunk.looks = LOOKS_MAX;
+            let lanes: (_, &'static [Lane]) = (kind, &[Lane::Express]);
+            let turns = (&self.clients, &chunk.state);
+            let mut cursor = LaneCursor::open(&mut chunk.transaction, app, lanes, turns).await?;
+            chunk.take_lanes(&mut cursor, chunk.limits.batch).await?;
+            chunk.close_lanes(cursor).await?;
         }
-        let subjects = chunk.subjects();
+        let taken = TakenExpress { subjects: chunk.subjects(), cut_short: chunk.cut_short };
         let TakenChunk { mut transaction, mut state, head, batch, pages_damaged, gone, .. } = chunk;
         if batch.rows == 0 && gone.is_empty() && !pages_damaged {
-            return Ok(Vec::new());
+            return Ok(taken);
         }
         state.express_in_flight += batch.rows;
         transaction.put(&keys::app(app), state.encode());
@@ -83,7 +96,7 @@ impl<E: Engine> Queue<E> {
         if pages_damaged {
             self.rebuild_pages(app).await?;
         }
-        Ok(subjects)
+        Ok(taken)
     }
 
     /// Updates of the express lane that were accepted since the queue was opened.
@@ -109,15 +122,17 @@ impl<E: Engine> Queue<E> {
             memory: self.memory(app, &self.head),
             now,
             lane_back: Lane::Express,
+            late_until: None,
         };
         for (subject, end) in ends {
             let key = keys::in_flight(app, subject);
             chunk.state.express_in_flight = chunk.state.express_in_flight.saturating_sub(1);
             // A damaged one may have been set aside with a batch.
             let Some(bytes) = chunk.transaction.get(&key).await? else { continue };
+            chunk.late_until = (*end == ExpressEnd::Unknown).then(|| now.plus(LATE_MAX));
             let (settlement, lane_back) = match end {
                 ExpressEnd::Delivered => (Settlement::Delivered, Lane::Express),
-                ExpressEnd::Back => (Settlement::Requeued, Lane::Express),
+                ExpressEnd::Back | ExpressEnd::Unknown => (Settlement::Requeued, Lane::Express),
                 ExpressEnd::Refused => (Settlement::Requeued, Lane::Interactive),
             };
             chunk.lane_back = lane_back;
@@ -154,7 +169,7 @@ impl<E: Engine> Queue<E> {
                 if row.is_some_and(|row| row.is_express())
                     && let Some(subject) = keys::subject_of(key)
                 {
-                    left.push((subject, ExpressEnd::Back));
+                    left.push((subject, ExpressEnd::Unknown));
                 }
             }
         }

@@ -1,9 +1,9 @@
-//! A lane, as a claim goes through it: its clients in turns, each from page to page.
+//! Lanes, as a claim goes through them: their clients in turns, each from page to page.
 
 use std::collections::{BTreeMap, VecDeque};
 
 use super::{
-    EngineError, StoreError, Stored, Transaction,
+    AppState, EngineError, StoreError, Stored, Transaction,
     claim::{Chunk, Fate},
     clients::Clients,
     decode_or_set_aside, keys,
@@ -12,17 +12,27 @@ use super::{
 use crate::{
     domain::{
         batch::BatchLimits,
-        turns::{Turn, Turns},
+        turns::Turns,
         update::{AppId, ClientId, Lane, SubjectKind},
     },
     store::{records::PageEntry, walk::sequence_of},
 };
 
-/// Where a claim is in a lane.
+/// What goes before the bulk lane. Its clients have their turns in common: what one of them calls
+/// express goes before its own other records, and before nobody else's.
+pub(super) const URGENT: &[Lane] = &[Lane::Express, Lane::Interactive];
+
+/// Where a claim is in some lanes of a kind.
 pub(super) struct LaneCursor {
-    lane: (SubjectKind, Lane),
+    kind: SubjectKind,
+    /// Of each client, all of the first before any of the next.
+    lanes: &'static [Lane],
     turns: Turns,
+    /// The lanes that clients have come to.
+    at: BTreeMap<ClientId, usize>,
     pages: BTreeMap<ClientId, OpenPage>,
+    /// Entries of each client that were looked at in vain.
+    in_vain: BTreeMap<ClientId, usize>,
 }
 
 /// The page of a client that is gone through.
@@ -37,27 +47,67 @@ struct OpenPage {
 }
 
 impl LaneCursor {
-    /// The beginning of a lane. Whose turn it is, is known from the last time.
+    /// The beginning of the lanes. Whose turn it is, is known from the last time.
     pub(super) async fn open(
         transaction: &mut impl Transaction,
         app: AppId,
-        lane: (SubjectKind, Lane),
-        (clients, turn): (&Clients, Turn),
+        (kind, lanes): (SubjectKind, &'static [Lane]),
+        (clients, state): (&Clients, &AppState),
     ) -> Result<Self, EngineError> {
-        let mut waiting = Vec::new();
-        let mut range = keys::pages(app, lane, None);
-        while let Some((key, _)) = transaction.scan(range, 1).await?.pop() {
-            let Some(client) = keys::client_of_page(&key) else { break };
-            waiting.push((client, clients.weight(client)));
-            range = keys::pages_behind(app, lane, client);
+        let mut waiting = BTreeMap::new();
+        for lane in lanes {
+            let mut range = keys::pages(app, (kind, *lane), None);
+            while let Some((key, _)) = transaction.scan(range, 1).await?.pop() {
+                let Some(client) = keys::client_of_page(&key) else { break };
+                waiting.insert(client, clients.weight(client));
+                range = keys::pages_behind(app, (kind, *lane), client);
+            }
         }
-        Ok(Self { lane, turns: Turns::new(waiting, turn), pages: BTreeMap::new() })
+        Ok(Self {
+            kind,
+            lanes,
+            turns: Turns::new(waiting, state.turns.of(kind)[place_of_turn(lanes)]),
+            at: BTreeMap::new(),
+            pages: BTreeMap::new(),
+            in_vain: BTreeMap::new(),
+        })
+    }
+
+    /// The lane that a client has come to.
+    fn lane(&self, client: ClientId) -> Lane {
+        self.lanes[self.at.get(&client).copied().unwrap_or(0)]
+    }
+
+    /// A client has no more in its lane. Whether there is another.
+    fn next_lane(&mut self, client: ClientId) -> bool {
+        let at = self.at.entry(client).or_default();
+        let there_is = *at + 1 < self.lanes.len();
+        *at += usize::from(there_is);
+        there_is
+    }
+
+    /// Whose turn it is had an entry looked at in vain: others go on, and it goes no further than
+    /// `looks_max` of them. Whether it may.
+    fn pass(&mut self, client: ClientId, looks_max: usize) -> bool {
+        let in_vain = self.in_vain.entry(client).or_default();
+        *in_vain += 1;
+        let goes_on = *in_vain < looks_max;
+        match goes_on {
+            true => self.turns.pass(),
+            false => self.turns.leave(),
+        }
+        goes_on
     }
 }
 
+/// Where the turn of lanes that are gone through together is kept.
+fn place_of_turn(lanes: &[Lane]) -> usize {
+    lanes.last().map_or(0, |lane| *lane as usize)
+}
+
 impl<T: Transaction> Chunk<T> {
-    /// Takes records of a lane, of its clients in turns, until the batch is at `limits`.
-    pub(super) async fn take_lane(
+    /// Takes records of some lanes, of their clients in turns, until the batch is at `limits`.
+    pub(super) async fn take_lanes(
         &mut self,
         cursor: &mut LaneCursor,
         limits: BatchLimits,
@@ -68,7 +118,8 @@ impl<T: Transaction> Chunk<T> {
                 cursor.turns.leave();
                 continue;
             };
-            let fate = self.take(cursor.lane.1, &entry, limits).await?;
+            let fate = self.take(cursor.lane(client), &entry, limits).await?;
+            let is_in_vain = matches!(fate, Fate::Gone | Fate::Stays);
             let page = cursor.pages.get_mut(&client);
             match (fate, page) {
                 (Fate::Taken, _) => cursor.turns.take(),
@@ -79,7 +130,11 @@ impl<T: Transaction> Chunk<T> {
                     break;
                 }
             }
+            if let Some(looks_max) = self.looks_of_client_max.filter(|_| is_in_vain) {
+                self.cut_short |= !cursor.pass(client, looks_max);
+            }
         }
+        self.cut_short |= self.looks == 0;
         Ok(())
     }
 
@@ -89,27 +144,40 @@ impl<T: Transaction> Chunk<T> {
         cursor: &mut LaneCursor,
         client: ClientId,
     ) -> Result<Option<PageEntry>, StoreError> {
-        let app = self.batch.id.app;
+        let (app, watermark) = (self.batch.id.app, self.batch.watermark);
+        let (mut from, mut ends) = (None, false);
         loop {
-            let mut from = None;
             if let Some(page) = cursor.pages.get_mut(&client) {
                 match page.rest.pop_front() {
-                    Some(entry) if entry.first_sequence <= self.batch.watermark => {
-                        return Ok(Some(entry));
-                    }
-                    // It came after the claim began, and so did all behind it.
+                    Some(entry) if entry.first_sequence <= watermark => return Ok(Some(entry)),
+                    // It came after the claim began, and so did all behind it in its page; where it
+                    // is the first of its page, all behind that, too.
                     Some(entry) => {
+                        ends = page.rest.len() + 1 == page.count;
                         page.staying.push(entry);
-                        return Ok(None);
+                        page.staying.extend(page.rest.drain(..));
                     }
-                    None => from = Some(keys::after(page.key.clone())),
+                    None => {}
                 }
+                from = Some(keys::after(page.key.clone()));
             }
             if let Some(done) = cursor.pages.remove(&client) {
-                self.close_page(cursor.lane, client, done).await?;
+                let lane = (cursor.kind, cursor.lane(client));
+                self.close_page(lane, client, done).await?;
             }
-            let range = keys::pages_of(app, cursor.lane, client, from);
+            if std::mem::take(&mut ends) {
+                if cursor.next_lane(client) {
+                    from = None;
+                    continue;
+                }
+                return Ok(None);
+            }
+            let lane = (cursor.kind, cursor.lane(client));
+            let range = keys::pages_of(app, lane, client, from.take());
             let Some((key, bytes)) = self.transaction.scan(range, 1).await?.pop() else {
+                if cursor.next_lane(client) {
+                    continue;
+                }
                 return Ok(None);
             };
             let entries: Option<Vec<PageEntry>> =
@@ -123,11 +191,11 @@ impl<T: Transaction> Chunk<T> {
     }
 
     /// Puts back what stays, and notes whose turn it is.
-    pub(super) async fn close_lane(&mut self, cursor: LaneCursor) -> Result<(), EngineError> {
-        let (kind, lane) = cursor.lane;
-        self.state.turns.of_mut(kind)[lane as usize] = cursor.turns.turn();
-        for (client, page) in cursor.pages {
-            self.close_page(cursor.lane, client, page).await?;
+    pub(super) async fn close_lanes(&mut self, mut cursor: LaneCursor) -> Result<(), EngineError> {
+        let turn = place_of_turn(cursor.lanes);
+        self.state.turns.of_mut(cursor.kind)[turn] = cursor.turns.turn();
+        for (client, page) in std::mem::take(&mut cursor.pages) {
+            self.close_page((cursor.kind, cursor.lane(client)), client, page).await?;
         }
         Ok(())
     }

@@ -22,6 +22,7 @@ mod recovery;
 mod remember;
 mod rescue;
 mod settle;
+mod stamps;
 #[cfg(test)]
 mod tests;
 
@@ -32,10 +33,11 @@ pub use claim::Claim;
 pub use clients::ClientTerms;
 pub use dead::{DeadFilter, DeadId, DeadLetter, DeadPage, Replay};
 pub use depth::QueueDepth;
+pub use express::TakenExpress;
 pub use find::{Found, Reads};
 pub use forget::{Forgotten, Swept};
 pub use import::Arrival;
-pub use prune::Retention;
+pub use prune::{PruneCursor, Retention};
 pub use settle::Settling;
 
 use self::{
@@ -149,6 +151,9 @@ pub struct Queue<E> {
     suppression: BTreeMap<AppId, Suppression>,
     /// Updates of the express lane that were accepted since the queue was opened.
     express: BTreeMap<AppId, u64>,
+    /// How many rows the batches may have that are being claimed, where a bulk lane goes before
+    /// what is more urgent of the other kind.
+    rows_out_of_turn: BTreeMap<AppId, u64>,
     /// Apps of which something was damaged and made anew.
     rescued: BTreeMap<AppId, Rescue>,
     /// Apps of which too much is damaged.
@@ -196,6 +201,7 @@ impl<E: Engine> Queue<E> {
             urgent: BTreeMap::new(),
             suppression: BTreeMap::new(),
             express: BTreeMap::new(),
+            rows_out_of_turn: BTreeMap::new(),
             rescued: BTreeMap::new(),
             held: BTreeSet::new(),
             warned_of_clock: false,

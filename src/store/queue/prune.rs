@@ -44,20 +44,28 @@ impl Default for Retention {
     }
 }
 
+/// Where pruning goes on; `None` is the beginning. It goes through each kind of entry round and
+/// round, at a pace of its own, so that none waits for the end of another.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PruneCursor {
+    /// Among deliveries.
+    pub deliveries: Option<Vec<u8>>,
+    /// Among what is remembered of subjects.
+    pub held: Option<Vec<u8>>,
+}
+
 impl<E: Engine> Queue<E> {
-    /// Looks at the next deliveries after `from` and at the oldest batches, and forgets what
-    /// is due. Returns where to go on, or `None` at the end.
+    /// Looks at the next deliveries and at what is remembered of the next subjects, and at the
+    /// oldest batches, and forgets what is due. Returns where to go on.
     pub async fn prune(
         &mut self,
-        from: Option<Vec<u8>>,
+        from: PruneCursor,
         retention: Retention,
-    ) -> Result<Option<Vec<u8>>, StoreError> {
-        let held = keys::all_held(None);
-        if let Some(from) = from.clone().filter(|from| held.contains(from)) {
-            return self.prune_held(Some(from), retention.now.wall).await;
-        }
+    ) -> Result<PruneCursor, StoreError> {
+        let held = self.prune_held(from.held, retention.now.wall).await?;
         let mut transaction = self.engine.begin().await?;
-        let deliveries = transaction.scan(keys::all_deliveries(from), CHUNK).await?;
+        let range = keys::all_deliveries(from.deliveries);
+        let deliveries = transaction.scan(range, CHUNK).await?;
         let mut due = 0;
         for (key, bytes) in &deliveries {
             // One that does not decode tells nobody anything.
@@ -88,13 +96,8 @@ impl<E: Engine> Queue<E> {
             tracing::warn!(dead_letters = lost, "dead letters are too old or too many: dropped");
         }
         self.prune_jobs(retention.before).await?;
-        let next = deliveries.into_iter().nth(CHUNK - 1).map(|(last, _)| keys::after(last));
-        if next.is_some() {
-            return Ok(next);
-        }
-        let mut transaction = self.engine.begin().await?;
-        let any = transaction.scan(held.clone(), 1).await?;
-        Ok(any.first().map(|_| held.start().clone()))
+        let deliveries = deliveries.into_iter().nth(CHUNK - 1).map(|(last, _)| keys::after(last));
+        Ok(PruneCursor { deliveries, held })
     }
 }
 

@@ -1,5 +1,7 @@
 //! Remembering what upstream holds, where an app does not send it again.
 
+use std::time::Duration;
+
 use super::{Engine, Head, Queue, StoreError, Stored, Transaction, decode, keys};
 use crate::{
     domain::{
@@ -13,11 +15,17 @@ use crate::{
 
 const CHUNK: usize = 1_000;
 
+/// For how long what an app delivered is remembered that is not configured now: as long as it
+/// counts unless the configuration says otherwise.
+const KEPT_UNCONFIGURED: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+
 /// How an app remembers what it delivers.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Memory {
     pub(super) suppression: Suppression,
     key: FingerprintKey,
+    /// What counts was written under the same: at the same account, and since the memory was last
+    /// begun anew.
     epoch: u32,
 }
 
@@ -52,21 +60,33 @@ impl Memory {
         }
     }
 
-    /// Upstream holds the values of `record` now; or, where that is not `certain`, may.
-    pub(super) async fn learn(
+    /// Upstream may hold the values of `record` now, or what it held before; or come to hold them
+    /// by then.
+    pub(super) async fn doubt(
         &self,
         transaction: &mut impl Transaction,
         (app, subject_key): (AppId, &[u8]),
-        (record, certain): (&Record, bool),
-        now: Timestamp,
+        (record, late_until): (&Record, Option<Timestamp>),
     ) -> Result<(), StoreError> {
         let mut delivered = self.read(transaction, app, subject_key).await?;
-        match certain {
-            true => delivered.feed(record, self.by(), now),
-            false if delivered.is_empty() => return Ok(()),
-            false => delivered.erase(record, self.key),
+        delivered.erase(record, self.key);
+        if let Some(until) = late_until {
+            delivered.doubt(until);
         }
+        // Also what counts at another account alone: it may be this one again.
         self.write(transaction, app, subject_key, delivered);
+        Ok(())
+    }
+
+    /// Strikes from `record` what came to be true before what upstream holds.
+    pub(super) async fn strike_older(
+        &self,
+        transaction: &mut impl Transaction,
+        (app, subject_key): (AppId, &[u8]),
+        record: &mut Record,
+    ) -> Result<(), StoreError> {
+        let delivered = self.read(transaction, app, subject_key).await?;
+        delivered.strike_older(record, self.key);
         Ok(())
     }
 
@@ -105,7 +125,8 @@ impl<E: Engine> Queue<E> {
     pub(super) fn memory(&self, app: AppId, head: &Head) -> Option<Memory> {
         let suppression = *self.suppression.get(&app)?;
         let key = FingerprintKey(head.store);
-        Some(Memory { suppression, key, epoch: self.state(app).epoch })
+        let epoch = suppression.account.wrapping_add(self.state(app).epoch);
+        Some(Memory { suppression, key, epoch })
     }
 
     /// Forgets what counts no more, of the next subjects after `from`. Returns where to go on.
@@ -118,15 +139,18 @@ impl<E: Engine> Queue<E> {
         let entries = transaction.scan(keys::all_held(from), CHUNK).await?;
         let mut due = false;
         for (key, bytes) in &entries {
-            let Some(app) = keys::app_of_held(key).filter(|app| self.apps.contains_key(app)) else {
-                continue;
-            };
-            let memory = self.memory(app, &self.head);
+            let app = keys::app_of_held(key);
+            let memory = app.and_then(|app| self.memory(app, &self.head));
+            let is_known = app.is_some_and(|app| self.apps.contains_key(&app));
             let remembered = decode::<Remembered>(bytes.as_ref())?;
-            let counts = memory.zip(remembered).is_some_and(|(memory, remembered)| {
-                let at = remembered.delivered.delivered_at().unwrap_or_default();
-                remembered.epoch == memory.epoch
-                    && now.since(at) <= memory.suppression.refresh_after
+            let counts = remembered.is_some_and(|remembered| {
+                let age = now.since(remembered.delivered.delivered_at().unwrap_or_default());
+                match memory {
+                    Some(Memory { suppression, epoch, .. }) => {
+                        remembered.epoch == epoch && age <= suppression.refresh_after
+                    }
+                    None => !is_known && age <= KEPT_UNCONFIGURED,
+                }
             });
             if !counts {
                 transaction.delete(key);

@@ -1,5 +1,7 @@
 //! Settling: the rows of a batch go to where they belong, or become smaller batches.
 
+mod deliver;
+
 use std::ops::Range;
 
 use super::{
@@ -15,7 +17,7 @@ use crate::{
         time::Timestamp,
         update::Lane,
     },
-    store::records::{AppState, Dead, Death, Delivery, Head, InFlight},
+    store::records::{AppState, Dead, Death, Head, InFlight},
 };
 
 /// What one chunk of a settlement came to.
@@ -53,6 +55,7 @@ impl<E: Engine> Queue<E> {
             memory: self.memory(app, &self.head),
             now,
             lane_back: Lane::Express,
+            late_until: None,
         };
         let mut from = None;
         let complete = loop {
@@ -200,6 +203,8 @@ pub(super) struct Chunk<T> {
     pub(super) now: Timestamp,
     /// The most urgent lane that a record goes back into.
     pub(super) lane_back: Lane,
+    /// Until when upstream may come to hold a record's values that it does not hold now.
+    pub(super) late_until: Option<Timestamp>,
 }
 
 impl<T: Transaction> Chunk<T> {
@@ -226,16 +231,16 @@ impl<T: Transaction> Chunk<T> {
             return Ok(());
         }
         let subject_key = &key[keys::SUBJECT_AT..];
-        if let Some(memory) = self.memory {
-            // Of a batch that counts as delivered without some of its rows, each may be one.
-            let all = self.batch.completed_rows >= self.batch.rows;
-            let certain = settlement == Settlement::Delivered && all;
+        // Of a batch that counts as delivered without some of its rows, each may be one.
+        let all = self.batch.completed_rows >= self.batch.rows;
+        let certain = settlement == Settlement::Delivered && all;
+        if let Some(memory) = self.memory.filter(|_| !certain) {
             let subject = (self.batch.id.app, subject_key);
-            let learned = (&row.record, certain);
-            memory.learn(&mut self.transaction, subject, learned, self.now).await?;
+            let doubted = (&row.record, self.late_until);
+            memory.doubt(&mut self.transaction, subject, doubted).await?;
         }
         match settlement {
-            Settlement::Delivered => self.deliver(subject_key, &row.record).await,
+            Settlement::Delivered => self.deliver(subject_key, row.record, certain).await,
             Settlement::Requeued => self.requeue(subject_key, row.record).await,
             Settlement::Dead(reason) => {
                 self.bury(subject_key, row.record, reason);
@@ -243,51 +248,6 @@ impl<T: Transaction> Chunk<T> {
             }
             Settlement::Split(_) => unreachable!("a split moves no rows"),
         }
-    }
-
-    async fn deliver(&mut self, subject_key: &[u8], record: &Record) -> Result<(), StoreError> {
-        let app = self.batch.id.app;
-        for (first_sequence, last) in record.spans() {
-            let delivery = Delivery {
-                first_sequence,
-                last_sequence: record.last_sequence,
-                batch: self.batch.id.number,
-                delivered_at: self.now,
-            };
-            let key = keys::delivery_of(app, subject_key, last);
-            self.transaction.put(&key, delivery.encode());
-        }
-        self.strike_waiting(subject_key, record).await?;
-        if self.state.dead_letters == 0 {
-            return Ok(());
-        }
-        let closed =
-            dead::strike(&mut self.transaction, app, subject_key, record, self.now).await?;
-        self.state.dead_letters = self.state.dead_letters.saturating_sub(closed);
-        Ok(())
-    }
-
-    /// Strikes from what waits for the subject what was delivered with a later stamp: sent after
-    /// it, it would overwrite what it must lose against. Only now, since what is in flight may
-    /// come to be dead instead.
-    async fn strike_waiting(
-        &mut self,
-        subject_key: &[u8],
-        delivered: &Record,
-    ) -> Result<(), StoreError> {
-        let key = keys::pending_of(self.batch.id.app, subject_key);
-        let Some(bytes) = self.transaction.get(&key).await? else { return Ok(()) };
-        // One that is damaged is set aside when it is claimed.
-        let Some(mut waiting) = decode::<Record>(bytes.as_ref())? else { return Ok(()) };
-        if !waiting.strike_older_than(delivered) {
-            return Ok(());
-        }
-        let (kind, lane) = (keys::kind_of(subject_key), waiting.lane);
-        let struck = waiting.encode();
-        self.state.count_out((kind, lane, key.len() + bytes.as_ref().len()));
-        self.state.count_in((kind, lane, key.len() + struck.len()));
-        self.transaction.put(&key, struck);
-        Ok(())
     }
 
     /// Makes a dead letter of the record.

@@ -340,10 +340,13 @@ fn forgets(engine: impl Engine + Clone) {
     }
     let keep =
         |before, batches_max| Retention { before: at(before), batches_max, ..Retention::default() };
-    assert_eq!(now(bench.queue.prune(None, keep(3, 1))).unwrap(), None);
+    assert_eq!(
+        now(bench.queue.prune(PruneCursor::default(), keep(3, 1))).unwrap(),
+        PruneCursor::default()
+    );
     assert!(matches!(bench.find("u", 1), Found::Delivered { batch: None, .. }));
     assert!(matches!(bench.find("w", 3), Found::Delivered { batch: Some(_), .. }));
-    now(bench.queue.prune(None, keep(4, 1))).unwrap();
+    now(bench.queue.prune(PruneCursor::default(), keep(4, 1))).unwrap();
     assert_eq!(bench.find("w", 3), Found::DeliveredLongAgo);
     let batches = now(bench.reads.batches(bench.app, u64::MAX, 9)).unwrap();
     assert_eq!(batches, []);

@@ -64,9 +64,10 @@ fn a_damaged_record_that_an_update_meets_is_counted_out_and_told() {
     let batch = bench.claim().unwrap();
     bench.settle(&batch, Settlement::Delivered);
     assert_eq!(bench.queue.depth(bench.app), QueueDepth::default());
-    now(bench
-        .queue
-        .prune(None, Retention { before: at(9), batches_max: 0, ..Retention::default() }))
+    now(bench.queue.prune(
+        PruneCursor::default(),
+        Retention { before: at(9), batches_max: 0, ..Retention::default() },
+    ))
     .unwrap();
     assert_eq!(bench.find("u", first), Found::Damaged);
     assert_eq!(bench.find("u", second), Found::DeliveredLongAgo);
@@ -243,7 +244,7 @@ fn a_damaged_batch_does_not_stop_the_forgetting() {
     }
     flip_a_bit(&engine, &keys::batch(bench.app, 1));
     let keep = Retention { before: at(0), batches_max: 1, ..Retention::default() };
-    now(bench.queue.prune(None, keep)).unwrap();
+    now(bench.queue.prune(PruneCursor::default(), keep)).unwrap();
     let batches = now(bench.reads.batches(bench.app, u64::MAX, 9)).unwrap();
     assert_eq!(batches.iter().map(|batch| batch.id.number).collect::<Vec<_>>(), [3]);
 }

@@ -42,7 +42,7 @@ impl<E: Engine + Clone> Bench<E> {
     }
 
     fn replay(&mut self, letter: &DeadLetter) -> Replay {
-        now(self.queue.replay(self.app, letter.id)).unwrap()
+        now(self.queue.replay(self.app, letter.id, at(4))).unwrap()
     }
 }
 
@@ -117,7 +117,7 @@ fn drops(engine: impl Engine + Clone) {
         let now = Now { wall, ..Now::default() };
         Retention { dead_max, dead_kept: Duration::ZERO, now, ..Retention::default() }
     };
-    now(bench.queue.prune(None, keep(3, at(0)))).unwrap();
+    now(bench.queue.prune(PruneCursor::default(), keep(3, at(0)))).unwrap();
     let users = |bench: &Bench<_>| -> Vec<String> {
         bench.letters().into_iter().map(|letter| letter.subject.id).collect()
     };
@@ -125,11 +125,11 @@ fn drops(engine: impl Engine + Clone) {
         (users(&bench), bench.queue.dead_lost()),
         (vec!["v".into(), "w".into(), "x".into()], 1)
     );
-    now(bench.queue.prune(None, keep(3, at(3)))).unwrap();
+    now(bench.queue.prune(PruneCursor::default(), keep(3, at(3)))).unwrap();
     assert_eq!(bench.queue.depth(bench.app).dead_letters, 3, "they are not too old");
     let mut bench = Bench::new(bench.queue.engine().clone());
     assert_eq!(bench.queue.depth(bench.app).dead_letters, 3, "a restart counts the same");
-    now(bench.queue.prune(None, keep(3, at(4)))).unwrap();
+    now(bench.queue.prune(PruneCursor::default(), keep(3, at(4)))).unwrap();
     assert_eq!((users(&bench), bench.queue.dead_lost()), (vec![], 3));
     assert_eq!(bench.queue.depth(bench.app), QueueDepth::default());
 }
@@ -158,7 +158,10 @@ fn forgets(engine: impl Engine + Clone) {
     let clocks = Now { wall, ..Now::default() };
     let all =
         Retention { before: wall, now: clocks, dead_kept: Duration::ZERO, ..Retention::default() };
-    assert_eq!(now(bench.queue.prune(None, all)).unwrap(), None);
+    assert_eq!(
+        now(bench.queue.prune(PruneCursor::default(), all)).unwrap(),
+        PruneCursor::default()
+    );
     let bench = Bench::new(bench.queue.engine().clone());
     for (user, sequence, found) in [
         ("before", before, Found::DeliveredLongAgo),
@@ -184,7 +187,7 @@ fn keeps(engine: impl Engine + Clone) {
         let wall = Timestamp::default().plus(HOUR * wall);
         let clocks = Now { wall, uptime, ..Now::default() };
         let keep = Retention { now: clocks, dead_kept: 100 * HOUR, ..Retention::default() };
-        now(bench.queue.prune(None, keep)).unwrap();
+        now(bench.queue.prune(PruneCursor::default(), keep)).unwrap();
         assert_eq!(bench.letters().len(), left, "after {up} hours");
         // A restart knows as much.
         bench = Bench::new(bench.queue.engine().clone());

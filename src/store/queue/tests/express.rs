@@ -11,6 +11,7 @@ over_every_engine! {
     a_bulk_claim_takes_what_has_waited_for_express_too_long => falls_back;
     what_a_process_left_in_flight_the_next_one_puts_back => recovers;
     what_is_forgotten_in_flight_is_not_sent => forgets_in_flight;
+    whose_subjects_are_all_in_flight_keeps_nobody_else_from_express => passes_turns;
 }
 
 impl<E: Engine + Clone> Bench<E> {
@@ -20,7 +21,7 @@ impl<E: Engine + Clone> Bench<E> {
     }
 
     fn take(&mut self) -> Vec<Subject> {
-        now(self.queue.take_express(self.app, 10, at(2))).unwrap()
+        now(self.queue.take_express(self.app, 10, at(2))).unwrap().subjects
     }
 
     fn body(&self, user: &str) -> Option<String> {
@@ -157,4 +158,23 @@ fn forgets_in_flight(engine: impl Engine + Clone) {
     assert_eq!(bench.body("u"), None);
     assert_eq!(bench.end("u", ExpressEnd::Back), 0);
     assert_eq!(bench.queue.depth(bench.app), QueueDepth::default());
+}
+
+fn passes_turns(engine: impl Engine + Clone) {
+    let mut bench = Bench::new(engine);
+    let of_all = |lane| {
+        let one = |n| Update { lane, ..update(AppId(0), &format!("u{n}"), "a", 1) };
+        (0..1_100).map(one).collect::<Vec<_>>()
+    };
+    bench.accept(of_all(Lane::Interactive));
+    let batch = bench.claim().unwrap();
+    bench.accept(of_all(Lane::Express));
+    let express = Update { lane: Lane::Express, ..update(bench.app, "v", "a", 1) };
+    bench.accept(vec![Update { client: ClientId(1), ..express }]);
+    let taken = now(bench.queue.take_express(bench.app, 10, at(2))).unwrap();
+    assert_eq!((taken.subjects, taken.cut_short), (vec![Subject::user("v")], true));
+    bench.settle(&batch, Settlement::Delivered);
+    let taken = now(bench.queue.take_express(bench.app, 10, at(2))).unwrap();
+    assert_eq!((taken.subjects.len(), taken.cut_short), (10, false));
+    assert_eq!(bench.queue.depth(bench.app).express_records, 1_090);
 }

@@ -70,7 +70,7 @@ fn counts(engine: impl Engine + Clone) {
     bench.settle(&batch, Settlement::Delivered);
     // That deliveries are forgotten does not undo them.
     let retention = Retention { before: at(4), ..Retention::default() };
-    now(bench.queue.prune(None, retention)).unwrap();
+    now(bench.queue.prune(PruneCursor::default(), retention)).unwrap();
     let job = bench.follow(id);
     assert_eq!((job.delivered_rows, job.dead_rows, job.ended_at), (3, 1, Some(at(5))));
     let look = now(bench.reads.look_at_job(id)).unwrap().unwrap();
@@ -126,7 +126,7 @@ fn makes_room(engine: impl Engine + Clone) {
     now(bench.queue.note_fates(first, vec![(0, 1, Fate::Delivered)], at(5))).unwrap();
     let forget = |bench: &mut Bench<_>, before| {
         let retention = Retention { before, ..Retention::default() };
-        now(bench.queue.prune(None, retention)).unwrap();
+        now(bench.queue.prune(PruneCursor::default(), retention)).unwrap();
         now(bench.reads.job(first)).unwrap().is_none()
     };
     assert!(!forget(&mut bench, at(5)));

@@ -158,7 +158,7 @@ fn what_history_knows_is_told_rightly_after_a_state_was_lost() {
     let batch = bench.claim().unwrap();
     bench.settle(&batch, Settlement::Delivered);
     let keep = Retention { before: at(9), batches_max: 0, ..Retention::default() };
-    now(bench.queue.prune(None, keep)).unwrap();
+    now(bench.queue.prune(PruneCursor::default(), keep)).unwrap();
     let letters = bench.queue.depth(bench.app).dead_letters;
     flip_a_bit(&engine, &keys::app(bench.app));
     let (mut bench, _) = serve(&engine);
@@ -187,7 +187,7 @@ fn a_batchs_number_is_not_given_twice_after_a_state_was_lost() {
     }
     // History has forgotten its batches, and remembers their deliveries.
     let keep = Retention { before: at(0), batches_max: 0, ..Retention::default() };
-    now(bench.queue.prune(None, keep)).unwrap();
+    now(bench.queue.prune(PruneCursor::default(), keep)).unwrap();
     assert!(!engine.keys().iter().any(|key| key.starts_with(b"b")));
     flip_a_bit(&engine, &keys::app(bench.app));
     let (mut bench, _) = serve(&engine);

@@ -1,9 +1,11 @@
 //! What upstream holds is not sent again.
 
+mod order;
+
 use std::time::Duration;
 
 use super::*;
-use crate::domain::{batch::DeadReason, delivered::Suppression};
+use crate::domain::{batch::DeadReason, delivered::Suppression, express::ExpressEnd};
 
 over_every_engine! {
     what_upstream_holds_is_not_sent_again => is_not_sent_again;
@@ -12,15 +14,23 @@ over_every_engine! {
     what_may_be_upstream_or_not_is_sent => is_sent_in_doubt;
     what_is_remembered_outlives_a_restart_and_ends_with_the_setting => outlives_a_restart;
     a_value_is_sent_again_after_a_while => is_sent_after_a_while;
-    older_news_than_what_was_delivered_come_too_late => come_too_late;
     a_forgotten_user_is_not_remembered => is_forgotten;
+    what_is_repeated_in_flight_waits_no_more_once_it_is_delivered => is_struck_when_delivered;
+    what_is_repeated_while_it_goes_by_express_is_not_sent_again => is_struck_after_express;
+    what_is_unchanged_is_no_arrival => is_no_arrival;
+    pruning_what_is_remembered_keeps_nothing_else_from_it => prunes_all_at_once;
+    what_an_app_remembers_that_is_not_configured_is_kept_for_a_week => is_kept_a_week;
 }
 
 const WEEK: Duration = Duration::from_secs(7 * 86_400);
 
-fn remembering(engine: impl Engine + Clone) -> Bench<impl Engine + Clone> {
+fn remembering<E: Engine + Clone>(engine: E) -> Bench<E> {
+    remembering_of(engine, 0)
+}
+
+fn remembering_of<E: Engine + Clone>(engine: E, account: u32) -> Bench<E> {
     let mut bench = Bench::new(engine);
-    let suppression = Suppression { refresh_after: WEEK, properties_max: 3 };
+    let suppression = Suppression { refresh_after: WEEK, properties_max: 3, account };
     now(bench.queue.suppress(bench.app, Some(suppression))).unwrap();
     bench
 }
@@ -48,6 +58,19 @@ impl<E: Engine + Clone> Bench<E> {
     fn claim_all(&mut self) -> Batch {
         let batch = self.claim().expect("something waits");
         Batch { completed_rows: batch.rows, ..batch }
+    }
+
+    /// What became of an update of `u` that occurred then.
+    fn occurred(&mut self, micros: i64, value: i64) -> Accepted {
+        let update = update(self.app, "u", "a", value);
+        let update = Update { occurred_at: Some(at(micros)), ..update };
+        self.accept_later(vec![update])[0].unwrap()
+    }
+
+    /// What waits is delivered.
+    fn deliver_all(&mut self) {
+        let batch = self.claim_all();
+        self.settle(&batch, Settlement::Delivered);
     }
 
     /// What became of an update of `u`.
@@ -166,38 +189,9 @@ fn is_sent_after_a_while(engine: impl Engine + Clone) {
         now: Now { wall: at(13 + 2 * week), ..Default::default() },
         ..Retention::default()
     };
-    let mut from = None;
-    let mut rounds = 0;
-    while rounds == 0 || from.is_some() {
-        from = now(bench.queue.prune(from, retention)).unwrap();
-        rounds += 1;
-    }
+    now(bench.queue.prune(PruneCursor::default(), retention)).unwrap();
     let mut transaction = now(bench.queue.engine().begin()).unwrap();
     assert!(now(transaction.scan(keys::all_held(None), 9)).unwrap().is_empty());
-}
-
-fn come_too_late(engine: impl Engine + Clone) {
-    let mut bench = remembering(engine);
-    let app = bench.app;
-    let mut sent = |occurred: i64, value: i64| {
-        let update = Update { occurred_at: Some(at(occurred)), ..update(app, "u", "a", value) };
-        bench.accept_later(vec![update])[0].unwrap().disposition
-    };
-    assert_eq!(sent(50, 1), Disposition::Queued);
-    let batch = bench.claim_all();
-    bench.settle(&batch, Settlement::Delivered);
-    let mut sent = |occurred: i64, value: i64| {
-        let update = Update { occurred_at: Some(at(occurred)), ..update(app, "u", "a", value) };
-        bench.accept_later(vec![update])[0].unwrap().disposition
-    };
-    assert_eq!(sent(40, 2), Disposition::Unchanged, "older than what upstream holds");
-    assert_eq!(sent(90, 1), Disposition::Unchanged, "as it is upstream");
-    assert_eq!(sent(80, 2), Disposition::Unchanged, "older than when it was as upstream holds it");
-    assert_eq!(sent(91, 2), Disposition::Queued);
-    // Without a time of its own an update is as of now, whatever the clock says.
-    let batch = bench.claim_all();
-    bench.settle(&batch, Settlement::Delivered);
-    assert_eq!(bench.sent("a", 3), Disposition::Queued);
 }
 
 fn is_forgotten(engine: impl Engine + Clone) {
@@ -208,4 +202,90 @@ fn is_forgotten(engine: impl Engine + Clone) {
     let traces = now(bench.reads.traces(bench.app, &subject, forgotten.up_to)).unwrap();
     assert_eq!(traces.left, 0);
     assert_eq!(bench.sent("a", 1), Disposition::Queued);
+}
+
+fn is_struck_when_delivered(engine: impl Engine + Clone) {
+    let mut bench = remembering(engine);
+    bench.put("u", "a", 1);
+    let batch = bench.claim_all();
+    // Until it is delivered, it might not be.
+    let again = bench.put("u", "a", 1);
+    assert_eq!(again.disposition, Disposition::Queued);
+    bench.settle(&batch, Settlement::Delivered);
+    assert_eq!(bench.queue.depth(bench.app), QueueDepth::default());
+    let found = bench.find("u", again.sequence);
+    assert!(matches!(found, Found::Delivered { batch: Some(_), .. }), "{found:?}");
+    assert_eq!(bench.claim(), None);
+    // What is news goes, without the rest.
+    bench.put("u", "a", 2);
+    let batch = bench.claim_all();
+    bench.put("u", "a", 2);
+    bench.put("u", "b", 1);
+    bench.settle(&batch, Settlement::Delivered);
+    let batch = bench.claim_all();
+    assert_eq!(bench.upload(&batch), "{\"user_id\":\"u\",\"metadata\":{\"b\":1}}\n");
+    bench.settle(&batch, Settlement::Delivered);
+    // In doubt all of it goes.
+    bench.put("u", "a", 3);
+    let batch = bench.claim_all();
+    bench.put("u", "a", 3);
+    bench.settle(&Batch { completed_rows: 0, ..batch }, Settlement::Delivered);
+    assert_eq!(bench.queue.depth(bench.app).records, 1);
+}
+
+fn is_struck_after_express(engine: impl Engine + Clone) {
+    let mut bench = remembering(engine);
+    let express = || Update { lane: Lane::Express, ..update(AppId(0), "u", "a", 1) };
+    bench.accept_later(vec![express()]);
+    let taken = now(bench.queue.take_express(bench.app, 9, at(2))).unwrap().subjects;
+    assert_eq!(taken.len(), 1);
+    let again = bench.accept_later(vec![express()])[0].unwrap();
+    let ends = [(Subject::user("u"), ExpressEnd::Delivered)];
+    now(bench.queue.settle_express(bench.app, &ends, at(9))).unwrap();
+    assert_eq!(bench.queue.depth(bench.app), QueueDepth::default());
+    let found = bench.find("u", again.sequence);
+    assert!(matches!(found, Found::Delivered { by_express: true, .. }), "{found:?}");
+}
+
+fn is_no_arrival(engine: impl Engine + Clone) {
+    let mut bench = remembering(engine);
+    bench.deliver_of("u", &[("a", 1)]);
+    let before = bench.queue.urgent_updates(bench.app);
+    let express = Update { lane: Lane::Express, ..update(bench.app, "u", "a", 1) };
+    bench.accept_later(vec![update(bench.app, "u", "a", 1), express]);
+    assert_eq!(bench.queue.urgent_updates(bench.app), before);
+    assert_eq!(bench.queue.express_updates(bench.app), 0);
+    bench.sent("a", 2);
+    assert_eq!(bench.queue.urgent_updates(bench.app), before + 1);
+}
+
+fn prunes_all_at_once(engine: impl Engine + Clone) {
+    let mut bench = remembering(engine);
+    let users = (0..2_500).map(|n| update(bench.app, &format!("u{n}"), "a", 1)).collect();
+    bench.accept_later(users);
+    bench.deliver_all();
+    let mut from = PruneCursor::default();
+    for round in 0..6 {
+        bench.deliver_of(&format!("v{round}"), &[("a", 1)]);
+        let retention = Retention { batches_max: 0, ..Retention::default() };
+        from = now(bench.queue.prune(from, retention)).unwrap();
+        assert_eq!(now(bench.reads.batches(bench.app, u64::MAX, 9)).unwrap(), [], "{round}");
+        assert_eq!(from.held.is_some(), round % 3 < 2, "{round}");
+    }
+}
+
+fn is_kept_a_week(engine: impl Engine + Clone) {
+    let mut bench = remembering(engine.clone());
+    bench.deliver_of("u", &[("a", 1)]);
+    drop(bench);
+    // The configuration has no such app now.
+    let mut queue = now(Queue::open(engine, LIMITS, 7)).unwrap();
+    for (days, left) in [(6, 1), (8, 0)] {
+        let wall = at(days * 86_400_000_000);
+        let retention = Retention { now: Now { wall, ..Now::default() }, ..Retention::default() };
+        now(queue.prune(PruneCursor::default(), retention)).unwrap();
+        let mut transaction = now(queue.engine().begin()).unwrap();
+        let held = now(transaction.scan(keys::all_held(None), 9)).unwrap();
+        assert_eq!(held.len(), left, "after {days} days");
+    }
 }

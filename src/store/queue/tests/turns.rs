@@ -1,7 +1,10 @@
 //! Whose rows go into a batch: the bulk lane has its share, and clients take turns.
 
 use super::*;
-use crate::domain::batch::{ClaimLimits, Claimable};
+use crate::domain::{
+    batch::{ClaimLimits, Claimable},
+    express::ExpressEnd,
+};
 
 over_every_engine! {
     clients_of_a_lane_take_turns_by_weight => takes_turns;
@@ -10,6 +13,9 @@ over_every_engine! {
     the_bulk_lane_has_its_share_while_it_waits => keeps_a_share_for_bulk;
     what_a_lane_leaves_of_a_batch_is_the_others => gives_what_is_left;
     a_batch_of_many_commits_is_as_fair_as_one => is_fair_over_many_commits;
+    who_calls_everything_express_keeps_nobody_waiting => express_keeps_nobody_waiting;
+    a_kinds_bulk_lane_has_its_share_beside_what_is_urgent_of_the_other => shares_between_kinds;
+    what_waited_before_a_claim_began_is_claimed_whatever_came_since => passes_over_what_came_since;
 }
 
 const CRM: ClientId = ClientId(0);
@@ -40,13 +46,7 @@ impl<E: Engine + Clone> Bench<E> {
 
     /// Claims a batch and delivers it. Returns its users, in its order.
     fn deliver(&mut self, limits: impl Into<Claimable> + Copy) -> Vec<String> {
-        let mut continued = None;
-        let batch = loop {
-            match now(self.queue.claim(self.app, limits, continued, at(2))).unwrap() {
-                Claim::Continues(batch) => continued = Some(batch),
-                Claim::Complete(batch) => break batch.expect("something waits"),
-            }
-        };
+        let batch = self.claim_late(limits);
         let upload = self.upload(&batch);
         self.settle(&batch, Settlement::Delivered);
         let user = |row: &str| {
@@ -54,6 +54,17 @@ impl<E: Engine + Clone> Bench<E> {
             row["user_id"].as_str().unwrap().to_owned()
         };
         upload.lines().map(user).collect()
+    }
+
+    /// Claims a batch when nothing is left to express any more.
+    fn claim_late(&mut self, limits: impl Into<Claimable> + Copy) -> Box<Batch> {
+        let (mut continued, late) = (None, at(3_000_000));
+        loop {
+            match now(self.queue.claim(self.app, limits, continued, late)).unwrap() {
+                Claim::Continues(batch) => continued = Some(batch),
+                Claim::Complete(batch) => return batch.expect("something waits"),
+            }
+        }
     }
 }
 
@@ -143,4 +154,66 @@ fn is_fair_over_many_commits(engine: impl Engine + Clone) {
     assert_eq!((count(&users, "0"), count(&users, "1"), count(&users, "2")), (1_300, 700, 1_500));
     let left = bench.queue.depth(bench.app);
     assert_eq!((left.records, left.bulk_records), (4_800, 2_300));
+}
+
+fn express_keeps_nobody_waiting(engine: impl Engine + Clone) {
+    let mut bench = bench(engine, 1);
+    bench.wait(CRM, Lane::Express, 500);
+    bench.wait(CRM, Lane::Interactive, 5);
+    bench.wait(BILLING, Lane::Interactive, 3);
+    bench.wait(BACKFILL, Lane::Interactive, 200);
+    let users = bench.deliver(limits(100, 0));
+    assert_eq!(count(&users[..9], "1"), 3, "all of the one's, and first of all");
+    assert_eq!((count(&users, "0express"), count(&users, "2")), (49, 48));
+    // Of its own, what it calls express goes first.
+    assert_eq!(count(&users, "0interactive"), 0);
+}
+
+fn shares_between_kinds(engine: impl Engine + Clone) {
+    let mut bench = bench(engine, 1);
+    let company = |app, n| Update {
+        client: BACKFILL,
+        lane: Lane::Bulk,
+        subject: Subject::company(format!("k{n}")),
+        ..update(app, "", "p", 1)
+    };
+    let companies = (0..8_000).map(|n| company(bench.app, n)).collect();
+    assert!(bench.accept(companies).iter().all(Result::is_ok));
+    bench.wait(CRM, Lane::Interactive, 12_010);
+    let mut job = |limits| {
+        let batch = bench.claim_late(limits);
+        bench.settle(&batch, Settlement::Delivered);
+        (batch.kind, batch.rows)
+    };
+    let (user, company) = (SubjectKind::User, SubjectKind::Company);
+    // A fifth of both jobs together, whether it takes several commits or one.
+    assert_eq!(job(limits(6_000, 1_200)), (user, 6_000));
+    assert_eq!(job(limits(6_000, 1_200)), (company, 1_500));
+    assert_eq!(job(limits(6_000, 1_200)), (user, 6_000));
+    assert_eq!(job(limits(100, 20)), (company, 100));
+    // What is urgent leaves the rest.
+    assert_eq!(job(limits(6_000, 1_200)), (user, 10));
+    assert_eq!(job(limits(1_000, 200)), (company, 1_000));
+}
+
+fn passes_over_what_came_since(engine: impl Engine + Clone) {
+    let mut bench = bench(engine, 1);
+    let express = |user| Update { lane: Lane::Express, ..update(AppId(0), user, "p", 1) };
+    for user in ["u", "v", "w"] {
+        bench.accept(vec![express(user)]);
+    }
+    bench.wait(BACKFILL, Lane::Interactive, 1_500);
+    let begun = now(bench.queue.claim(bench.app, limits(5_000, 0), None, at(2))).unwrap();
+    let Claim::Continues(begun) = begun else { panic!("it takes several commits") };
+    bench.accept(vec![express("x")]);
+    assert_eq!(now(bench.queue.take_express(bench.app, 9, at(2))).unwrap().subjects.len(), 4);
+    // x, which came since, stands in a page before those that were there.
+    for users in [["u", "x"], ["v", "w"]] {
+        let ends = users.map(|user| (Subject::user(user), ExpressEnd::Back));
+        now(bench.queue.settle_express(bench.app, &ends, at(2))).unwrap();
+    }
+    let late = at(3_000_000);
+    let batch = now(bench.queue.claim(bench.app, limits(5_000, 0), Some(begun), late)).unwrap();
+    let Claim::Complete(Some(batch)) = batch else { panic!("it is complete") };
+    assert_eq!((batch.rows, bench.queue.depth(bench.app).records), (1_503, 1));
 }
