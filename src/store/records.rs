@@ -5,6 +5,7 @@
 mod dead;
 mod express;
 pub(super) mod jobs;
+mod page;
 #[cfg(test)]
 mod tests;
 
@@ -14,6 +15,7 @@ pub(crate) use self::dead::Dead;
 pub use self::dead::{Closing, Death};
 pub(crate) use self::express::EXPRESS;
 use self::jobs::{Job, JobRow};
+pub(crate) use self::page::PageEntry;
 use crate::domain::{
     admission::Depth,
     ageing::Ageing,
@@ -115,15 +117,6 @@ impl From<StoredDepth> for Depth {
     fn from(depth: StoredDepth) -> Self {
         Self { records: depth.records, bytes: depth.bytes }
     }
-}
-
-/// A subject's place in a page of the queue. The entry is stale where the subject's pending
-/// record is gone, or has another first sequence or lane.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct PageEntry {
-    pub(crate) first_sequence: Sequence,
-    /// The end of the pending record's key, from the subject on.
-    pub(crate) subject_key: Vec<u8>,
 }
 
 /// A record in flight.
@@ -257,6 +250,7 @@ struct StoredRecord<'a> {
     updates: u64,
     lane: Lane,
     client: ClientId,
+    guests: Vec<ClientId>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -295,6 +289,7 @@ impl<'a> From<&'a Record> for StoredRecord<'a> {
             updates: record.updates,
             lane: record.lane,
             client: record.client,
+            guests: record.guests.clone(),
         }
     }
 }
@@ -328,6 +323,7 @@ impl StoredRecord<'_> {
             updates: self.updates,
             lane: self.lane,
             client: self.client,
+            guests: self.guests,
         })
     }
 }

@@ -12,7 +12,7 @@ use crate::{
     domain::{
         batch::BatchLimits,
         turns::{Turn, Turns},
-        update::{AppId, ClientId, Lane, Sequence, SubjectKind},
+        update::{AppId, ClientId, Lane, SubjectKind},
     },
     store::records::PageEntry,
 };
@@ -137,12 +137,9 @@ impl<T: Transaction> Chunk<T> {
             return;
         }
         *self.gone.entry(client).or_default() += (count - staying.len()) as u64;
-        self.transaction.delete(&key);
-        if let Some(first) = staying.first() {
-            // The key is the old one but for the first sequence at its end.
-            let mut key = key[..key.len() - size_of::<Sequence>()].to_vec();
-            key.extend(first.first_sequence.to_be_bytes());
-            self.transaction.put(&key, staying.encode());
+        match staying.is_empty() {
+            true => self.transaction.delete(&key),
+            false => self.transaction.put(&key, staying.encode()),
         }
     }
 }

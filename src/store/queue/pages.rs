@@ -4,14 +4,17 @@
 //! claim of one kind does not read over those of the other. One commit writes
 //! one page for many new records, which costs a fraction of an entry for each (39 % of the
 //! throughput, as measured). An entry is only a pointer: it counts while the subject's
-//! pending record has that lane and that first sequence, and is passed over otherwise, so a
-//! record that leaves out of turn needs no search. Pages can be made anew from the records.
+//! pending record is in that lane and spans that sequence, and is passed over otherwise, so a
+//! record that leaves out of turn needs no search. So a record may have more places than one, of
+//! which the first whose turn comes takes it. Pages can be made anew from the records.
+//!
+//! A page keeps its key while entries leave it: no two ever come to have the same.
 
 use std::collections::BTreeMap;
 
 use super::{
     AppState, Engine, EngineError, Queue, StoreError, Stored, Transaction, clients::Entries,
-    decode_or_set_aside, keys,
+    decode, decode_or_set_aside, keys,
 };
 use crate::{
     domain::{
@@ -46,25 +49,40 @@ impl PageBuilder {
         self.entries.insert(place, subject_key.to_vec());
     }
 
-    /// Puts the pages. Returns how many entries of each client there are in them.
-    #[must_use = "the entries of clients are counted"]
-    pub(super) fn write(self, transaction: &mut impl Transaction) -> Entries {
+    /// Adds a record's place among those of another client: where that one's update came.
+    pub(super) fn add_guest(
+        &mut self,
+        (app, kind): (AppId, SubjectKind),
+        record: &Record,
+        (client, sequence): (ClientId, Sequence),
+        subject_key: &[u8],
+    ) {
+        let place = (app, (kind, record.lane), client, sequence);
+        self.entries.insert(place, subject_key.to_vec());
+    }
+
+    /// Puts the pages. Returns how many entries of each client came with them. No page begins
+    /// with a sequence past `known`.
+    pub(super) async fn write(
+        self,
+        transaction: &mut impl Transaction,
+        known: Sequence,
+    ) -> Result<Entries, StoreError> {
         let mut written = Entries::new();
         let mut page: Option<Page> = None;
         for ((app, lane, client, first_sequence), subject_key) in self.entries {
             let queue = (app, lane, client);
             if let Some(full) = page.take_if(|page| page.queue != queue || page.is_full()) {
-                full.write(transaction);
+                full.write(transaction, known, &mut written).await?;
             }
-            *written.entry(client).or_default() += 1;
             let page = page.get_or_insert_with(|| Page { queue, entries: vec![], bytes: 0 });
             page.bytes += subject_key.len();
             page.entries.push(PageEntry { first_sequence, subject_key });
         }
         if let Some(page) = page {
-            page.write(transaction);
+            page.write(transaction, known, &mut written).await?;
         }
-        written
+        Ok(written)
     }
 }
 
@@ -79,12 +97,30 @@ impl Page {
         self.entries.len() >= PAGE_ENTRIES_MAX || self.bytes >= PAGE_BYTES_MAX
     }
 
-    fn write(self, transaction: &mut impl Transaction) {
-        let (app, lane, client) = self.queue;
-        if let Some(first) = self.entries.first() {
-            let key = keys::page(app, lane, client, first.first_sequence);
-            transaction.put(&key, self.entries.encode());
+    /// Puts it; where one is there that began with the same entry, they become one.
+    async fn write(
+        self,
+        transaction: &mut impl Transaction,
+        known: Sequence,
+        written: &mut Entries,
+    ) -> Result<(), StoreError> {
+        let Self { queue: (app, lane, client), mut entries, .. } = self;
+        let Some(first) = entries.first().map(|entry| entry.first_sequence) else { return Ok(()) };
+        let key = keys::page(app, lane, client, first);
+        if first <= known
+            && let Some(bytes) = transaction.get(&key).await?
+        {
+            // One that is damaged is made anew by the next claim that finds nothing else.
+            let there: Vec<PageEntry> = decode(bytes.as_ref())?.unwrap_or_default();
+            entries.retain(|entry| !there.contains(entry));
+            *written.entry(client).or_default() += entries.len() as u64;
+            entries.extend(there);
+            entries.sort_unstable_by_key(|entry| entry.first_sequence);
+        } else {
+            *written.entry(client).or_default() += entries.len() as u64;
         }
+        transaction.put(&key, entries.encode());
+        Ok(())
     }
 }
 
@@ -100,10 +136,7 @@ pub(super) async fn first_of(
         for entry in Vec::<PageEntry>::decode(bytes.as_ref()).unwrap_or_default() {
             let bytes = transaction.get(&keys::pending_of(app, &entry.subject_key)).await?;
             let record = bytes.and_then(|bytes| Record::decode(bytes.as_ref()).ok());
-            let is_there = |record: &Record| {
-                record.lane == lane && record.first_sequence == entry.first_sequence
-            };
-            if let Some(record) = record.filter(is_there) {
+            if let Some(record) = record.filter(|record| entry.leads_to(record, lane)) {
                 return Ok(Some(record));
             }
         }
@@ -123,8 +156,8 @@ impl<E: Engine> Queue<E> {
             let rest = rest.map(|first| pages.entries.split_off(&first)).unwrap_or_default();
             let mut transaction = self.engine.begin().await?;
             let some = std::mem::replace(&mut pages, PageBuilder { entries: rest });
-            // They are counted once all are there.
-            drop(some.write(&mut transaction));
+            // They are counted once all are there, and no other is.
+            drop(some.write(&mut transaction, 0).await?);
             transaction.commit().await?;
         }
         let state = AppState {
