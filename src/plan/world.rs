@@ -284,7 +284,7 @@ impl<'a> World<'a> {
     fn lane(&self, source: usize) -> Lane {
         match self.plan.traffic[source].lane {
             Lane::Express if self.express.is_none() => Lane::Interactive,
-            lane => lane,
+            lane @ (Lane::Express | Lane::Interactive | Lane::Bulk) => lane,
         }
     }
 
