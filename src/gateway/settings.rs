@@ -282,7 +282,7 @@ pub(crate) fn lifecycle(app: &AppConfig) -> Settings {
 }
 
 /// Of an app with an express lane; and as what its values go up.
-pub(super) fn express(app: &AppConfig) -> Option<(ExpressSettings, RowValues)> {
+pub(crate) fn express(app: &AppConfig) -> Option<(ExpressSettings, RowValues)> {
     let Settings { backoff, retry_after_max, held_retry, values, .. } = lifecycle(app);
     let settings = ExpressSettings {
         per_minute: app.express_per_minute,

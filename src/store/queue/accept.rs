@@ -1,12 +1,15 @@
 //! Accepting: updates become, or are merged into, pending records.
 
+mod slot;
+
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     time::Duration,
 };
 
+use self::slot::Slot;
 use super::{
-    AppState, Counted, Engine, EngineError, Head, Queue, StoreError, Stored, Transaction,
+    AppState, Engine, Head, Queue, StoreError, Stored, Transaction,
     clients::{Clients, Entries},
     decode, decode_or_set_aside, keys,
     pages::PageBuilder,
@@ -15,7 +18,7 @@ use super::{
 use crate::{
     domain::{
         admission::{self, QueueLimits, QueueRefusal},
-        delivered::{Delivered, Judgement},
+        delivered::Judgement,
         merge::Record,
         time::Timestamp,
         update::{AppId, Lane, Sequence, Subject, Update},
@@ -124,8 +127,10 @@ pub(super) struct Group<'a> {
     limits: &'a QueueLimits,
     clients: &'a Clients,
     held: &'a BTreeSet<AppId>,
-    /// New records of the group, by client.
+    /// New entries of the group, by client.
     new: Entries,
+    /// The last sequence that was given before it.
+    known: Sequence,
     head: Head,
     apps: BTreeMap<AppId, AppState>,
     slots: Vec<Slot>,
@@ -133,51 +138,6 @@ pub(super) struct Group<'a> {
     index: HashMap<Vec<u8>, usize>,
     /// Apps whose state has changed.
     touched: BTreeSet<AppId>,
-}
-
-/// One subject's pending record, as it was and as it becomes.
-struct Slot {
-    app: AppId,
-    key: Vec<u8>,
-    record: Option<Record>,
-    /// The subject's record in flight: should its batch come back, they become one.
-    in_flight: Option<InFlight>,
-    /// That record was changed: it does not span what came since.
-    is_apart: bool,
-    /// The lane in whose pages the record stands.
-    placed: Option<Lane>,
-    /// What the app's depth counts of the record.
-    counted: Counted,
-    changed: bool,
-    /// What upstream holds of the subject, once that was read, and where the app remembers it.
-    held: Option<(Memory, Delivered)>,
-}
-
-impl Slot {
-    /// Whether the record that `arrived` becomes part of keeps to the limits of one, and
-    /// would do so together with what is in flight, too: that may have to come back.
-    fn admit(
-        &self,
-        arrived: &Record,
-        arrived_bytes: usize,
-        limits: &QueueLimits,
-    ) -> Result<(), QueueRefusal> {
-        let in_flight = self.in_flight.as_ref().map(|row| &row.record);
-        let others = || in_flight.into_iter().chain(&self.record);
-        if others().next().is_none() {
-            // Alone it was measured at the door.
-            return Ok(());
-        }
-        let bytes = others().map(Record::size).sum::<usize>() + arrived_bytes;
-        let properties = others().map(|other| other.properties.len()).sum::<usize>();
-        let properties = properties + arrived.properties.len();
-        if admission::admit_merged(bytes, properties, limits).is_ok() {
-            return Ok(());
-        }
-        // Too large if nothing overlaps; mostly something does.
-        let merged = others().cloned().fold(arrived.clone(), Record::merge);
-        admission::admit_merged(merged.size(), merged.properties.len(), limits)
-    }
 }
 
 impl<'a> Group<'a> {
@@ -188,6 +148,7 @@ impl<'a> Group<'a> {
             clients: &queue.clients,
             held: &queue.held,
             new: Entries::new(),
+            known: queue.head.last_sequence,
             head: queue.head,
             apps: queue.apps.clone(),
             slots: Vec::with_capacity(updates),
@@ -244,6 +205,7 @@ impl<'a> Group<'a> {
             changed: false,
             held: None,
             is_apart: false,
+            guests: Vec::new(),
         });
         Ok(self.slots.len() - 1)
     }
@@ -337,7 +299,20 @@ impl<'a> Group<'a> {
         slot.admit(&arrived, size, self.limits)?;
 
         let disposition = if let Some(waiting) = slot.record.take() {
-            slot.record = Some(waiting.merge(arrived));
+            let (client, lane) = (arrived.client, arrived.lane);
+            let mut merged = waiting.merge(arrived);
+            let (entries, max) = self.clients.standing(client);
+            let new = self.new.entry(client).or_default();
+            // In the bulk lane nobody waits for it, and express does not wait for turns.
+            if lane == Lane::Interactive
+                && merged.lane == lane
+                && admission::admit_of_client(entries + *new, max).is_ok()
+                && merged.invite(client)
+            {
+                *new += 1;
+                slot.guests.push((client, sequence));
+            }
+            slot.record = Some(merged);
             Disposition::Coalesced
         } else {
             admission::admit_new(state.depth.into(), self.limits)?;
@@ -361,8 +336,8 @@ impl<'a> Group<'a> {
     pub(super) async fn write(
         self,
         transaction: &mut impl Transaction,
-    ) -> Result<(Head, BTreeMap<AppId, AppState>, Entries), EngineError> {
-        let Self { head, mut apps, slots, mut touched, .. } = self;
+    ) -> Result<(Head, BTreeMap<AppId, AppState>, Entries), StoreError> {
+        let Self { head, known, mut apps, slots, mut touched, .. } = self;
         let mut pages = PageBuilder::default();
         for slot in &slots {
             if let Some((memory, delivered)) = slot.held.as_ref().filter(|(_, held)| held.is_news())
@@ -383,9 +358,14 @@ impl<'a> Group<'a> {
             if slot.placed != Some(record.lane) {
                 pages.add(slot.app, record, &slot.key[keys::SUBJECT_AT..]);
             }
+            // What has come to be express since stands there alone.
+            for guest in slot.guests.iter().filter(|_| record.lane == Lane::Interactive) {
+                let of = (slot.app, slot.counted.0);
+                pages.add_guest(of, record, *guest, &slot.key[keys::SUBJECT_AT..]);
+            }
             transaction.put(&slot.key, bytes);
         }
-        let placed = pages.write(transaction).await?;
+        let placed = pages.write(transaction, known).await?;
         for app in touched {
             transaction.put(&keys::app(app), apps.entry(app).or_default().encode());
         }

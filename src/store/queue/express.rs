@@ -7,12 +7,8 @@
 //! one record of a subject is in flight, by express or in a batch, so that their order holds.
 
 use super::{
-    Batch, Engine, Queue, Reads, StoreError, Stored, Transaction,
-    claim::Chunk as TakenChunk,
-    decode, keys,
-    lane::LaneCursor,
-    pages::{PageBuilder, first_of},
-    settle::Chunk as SettledChunk,
+    Batch, Engine, Queue, Reads, StoreError, Transaction, claim::Chunk, decode, keys,
+    lane::LaneCursor, pages::first_of,
 };
 use crate::{
     domain::{
@@ -53,7 +49,7 @@ impl<E: Engine> Queue<E> {
         }
         kinds.sort_unstable();
         let batch = express_rows(app, self.head.last_sequence, now);
-        let mut chunk = TakenChunk::new(transaction, (self.state(app), self.head), batch);
+        let mut chunk = Chunk::new(transaction, (self.state(app), self.head), batch);
         chunk.looks = LOOKS_MAX;
         chunk.limits = BatchLimits { rows_max: max, bytes_max: u64::MAX }.into();
         for (_, kind) in kinds {
@@ -63,26 +59,14 @@ impl<E: Engine> Queue<E> {
             let from = (&self.clients, turn);
             let mut cursor = LaneCursor::open(&mut chunk.transaction, app, lane, from).await?;
             chunk.take_lane(&mut cursor, chunk.limits.batch).await?;
-            chunk.close_lane(cursor).await?;
+            chunk.close_lane(cursor);
         }
         let subjects = chunk.subjects();
-        let TakenChunk { mut transaction, mut state, head, batch, pages_damaged, gone, .. } = chunk;
-        if batch.rows == 0 && gone.is_empty() && !pages_damaged {
-            return Ok(Vec::new());
+        if chunk.has_changed_nothing() {
+            return Ok(subjects);
         }
-        state.express_in_flight += batch.rows;
-        transaction.put(&keys::app(app), state.encode());
-        transaction.put(keys::HEAD, head.encode());
-        if pages_damaged {
-            transaction.put(&keys::pages_damaged(app), Vec::new());
-        }
-        transaction.commit().await?;
-        self.apps.insert(app, state);
-        self.head = head;
-        self.clients.go(gone);
-        if pages_damaged {
-            self.rebuild_pages(app).await?;
-        }
+        chunk.state.express_in_flight += chunk.batch.rows;
+        self.commit_taken(chunk).await?;
         Ok(subjects)
     }
 
@@ -99,17 +83,8 @@ impl<E: Engine> Queue<E> {
         ends: &[(Subject, ExpressEnd)],
         now: Timestamp,
     ) -> Result<Vec<Timestamp>, StoreError> {
-        let mut chunk = SettledChunk {
-            transaction: self.engine.begin().await?,
-            batch: express_rows(app, self.head.last_sequence, now),
-            state: self.state(app),
-            head: self.head,
-            pages: PageBuilder::default(),
-            accepted_at: Vec::new(),
-            memory: self.memory(app, &self.head),
-            now,
-            lane_back: Lane::Express,
-        };
+        let batch = express_rows(app, self.head.last_sequence, now);
+        let mut chunk = self.begin_settling(batch, now).await?;
         for (subject, end) in ends {
             let key = keys::in_flight(app, subject);
             chunk.state.express_in_flight = chunk.state.express_in_flight.saturating_sub(1);
@@ -127,15 +102,7 @@ impl<E: Engine> Queue<E> {
                 chunk.accepted_at.truncate(before);
             }
         }
-        let SettledChunk { mut transaction, state, head, pages, accepted_at, .. } = chunk;
-        let placed = pages.write(&mut transaction).await?;
-        transaction.put(&keys::app(app), state.encode());
-        transaction.put(keys::HEAD, head.encode());
-        transaction.commit().await?;
-        self.apps.insert(app, state);
-        self.head = head;
-        self.clients.come(placed);
-        Ok(accepted_at)
+        self.commit_settled(chunk).await
     }
 
     /// Puts back what the last process left in flight by express.

@@ -7,7 +7,6 @@ use super::{
     claim::{Chunk, Fate},
     clients::Clients,
     decode_or_set_aside, keys,
-    pages::without_doubles,
 };
 use crate::{
     domain::{
@@ -15,7 +14,7 @@ use crate::{
         turns::{Turn, Turns},
         update::{AppId, ClientId, Lane, SubjectKind},
     },
-    store::{records::PageEntry, walk::sequence_of},
+    store::records::PageEntry,
 };
 
 /// Where a claim is in a lane.
@@ -106,7 +105,7 @@ impl<T: Transaction> Chunk<T> {
                 }
             }
             if let Some(done) = cursor.pages.remove(&client) {
-                self.close_page(cursor.lane, client, done).await?;
+                self.close_page(client, done);
             }
             let range = keys::pages_of(app, cursor.lane, client, from);
             let Some((key, bytes)) = self.transaction.scan(range, 1).await?.pop() else {
@@ -123,40 +122,24 @@ impl<T: Transaction> Chunk<T> {
     }
 
     /// Puts back what stays, and notes whose turn it is.
-    pub(super) async fn close_lane(&mut self, cursor: LaneCursor) -> Result<(), EngineError> {
+    pub(super) fn close_lane(&mut self, cursor: LaneCursor) {
         let (kind, lane) = cursor.lane;
         self.state.turns.of_mut(kind)[lane as usize] = cursor.turns.turn();
         for (client, page) in cursor.pages {
-            self.close_page(cursor.lane, client, page).await?;
+            self.close_page(client, page);
         }
-        Ok(())
     }
 
-    async fn close_page(
-        &mut self,
-        lane: (SubjectKind, Lane),
-        client: ClientId,
-        page: OpenPage,
-    ) -> Result<(), EngineError> {
+    fn close_page(&mut self, client: ClientId, page: OpenPage) {
         let OpenPage { key, count, mut staying, rest } = page;
         staying.extend(rest);
         if staying.len() == count {
-            return Ok(());
+            return;
         }
-        let first = staying.first().map(|entry| entry.first_sequence);
-        let kept = match first == sequence_of(&key) {
-            true => Some((key, staying)),
-            false => {
-                self.transaction.delete(&key);
-                let owner = (self.batch.id.app, lane, client);
-                without_doubles(&mut self.transaction, owner, staying).await?
-            }
-        };
-        let left = kept.as_ref().map_or(0, |(_, entries)| entries.len());
-        *self.gone.entry(client).or_default() += (count - left) as u64;
-        if let Some((key, entries)) = kept {
-            self.transaction.put(&key, entries.encode());
+        *self.gone.entry(client).or_default() += (count - staying.len()) as u64;
+        match staying.is_empty() {
+            true => self.transaction.delete(&key),
+            false => self.transaction.put(&key, staying.encode()),
         }
-        Ok(())
     }
 }

@@ -40,7 +40,6 @@ pub use settle::Settling;
 
 use self::{
     clients::Clients,
-    depth::Counted,
     jobs::JobIndex,
     rescue::{put_rescue, set_aside},
 };

@@ -43,17 +43,8 @@ impl<E: Engine> Queue<E> {
             return self.split(batch, cut, memory, now).await;
         }
         let app = batch.id.app;
-        let mut chunk = Chunk {
-            transaction: self.engine.begin().await?,
-            batch: batch.clone(),
-            state: AppState { memory, ..self.state(app) },
-            head: self.head,
-            pages: PageBuilder::default(),
-            accepted_at: Vec::new(),
-            memory: self.memory(app, &self.head),
-            now,
-            lane_back: Lane::Express,
-        };
+        let mut chunk = self.begin_settling(batch.clone(), now).await?;
+        chunk.state.memory = memory;
         let mut from = None;
         let complete = loop {
             let range = keys::all_in_flight(app, from);
@@ -67,26 +58,59 @@ impl<E: Engine> Queue<E> {
                 break false;
             }
         };
-        let Chunk { mut transaction, mut batch, mut state, head, pages, accepted_at, .. } = chunk;
-        let placed = pages.write(&mut transaction).await?;
+        let Chunk { transaction, batch, state, .. } = &mut chunk;
         batch.state = BatchState::Settling(settlement);
         batch.settled_at = Some(now);
         if complete {
             batch.state = BatchState::Settled(settlement);
             state.unsettled = batch.then;
         }
+        let unsettled = state.unsettled;
         transaction.put(&keys::batch(app, batch.id.number), batch.encode());
+        let accepted_at = self.commit_settled(chunk).await?;
+        let next = match unsettled.filter(|_| complete) {
+            Some(number) => Some(Box::new(self.batch(app, number, "delivered next").await?)),
+            None => None,
+        };
+        Ok(Settling { complete, accepted_at, next })
+    }
+
+    /// A chunk of the rows of `batch` that has settled nothing yet.
+    pub(super) async fn begin_settling(
+        &self,
+        batch: Batch,
+        now: Timestamp,
+    ) -> Result<Chunk<impl Transaction + use<E>>, StoreError> {
+        let app = batch.id.app;
+        Ok(Chunk {
+            transaction: self.engine.begin().await?,
+            batch,
+            state: self.state(app),
+            head: self.head,
+            pages: PageBuilder::default(),
+            accepted_at: Vec::new(),
+            memory: self.memory(app, &self.head),
+            now,
+            lane_back: Lane::Express,
+        })
+    }
+
+    /// Makes what a chunk has settled durable. Says when its records' first updates had been
+    /// accepted.
+    pub(super) async fn commit_settled(
+        &mut self,
+        chunk: Chunk<impl Transaction>,
+    ) -> Result<Vec<Timestamp>, StoreError> {
+        let Chunk { mut transaction, batch, state, head, pages, accepted_at, .. } = chunk;
+        let app = batch.id.app;
+        let placed = pages.write(&mut transaction, head.last_sequence).await?;
         transaction.put(&keys::app(app), state.encode());
         transaction.put(keys::HEAD, head.encode());
         transaction.commit().await?;
         self.apps.insert(app, state);
         self.head = head;
         self.clients.come(placed);
-        let next = match state.unsettled.filter(|_| complete) {
-            Some(number) => Some(Box::new(self.batch(app, number, "delivered next").await?)),
-            None => None,
-        };
-        Ok(Settling { complete, accepted_at, next })
+        Ok(accepted_at)
     }
 
     /// Makes smaller batches of `batch`, which follow one after the other. Its rows stay where

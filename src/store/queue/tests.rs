@@ -131,6 +131,7 @@ mod clients;
 mod dead;
 mod express;
 mod forget;
+mod guests;
 mod in_flight;
 mod jobs;
 mod kinds;

@@ -1,6 +1,10 @@
 //! What goes by express: it is taken alone, in order, and never lost.
 
-use super::*;
+use super::{
+    damage::flip_a_bit,
+    rescue::{serve, torn},
+    *,
+};
 use crate::domain::{express::ExpressEnd, row::RowValues, update::Lane};
 
 over_every_engine! {
@@ -157,4 +161,21 @@ fn forgets_in_flight(engine: impl Engine + Clone) {
     assert_eq!(bench.body("u"), None);
     assert_eq!(bench.end("u", ExpressEnd::Back), 0);
     assert_eq!(bench.queue.depth(bench.app), QueueDepth::default());
+}
+
+#[test]
+fn nothing_is_taken_while_the_job_of_a_lost_batch_may_run() {
+    let engine = MemoryEngine::default();
+    let (bench, batch) = torn(&engine, BatchState::Running);
+    flip_a_bit(&engine, &keys::batch(bench.app, batch.id.number));
+    let (mut bench, recovered) = serve(&engine);
+    assert!(recovered.rescue.unwrap().job_unknown);
+    // Its rows are back, and one of them is wished for now: the job may still write the old value.
+    bench.wish("u", "a", 9, Lane::Express);
+    assert_eq!(bench.take(), []);
+    // A job of the next batch begins when the life cycle has seen the end of that one.
+    let batch = bench.claim().unwrap();
+    let batch = Batch { state: BatchState::Submitting, ..batch };
+    now(bench.queue.advance(&batch, recovered.memory)).unwrap();
+    assert_eq!(bench.take(), [Subject::user("u")]);
 }

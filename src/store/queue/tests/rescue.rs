@@ -18,7 +18,7 @@ const EMPTY_OCCUPANCY: Occupancy = Occupancy {
 };
 
 /// Starts again on what is in the store.
-fn serve(engine: &MemoryEngine) -> (Bench<MemoryEngine>, Recovered) {
+pub(super) fn serve(engine: &MemoryEngine) -> (Bench<MemoryEngine>, Recovered) {
     let mut queue = now(Queue::open(engine.clone(), LIMITS, 8)).unwrap();
     let (app, recovered) = now(queue.serve("production", FULL_JOB, at(5))).unwrap();
     (Bench { queue, reads: Reads::new(engine.clone()), app }, recovered)
@@ -61,7 +61,7 @@ fn profiles(expected: &[(&str, &[(&str, i64)])]) -> BTreeMap<String, Profile> {
 }
 
 /// Three users in flight, of whom one has newer values waiting, and one who only waits.
-fn torn(engine: &MemoryEngine, state: BatchState) -> (Bench<MemoryEngine>, Batch) {
+pub(super) fn torn(engine: &MemoryEngine, state: BatchState) -> (Bench<MemoryEngine>, Batch) {
     let mut bench = Bench::new(engine.clone());
     for user in ["u", "v", "w"] {
         bench.set(user, "a", 1);
