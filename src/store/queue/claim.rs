@@ -271,7 +271,7 @@ impl<T: Transaction> Chunk<T> {
             }
         }
         for (_, cursor) in lanes {
-            self.close_lane(cursor).await?;
+            self.close_lane(cursor);
         }
         // Pages that lead to nothing, while something waits, are as good as damaged.
         let all = limits.reach == u64::MAX;
