@@ -99,7 +99,7 @@ test('the first tab stop skips to the content, and the menu opens by keyboard', 
     assert.equal(await menu.getAttribute('aria-expanded'), 'true');
     await page.getByRole('link', { name: 'Jobs' }).focus();
     await page.keyboard.press('Enter');
-    await page.getByRole('heading', { level: 1, name: 'Jobs' }).waitFor();
+    await page.getByRole('heading', { level: 1, name: 'Jobs', exact: true }).waitFor();
     assert.equal(await page.evaluate(() => document.activeElement.id), 'heading');
   });
 });

@@ -28,12 +28,12 @@ test('a dead letter is looked at, and replayed', async () => {
   await it.as(letters, async (page) => {
     const id = await idOf(rows(page).first());
     await rows(page).first().getByRole('link', { name: /^Look/ }).click();
-    await page.getByRole('heading', { level: 1, name: 'Dead letter' }).waitFor();
+    await page.getByRole('heading', { level: 1, name: 'Dead letter', exact: true }).waitFor();
     await page.getByRole('table', { name: 'Properties of the dead letter' }).waitFor();
     await page.getByRole('button', { name: 'Replay' }).click();
     await answer(page, 'Replay');
     await said(page, '1 dead letter replayed.');
-    await page.getByRole('heading', { level: 1, name: 'Dead letters' }).waitFor();
+    await page.getByRole('heading', { level: 1, name: 'Dead letters', exact: true }).waitFor();
     await rows(page).first().waitFor();
     await gone(page, id);
   });

@@ -29,8 +29,9 @@ export function fixture(options) {
 
 /** Goes to a page by the navigation. */
 export async function open(page, name) {
-  await page.getByRole('navigation', { name: 'Pages', exact: true }).getByRole('link', { name }).click();
-  await page.getByRole('heading', { level: 1, name }).waitFor();
+  const pages = page.getByRole('navigation', { name: 'Pages', exact: true });
+  await pages.getByRole('link', { name: new RegExp(`^${name}`) }).click();
+  await page.getByRole('heading', { level: 1, name, exact: true }).waitFor();
 }
 
 /** Waits until `read` gives something else than `from`, what it gives now, and gives that. */

@@ -25,7 +25,7 @@ test('a wrong token is refused, with what to do, and the right one leads to the 
   await page.getByRole('alert').waitFor();
   await page.getByLabel('Admin token').fill(it.gateway.token);
   await page.getByRole('button', { name: 'Log in' }).click();
-  await page.getByRole('heading', { level: 1, name: 'Jobs' }).waitFor();
+  await page.getByRole('heading', { level: 1, name: 'Jobs', exact: true }).waitFor();
   assert.deepEqual(faults, []);
   await context.close();
 });
@@ -93,7 +93,7 @@ test('a job has a page with its rows, its ids and what happened', async () => {
     const link = page.locator('tbody tr').nth(1).getByRole('link');
     const batch = await link.innerText();
     await link.click();
-    await page.getByRole('heading', { level: 1, name: 'Job' }).waitFor();
+    await page.getByRole('heading', { level: 1, name: 'Job', exact: true }).waitFor();
     await page.getByText(batch, { exact: true }).first().waitFor();
     await page.getByRole('heading', { name: 'What happened' }).waitFor();
     await page.getByRole('table', { name: 'What happened' }).getByText('Claimed').waitFor();
@@ -106,7 +106,7 @@ test('a bar of the timeline is read by pointing at it, and opens its job', async
     await bar.hover({ force: true });
     assert.match(await page.locator('.reading').innerText(), /rows?, \w+/);
     await bar.click({ force: true });
-    await page.getByRole('heading', { level: 1, name: 'Job' }).waitFor();
+    await page.getByRole('heading', { level: 1, name: 'Job', exact: true }).waitFor();
   });
 });
 
@@ -128,7 +128,7 @@ test('the configuration in force is shown, and secrets are not', async () => {
 test('a reload keeps the session and the page', async () => {
   await it.as({ path: '/jobs' }, async (page) => {
     await page.reload();
-    await page.getByRole('heading', { level: 1, name: 'Jobs' }).waitFor();
+    await page.getByRole('heading', { level: 1, name: 'Jobs', exact: true }).waitFor();
     assert.equal(await page.getByLabel('Admin token').count(), 0);
   });
 });
