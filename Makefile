@@ -33,7 +33,7 @@ licences:
 clippy:
 	cargo clippy --quiet --locked --all-targets -- -D warnings
 
-# The console in a real browser, with a pretend gateway. docs/console.md says how to test it with a
+# The console in a real browser, with a pretend gateway. tests/console/README.md says how to test it with a
 # real one, and to see it without one.
 console:
 	node --test --test-concurrency=2 --test-reporter=dot tests/console/

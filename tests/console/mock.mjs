@@ -108,7 +108,7 @@ async function api(mock, request, response, url) {
   if (mock.scenario.down) return json(response, 503, { code: 'UNAVAILABLE', message: '' });
   const path = url.pathname.slice('/console/api'.length);
   if (path === '/login') return logIn(mock, response, await body(request));
-  const session = sessionOf(mock, request);
+  const session = sessionOf(mock, request, path);
   if (!session) return json(response, 401, { error: 'Log in with an admin token.' });
   if (path === '/session') return json(response, 200, shown(mock, session));
   if (path === '/events') return events(mock, request, response);
@@ -125,6 +125,11 @@ async function api(mock, request, response, url) {
   if (method === 'GetStatus') return json(response, 200, { status: statusOf(mock) });
   const from = (mock.scenario.answers ?? {})[method];
   const asked = await body(request);
+  if (method === 'ExportDeadLetters') {
+    const { dead_letters: letters } = answer(mock.world, 'ListDeadLetters', { ...asked, page_size: 1000 });
+    response.writeHead(200, { 'content-type': 'application/x-ndjson' });
+    return response.end(letters.map((letter) => `${JSON.stringify({ dead_letter: letter })}\n`).join(''));
+  }
   return json(response, 200, from ? from(asked, mock.world) : answer(mock.world, method, asked));
 }
 
@@ -149,8 +154,15 @@ function logIn(mock, response, { token }) {
 
 const ANYONE = { name: 'anyone', role: 'operator', csrf: 'csrf-of-anyone', id: '' };
 
-function sessionOf(mock, request) {
-  if (!mock.login) return ANYONE;
+// Whoever asks for the session of a gateway that was restarted gets a new one; until then there is none.
+function anyone(mock, path) {
+  if (!mock.restarted) return ANYONE;
+  if (path === '/session') mock.renewed = { ...ANYONE, csrf: 'csrf-of-anyone-after-the-restart' };
+  return mock.renewed;
+}
+
+function sessionOf(mock, request, path) {
+  if (!mock.login) return anyone(mock, path);
   const cookie = (request.headers.cookie ?? '').match(new RegExp(`${COOKIE}=([0-9a-f]+)`));
   return cookie && mock.sessions.get(cookie[1]);
 }
@@ -174,7 +186,7 @@ function exportLetters(mock, response, session, url) {
     'content-type': 'application/x-ndjson',
     'content-disposition': 'attachment; filename="dead-letters.ndjson"',
   });
-  response.end(letters.map((letter) => `${JSON.stringify({ dead_letter: letter })}\n`).join(''));
+  response.end(letters.map((letter) => `${JSON.stringify(letter)}\n`).join(''));
 }
 
 async function body(request) {

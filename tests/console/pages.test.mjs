@@ -104,7 +104,7 @@ test('a bar of the timeline is read by pointing at it, and opens its job', async
   await it.as({ path: '/jobs' }, async (page) => {
     const bar = page.locator('.timeline .job .bar').nth(2);
     await bar.hover({ force: true });
-    assert.match(await page.locator('.reading').innerText(), /rows?, \w+/);
+    await page.locator('.reading', { hasText: /rows?, \w+/ }).waitFor();
     await bar.click({ force: true });
     await page.getByRole('heading', { level: 1, name: 'Job', exact: true }).waitFor();
   });

@@ -76,6 +76,21 @@ test('a token against forgery that another tab has renewed is fetched anew', asy
   });
 });
 
+test('where nobody logs in, a gateway that was restarted gives a new session unasked', async () => {
+  it.gateway.mock.login = false;
+  try {
+    await it.as({ token: null, path: '/settings', expected: [/401|403/] }, async (page) => {
+      it.gateway.mock.restarted = true;
+      await page.getByRole('button', { name: /^Flush now/ }).first().click();
+      await page.getByRole('dialog').getByRole('button', { name: 'Flush', exact: true }).click();
+      await page.locator('.said', { hasText: 'is told to flush' }).waitFor();
+    });
+  } finally {
+    it.gateway.mock.login = true;
+    it.gateway.mock.restarted = false;
+  }
+});
+
 test('a call that fails is said within its dialog, which stays', async () => {
   await it.as({ path: '/settings', expected: BROKEN }, async (page) => {
     await page.getByRole('button', { name: /^Flush now/ }).first().click();

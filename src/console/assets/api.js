@@ -41,23 +41,26 @@ export async function logOut() {
 
 /** Calls a unary method of AdminService. */
 export async function rpc(method, request = {}, signal) {
-  let answer = await send('POST', `/rpc/${method}`, request, signal);
-  if (answer.status === 403 && (await tokenChanged())) {
-    answer = await send('POST', `/rpc/${method}`, request, signal);
-  }
-  if (answer.status === 401) ended();
-  return read(answer);
+  return read(await call(method, request, signal));
+}
+
+/** Calls a method that streams: its answers, all of them. */
+export async function rpcLines(method, request) {
+  const answer = await call(method, request);
+  if (!answer.ok) return read(answer);
+  const lines = (await answer.text()).trim().split('\n').filter(Boolean).map((line) => JSON.parse(line));
+  // One that says what went wrong is the last.
+  if (lines.at(-1)?.error) throw new ApiError(answer.status, lines.at(-1).error);
+  return lines;
 }
 
 /** The events of the gateway. */
 export const openEvents = () => new EventSource(`${BASE}/events`);
 
-/** Where a filter's dead letters can be downloaded. */
-export function exportAddress(app, { reason, subject, includeClosed }) {
+/** Where dead letters can be downloaded. */
+export function exportAddress(app, { reason, includeClosed }) {
   const query = new URLSearchParams({ app });
   if (reason) query.set('reason', reason);
-  if (subject?.user_id) query.set('user_id', subject.user_id);
-  if (subject?.company_id) query.set('company_id', subject.company_id);
   if (includeClosed) query.set('include_closed', 'true');
   return `${BASE}/export/dead-letters?${query}`;
 }
@@ -67,8 +70,18 @@ function keep(session) {
   return session;
 }
 
-// Another tab that has logged in anew has given this browser a session with another token.
-async function tokenChanged() {
+async function call(method, request, signal) {
+  const ask = () => send('POST', `/rpc/${method}`, request, signal);
+  const answer = await ask();
+  if (answer.status !== 401 && answer.status !== 403) return answer;
+  if (await sessionIsAnother()) return ask();
+  if (answer.status === 401) ended();
+  return answer;
+}
+
+// Another tab may have logged in anew; and where nobody has to, a gateway that was restarted gives
+// whoever comes a new session.
+async function sessionIsAnother() {
   const before = csrf;
   const session = await getSession();
   return session !== null && csrf !== before;

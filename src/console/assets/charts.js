@@ -5,6 +5,7 @@ import { clock } from './format.js';
 import { html, useWidth } from './ui.js';
 
 const HEIGHT = 200;
+const YOUNG_S = 300;
 const DASHES = { solid: undefined, dash: [6, 4], dot: [2, 3], long: [12, 4] };
 
 /**
@@ -85,7 +86,7 @@ function describe({ series, tick, steps, width, span, hover }) {
     legend: { show: false },
     cursor: { y: false, drag: { x: false, y: false }, points: { size: 7 } },
     scales: {
-      x: { range: (_, low, high) => [Math.min(low ?? 0, (high ?? span) - span), high ?? span] },
+      x: { range: (_, low, high) => times(low, high, span) },
       y: { range: (_, low, high) => [0, Math.max(high ?? 0, 0.001) * 1.08] },
     },
     axes: [
@@ -103,6 +104,12 @@ function describe({ series, tick, steps, width, span, hover }) {
     }))],
     hooks: { setCursor: [(made) => hover(made.cursor.idx ?? null)] },
   };
+}
+
+// No more than the span, and of a gateway that has just been started no more than there is.
+function times(low, high, span) {
+  if (high == null) return [0, span];
+  return [Math.max(high - span, Math.min(low, high - YOUNG_S)), high];
 }
 
 // Where points stand close, they hide the line.

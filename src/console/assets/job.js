@@ -64,12 +64,12 @@ function Events({ events }) {
   return html`<section aria-labelledby="events"><h2 id="events">What happened</h2>
     <${Table} caption="What happened, oldest first" hideCaption class="stacks">
       <thead><tr><th scope="col">When</th><th scope="col">After</th><th scope="col">What</th>
-        <th scope="col">Answer</th><th scope="col">Request id</th></tr></thead>
+        <th scope="col">Detail</th><th scope="col">Request id</th></tr></thead>
       <tbody>${events.map((event, n) => html`<tr key=${n}>
         <td data-label="When"><time datetime=${event.at} title=${absolute(event.at)}>${clock(event.at)}</time></td>
         <td data-label="After">${n > 0 ? `+ ${between(events[n - 1], event)}` : ''}</td>
         <td data-label="What">${sentence(event.what)}</td>
-        <td class="words" data-label="Answer">${event.detail}</td>
+        <td class="words" data-label="Detail">${event.detail}</td>
         <td data-label="Request id">${event.request_id && html`<code>${event.request_id}</code>`}</td>
       </tr>`)}</tbody></${Table}></section>`;
 }

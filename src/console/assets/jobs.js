@@ -9,7 +9,7 @@ import { Badge, Choice, Empty, Heading, html, Loading, Pager, Problem, Table, Ti
 
 const PAGE = 25;
 const TIMELINE_JOBS_MAX = 500;
-const SPANS = [[3600, '1 h'], [21600, '6 h'], [86400, '24 h']];
+const SPANS = [[600, '10 min'], [3600, '1 h'], [21600, '6 h'], [86400, '24 h']];
 
 export function Jobs({ app }) {
   return app ? html`<${JobsOf} key=${app.app} app=${app.app} />`
@@ -17,24 +17,39 @@ export function Jobs({ app }) {
 }
 
 function JobsOf({ app }) {
-  const [span, setSpan] = useState(3600);
+  const [wish, setWish] = useState(null);
   const pages = usePages(app);
-  const recent = useRpc('ListJobs', { app, page_size: TIMELINE_JOBS_MAX }, { every: 3000 });
+  const recent = useRpc('ListJobs', { app, page_size: TIMELINE_JOBS_MAX }, { every: 15000 });
   const shown = useRpc('ListJobs', { app, page_size: PAGE, page_token: pages.token },
     { every: pages.number === 1 ? 3000 : 0 });
   const jobs = shown.data?.jobs ?? [];
+  const drawn = united(pages.number === 1 ? jobs : [], recent.data?.jobs ?? []);
+  const span = wish ?? fitting(drawn);
   return html`<${Heading} title="Jobs"><${Choice} legend="Span of the timeline" options=${SPANS}
-      chosen=${span} choose=${setSpan} /></${Heading}>
+      chosen=${span} choose=${setWish} /></${Heading}>
     <p class="lead">A job is what Userpilot makes of a batch of pending records. One runs at a time;
       after it, its rows occupy the budget of <strong>${app}</strong>.</p>
     <${Problem} error=${shown.error} retry=${shown.reload} />
-    ${recent.data && html`<${Timeline} jobs=${recent.data.jobs} span=${span} app=${app} />`}
+    ${recent.data && html`<${Timeline} jobs=${drawn} span=${span} app=${app}
+      cut=${Boolean(recent.data.next_page_token)} />`}
     ${!shown.data && shown.loading && html`<${Loading} />`}
     ${shown.data && jobs.length === 0 && pages.number === 1 && html`
       <${Empty} title="No job yet.">The first one is made when updates wait: send one with
         <code>userpilot-gateway send --user-id 42 --set plan=pro</code>.</${Empty}>`}
     ${jobs.length > 0 && html`<${JobTable} jobs=${jobs} app=${app} busy=${shown.loading} />
       <${Pager} pages=${pages} next=${shown.data.next_page_token} what="jobs" />`}`;
+}
+
+// The table is renewed more often than the whole timeline.
+function united(newer, older) {
+  const known = new Set(newer.map((job) => job.batch_id));
+  return [...newer, ...older.filter((job) => !known.has(job.batch_id))];
+}
+
+// Where jobs are small or the gateway is young, an hour would press them into a corner.
+function fitting(jobs) {
+  const oldest = jobs.at(-1)?.claimed_at;
+  return oldest && Date.now() - Date.parse(oldest) < SPANS[0][0] * 1000 ? SPANS[0][0] : SPANS[1][0];
 }
 
 function JobTable({ jobs, app, busy }) {

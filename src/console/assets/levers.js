@@ -1,6 +1,6 @@
 // What an operator can do, each with the words that it asks with.
 
-import { exportAddress, rpc } from './api.js';
+import { exportAddress, rpc, rpcLines } from './api.js';
 import { ask } from './ask.js';
 import { count, counted, word } from './format.js';
 import { refresh } from './live.js';
@@ -80,14 +80,23 @@ export function askExport({ app, filter }) {
       <p>It holds property values, which are <strong>personal data</strong>. The audit log says that
       you exported them. Nothing changes in the gateway.</p>`,
     action: 'Export',
-    run: () => {
+    run: async () => {
       const link = document.createElement('a');
-      link.href = exportAddress(app, filter);
+      link.href = filter.subject ? await linesOf(app, filter) : exportAddress(app, filter);
       link.download = `dead-letters-${app}.ndjson`;
       link.click();
+      if (filter.subject) setTimeout(() => URL.revokeObjectURL(link.href), 60000);
       return 'The export is being downloaded.';
     },
   });
+}
+
+// Those of one user or company are few, and an id does not go into an address.
+async function linesOf(app, { reason, subject, includeClosed }) {
+  const filter = { ...(reason && { reason }), subject };
+  const found = await rpcLines('ExportDeadLetters', { app, filter, include_closed: includeClosed });
+  const lines = found.map(({ dead_letter: letter }) => `${JSON.stringify(letter)}\n`);
+  return URL.createObjectURL(new Blob(lines, { type: 'application/x-ndjson' }));
 }
 
 export function askForget({ app, kind, id, subject, done }) {

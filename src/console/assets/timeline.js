@@ -17,7 +17,7 @@ const KEY = [
   ['bad', 'dead'],
 ];
 
-export function Timeline({ jobs, span, app }) {
+export function Timeline({ jobs, span, app, cut }) {
   const [place, width] = useWidth();
   const [chosen, setChosen] = useState(null);
   const now = Date.now();
@@ -52,7 +52,8 @@ export function Timeline({ jobs, span, app }) {
       </svg>
     </div>
     <p class="reading muted" aria-hidden="true">${shown ? reading(shown)
-      : bars.length > 0 ? 'Point at a bar to read it; a click opens the job.' : ''}</p>
+      : bars.length > 0 ? 'Point at a bar to read it; a click opens the job.' : 'No job in this time.'}
+      ${!shown && cut && bars.length === jobs.length && ` These are the newest ${counted(jobs.length, 'job')}.`}</p>
   </figure>`;
 }
 

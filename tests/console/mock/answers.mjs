@@ -156,7 +156,9 @@ const TOML = `[server]
 grpc_listen = "0.0.0.0:50051"
 http_listen = "0.0.0.0:8080"
 admin_listen = "127.0.0.1:50052"
-console = true
+
+[console]
+enabled = true
 
 [store]
 engine = "sled"
