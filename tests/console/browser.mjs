@@ -63,7 +63,8 @@ export async function enter(browser, gateway, { token = gateway.token, path = '/
     await visitor.page.getByLabel('Admin token').fill(token);
     await visitor.page.getByRole('button', { name: 'Log in' }).click();
   }
-  await visitor.page.getByRole('navigation', { name: 'Pages', exact: true, includeHidden: true }).waitFor({ state: 'attached' });
+  const pages = visitor.page.getByRole('navigation', { name: 'Pages', exact: true, includeHidden: true });
+  await pages.waitFor({ state: 'attached' });
   await visitor.page.getByRole('heading', { level: 1 }).waitFor();
   return visitor;
 }
