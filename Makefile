@@ -5,7 +5,7 @@ TOOLS := target/tools
 # The end-to-end tests find the Python of the client here.
 export CLIENT_PYTHON := $(CURDIR)/$(TOOLS)/python/bin/python
 
-.PHONY: test prepare fmt proto licences clippy unit advisories demo docs corpus bench fuzz mutants core-mutants soak bench-budget
+.PHONY: test prepare fmt proto licences clippy console unit advisories demo docs corpus bench fuzz mutants core-mutants soak bench-budget
 
 # In this order: the cheap ones first, and the tests last, so that their summary ends the output.
 test: prepare
@@ -13,6 +13,7 @@ test: prepare
 	@$(MAKE) --no-print-directory proto
 	@$(MAKE) --no-print-directory licences
 	@$(MAKE) --no-print-directory clippy
+	@$(MAKE) --no-print-directory console
 	@$(MAKE) --no-print-directory unit
 
 prepare:
@@ -31,6 +32,11 @@ licences:
 
 clippy:
 	cargo clippy --quiet --locked --all-targets -- -D warnings
+
+# The console in a real browser, with a pretend gateway. tests/console/README.md says how to test it with a
+# real one, and to see it without one.
+console:
+	node --test --test-concurrency=2 --test-reporter=dot tests/console/
 
 unit:
 	cargo test --quiet --locked --doc
