@@ -322,6 +322,15 @@ impl Config {
         };
         text.lines().map(mark).collect()
     }
+
+    /// The same, without what tokens are known by.
+    pub fn shown_toml(&self) -> String {
+        let shown = |line: &str| match line.starts_with("token_sha256 = ") {
+            true => "token_sha256 = \"[redacted]\"\n".to_owned(),
+            false => format!("{line}\n"),
+        };
+        self.effective_toml().lines().map(shown).collect()
+    }
 }
 
 /// A path need not be UTF-8; showing it must not fail.

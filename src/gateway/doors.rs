@@ -103,9 +103,9 @@ pub(super) fn routers(
     let wire = settings::wire(config, properties, &observatory.apps);
     let callers = keeper.callers.clone();
     let ingest = ingest(config, observatory, (callers, wire.clone(), intake.clone()), stop.clone());
-    let admin = Admin::new(observatory.clone(), stop.clone());
+    let service = Admin::new(observatory.clone(), keeper.callers.clone(), stop.clone());
     let mut grpc = Routes::new(HealthServer::new(UntilStopped { health, stop: stop.clone() }));
-    let mut admin = Routes::new(AdminServiceServer::new(admin));
+    let mut admin = Routes::new(AdminServiceServer::new(service));
     if config.server.reflection {
         grpc = reflect(grpc)?;
         admin = reflect(admin)?;

@@ -1,6 +1,6 @@
 //! What each part is told of the configuration.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, path::Path, time::Duration};
 
 use tokio::sync::watch;
 
@@ -8,7 +8,7 @@ use secrecy::ExposeSecret;
 
 use super::housekeeping::{Keeping, Watermark};
 use crate::{
-    admin::status::App,
+    admin::{ShownConfig, status::App},
     clock,
     config::{self, AppConfig, Config, LimitsConfig, ServerTls, StoreConfig},
     domain::{
@@ -184,6 +184,15 @@ pub(super) fn http(config: &Config) -> HttpLimits {
 pub(super) fn pass_through(app: &AppConfig, upstream: HttpUpstream) -> PassThrough {
     let allowed = app.pass_through.iter().cloned().collect();
     PassThrough::new(upstream, allowed, app.pass_through_per_minute)
+}
+
+/// The configuration in force, as operators may see it.
+pub(super) fn shown(config: &Config, file: Option<&Path>) -> ShownConfig {
+    ShownConfig {
+        toml: config.shown_toml(),
+        file: file.map(|file| file.display().to_string()).unwrap_or_default(),
+        loaded_at: clock::now().wall,
+    }
 }
 
 pub(super) fn listener(config: &Config) -> ListenerLimits {

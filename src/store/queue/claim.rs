@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     domain::{
-        batch::{BatchId, BatchLimits, BatchState, ClaimLimits, Claimable},
+        batch::{BatchId, BatchLimits, BatchState, ClaimLimits, Claimable, Happening},
         merge::Record,
         row::write_row,
         share,
@@ -100,6 +100,7 @@ impl<E: Engine> Queue<E> {
         if complete {
             batch.state = BatchState::Claimed;
             batch.part.end = batch.rows;
+            batch.note(Happening::Claimed, batch.claimed_at, "");
         }
         let number = batch.id.number;
         if batch.rows > 0 {

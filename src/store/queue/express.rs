@@ -12,7 +12,7 @@ use super::{
     decode, keys,
     lane::LaneCursor,
     pages::{PageBuilder, first_of},
-    settle::Chunk as SettledChunk,
+    settle::{Chunk as SettledChunk, SettledRow},
 };
 use crate::{
     domain::{
@@ -91,21 +91,20 @@ impl<E: Engine> Queue<E> {
         self.express.get(&app).copied().unwrap_or(0)
     }
 
-    /// Settles records that went by express, in one durable commit. Says when the first update
-    /// of each that was delivered had been accepted.
+    /// Settles records that went by express, in one durable commit. Says which were delivered.
     pub async fn settle_express(
         &mut self,
         app: AppId,
         ends: &[(Subject, ExpressEnd)],
         now: Timestamp,
-    ) -> Result<Vec<Timestamp>, StoreError> {
+    ) -> Result<Vec<SettledRow>, StoreError> {
         let mut chunk = SettledChunk {
             transaction: self.engine.begin().await?,
             batch: express_rows(app, self.head.last_sequence, now),
             state: self.state(app),
             head: self.head,
             pages: PageBuilder::default(),
-            accepted_at: Vec::new(),
+            settled: Vec::new(),
             memory: self.memory(app, &self.head),
             now,
             lane_back: Lane::Express,
@@ -121,13 +120,13 @@ impl<E: Engine> Queue<E> {
                 ExpressEnd::Refused => (Settlement::Requeued, Lane::Interactive),
             };
             chunk.lane_back = lane_back;
-            let before = chunk.accepted_at.len();
+            let before = chunk.settled.len();
             chunk.settle(&key, bytes.as_ref(), settlement).await?;
             if *end != ExpressEnd::Delivered {
-                chunk.accepted_at.truncate(before);
+                chunk.settled.truncate(before);
             }
         }
-        let SettledChunk { mut transaction, state, head, pages, accepted_at, .. } = chunk;
+        let SettledChunk { mut transaction, state, head, pages, settled, .. } = chunk;
         let placed = pages.write(&mut transaction);
         transaction.put(&keys::app(app), state.encode());
         transaction.put(keys::HEAD, head.encode());
@@ -135,7 +134,7 @@ impl<E: Engine> Queue<E> {
         self.apps.insert(app, state);
         self.head = head;
         self.clients.come(placed);
-        Ok(accepted_at)
+        Ok(settled)
     }
 
     /// Puts back what the last process left in flight by express.

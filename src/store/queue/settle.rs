@@ -8,12 +8,12 @@ use super::{
 };
 use crate::{
     domain::{
-        batch::{BatchId, BatchState, Cut, DeadReason, Part, Settlement},
+        batch::{BatchId, BatchState, Cut, DeadReason, Happening, Part, Settlement},
         memory::Memory,
         merge::Record,
         row::write_row,
         time::Timestamp,
-        update::{Lane, SubjectKind},
+        update::{ClientId, Lane, SubjectKind},
     },
     store::records::{AppState, Dead, Death, Delivery, Head, InFlight, PageEntry},
 };
@@ -23,10 +23,19 @@ use crate::{
 pub struct Settling {
     /// Whether all rows are settled.
     pub complete: bool,
-    /// When the first updates of the rows of this chunk had been accepted.
-    pub accepted_at: Vec<Timestamp>,
+    /// The rows of this chunk.
+    pub rows: Vec<SettledRow>,
     /// Once complete, the batch that is delivered next, before any new one.
     pub next: Option<Box<Batch>>,
+}
+
+/// What of a row is told when it is settled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SettledRow {
+    /// Whose own it was.
+    pub client: ClientId,
+    /// When the first of its updates had been accepted.
+    pub accepted_at: Timestamp,
 }
 
 impl<E: Engine> Queue<E> {
@@ -49,7 +58,7 @@ impl<E: Engine> Queue<E> {
             state: AppState { memory, ..self.state(app) },
             head: self.head,
             pages: PageBuilder::default(),
-            accepted_at: Vec::new(),
+            settled: Vec::new(),
             memory: self.memory(app, &self.head),
             now,
             lane_back: Lane::Express,
@@ -63,11 +72,11 @@ impl<E: Engine> Queue<E> {
             for (key, bytes) in &rows {
                 chunk.settle(key, bytes.as_ref(), settlement).await?;
             }
-            if chunk.accepted_at.len() >= CHUNK_ROWS {
+            if chunk.settled.len() >= CHUNK_ROWS {
                 break false;
             }
         };
-        let Chunk { mut transaction, mut batch, mut state, head, pages, accepted_at, .. } = chunk;
+        let Chunk { mut transaction, mut batch, mut state, head, pages, settled: rows, .. } = chunk;
         let placed = pages.write(&mut transaction);
         batch.state = BatchState::Settling(settlement);
         batch.settled_at = Some(now);
@@ -86,7 +95,7 @@ impl<E: Engine> Queue<E> {
             Some(number) => Some(Box::new(self.batch(app, number, "delivered next").await?)),
             None => None,
         };
-        Ok(Settling { complete, accepted_at, next })
+        Ok(Settling { complete, rows, next })
     }
 
     /// Makes smaller batches of `batch`, which follow one after the other. Its rows stay where
@@ -109,7 +118,7 @@ impl<E: Engine> Queue<E> {
             let (Some(start), Some(end)) = (rows.first(), rows.last()) else { continue };
             state.last_batch += 1;
             let id = BatchId { opening: self.opening, number: state.last_batch, app };
-            let part = Batch {
+            let mut part = Batch {
                 state: BatchState::Claimed,
                 part: Part { first: start.position, end: end.position + 1, ..batch.part },
                 then: next,
@@ -118,8 +127,10 @@ impl<E: Engine> Queue<E> {
                 updates: rows.iter().map(|row| row.updates).sum(),
                 refused_at: batch.refused_at,
                 values: batch.values,
+                parent: Some(batch.id),
                 ..Batch::new(id, batch.kind, batch.watermark, batch.claimed_at)
             };
+            part.note(Happening::Claimed, now, "a part of a batch that was split");
             transaction.put(&keys::batch(app, id.number), part.encode());
             next = Some(id.number);
             first = Some(Box::new(part));
@@ -140,7 +151,7 @@ impl<E: Engine> Queue<E> {
             }
             (first, _) => first,
         };
-        Ok(Settling { complete: true, accepted_at: Vec::new(), next })
+        Ok(Settling { complete: true, rows: Vec::new(), next })
     }
 
     /// The rows of a batch, in order. A damaged one is set aside when the batch is settled.
@@ -195,7 +206,7 @@ pub(super) struct Chunk<T> {
     pub(super) state: AppState,
     pub(super) head: Head,
     pub(super) pages: PageBuilder,
-    pub(super) accepted_at: Vec<Timestamp>,
+    pub(super) settled: Vec<SettledRow>,
     pub(super) memory: Option<remember::Memory>,
     pub(super) now: Timestamp,
     /// The most urgent lane that a record goes back into.
@@ -219,7 +230,8 @@ impl<T: Transaction> Chunk<T> {
         let Some(row) = row.filter(|row| part.holds(row.batch, row.position)) else {
             return Ok(());
         };
-        self.accepted_at.push(row.record.first_accepted_at);
+        let (client, accepted_at) = (row.record.client, row.record.first_accepted_at);
+        self.settled.push(SettledRow { client, accepted_at });
         self.transaction.delete(key);
         if row.forgotten {
             // Whatever became of it, nobody is to know.

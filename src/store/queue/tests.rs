@@ -134,6 +134,7 @@ mod forget;
 mod in_flight;
 mod jobs;
 mod kinds;
+mod subject;
 mod suppression;
 mod turns;
 
