@@ -1,6 +1,10 @@
 //! What each part is told of the configuration.
 
-use std::{collections::BTreeSet, path::Path, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+    time::Duration,
+};
 
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -106,7 +110,14 @@ pub(super) fn wire(config: &Config, properties: Properties, apps: &[App]) -> Wir
         },
         properties,
         express,
+        held: held_apps(apps),
     }
+}
+
+/// The apps that nothing can be done for, which stays so until the next start.
+fn held_apps(apps: &[App]) -> BTreeMap<AppId, String> {
+    let held = apps.iter().filter(|app| app.operator.view().held.is_some());
+    held.map(|app| (app.id, app.name.clone())).collect()
 }
 
 /// The apps that have an express lane, as the store numbers them.
