@@ -91,6 +91,18 @@ pub fn admin_action(admin: &str, peer: Option<SocketAddr>, action: &str, app: &s
     );
 }
 
+/// An operator has logged in to the console.
+pub fn console_entered(admin: &str, peer: Option<SocketAddr>) {
+    let peer = peer.map(tracing::field::display);
+    tracing::info!(target: TARGET, event = "console_entered", admin, peer, "an operator logs in");
+}
+
+/// An operator has logged out of the console.
+pub fn console_left(admin: &str, peer: Option<SocketAddr>) {
+    let peer = peer.map(tracing::field::display);
+    tracing::info!(target: TARGET, event = "console_left", admin, peer, "an operator logs out");
+}
+
 /// An app's API key is another one.
 pub fn api_key_changed(app: &str) {
     tracing::info!(target: TARGET, event = "api_key_changed", app, "there is another API key");

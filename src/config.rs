@@ -63,6 +63,8 @@ pub const APPS_MAX: usize = 64;
 pub struct Config {
     /// Where the gateway listens, and how much one caller may ask of it.
     pub server: ServerConfig,
+    /// The web pages for operators.
+    pub console: ConsoleConfig,
     /// What the HTTP door takes.
     pub http: HttpConfig,
     /// TLS of the listeners.
@@ -114,6 +116,19 @@ pub struct ServerConfig {
     pub unauthenticated: Unauthenticated,
     /// Who may read the metrics.
     pub metrics_auth: MetricsAuth,
+}
+
+/// The web pages for operators.
+#[derive(Clone, Debug, Serialize)]
+pub struct ConsoleConfig {
+    /// Whether there are any.
+    pub enabled: bool,
+    /// How long a session lives in which nothing is asked for.
+    pub session_idle_ms: u64,
+    /// How long any session lives.
+    pub session_max_ms: u64,
+    /// How many sessions there are at once.
+    pub sessions_max: usize,
 }
 
 /// What the HTTP door takes.
@@ -321,6 +336,15 @@ impl Config {
             false => format!("{line}\n"),
         };
         text.lines().map(mark).collect()
+    }
+
+    /// The same, without what tokens are known by.
+    pub fn shown_toml(&self) -> String {
+        let shown = |line: &str| match line.starts_with("token_sha256 = ") {
+            true => "token_sha256 = \"[redacted]\"\n".to_owned(),
+            false => format!("{line}\n"),
+        };
+        self.effective_toml().lines().map(shown).collect()
     }
 }
 

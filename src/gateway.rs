@@ -36,6 +36,7 @@ use self::{
 };
 use crate::{
     admin::{
+        ShownConfig,
         access::Admins,
         status::{App, Observatory},
     },
@@ -78,6 +79,7 @@ struct Reloads {
     keeper: Doorkeeper,
     metrics: Metrics,
     problem: watch::Sender<Option<String>>,
+    shown: watch::Sender<ShownConfig>,
 }
 
 /// Where a gateway listens.
@@ -129,10 +131,13 @@ impl Gateway {
         let starting = (&mut tasks, &mut levers, &stop_drivers);
         let (apps, pass_through) = deliver_all(config, &store, &metrics, recovered, starting)?;
         let (problem, config_problem) = watch::channel(None);
+        let (shown, config_shown) = watch::channel(settings::shown(config, None));
         let observatory = Observatory {
             started_at: clock::now().wall,
             not_ready: readiness,
             config_problem,
+            config: config_shown,
+            history: metrics.history(),
             space: seen,
             store,
             apps: apps.into(),
@@ -173,7 +178,7 @@ impl Gateway {
             not_ready,
             health,
             grace: Duration::from_millis(config.server.shutdown_grace_ms),
-            reloads: Some(Reloads { levers, keeper, metrics, problem }),
+            reloads: Some(Reloads { levers, keeper, metrics, problem, shown }),
         })
     }
 
@@ -181,10 +186,11 @@ impl Gateway {
     /// `hangups`. It is `config`, which was read of `file`.
     #[must_use]
     pub fn reloading(mut self, config: Config, file: Option<PathBuf>, hangups: Signal) -> Self {
-        if let Some(Reloads { levers, keeper, metrics, problem }) = self.reloads.take() {
+        if let Some(Reloads { levers, keeper, metrics, problem, shown }) = self.reloads.take() {
+            shown.send_replace(settings::shown(&config, file.as_deref()));
             let (started, in_force, told) = (config.clone(), config, BTreeSet::new());
             let reloader =
-                Reloader { file, started, in_force, levers, keeper, metrics, problem, told };
+                Reloader { file, started, in_force, levers, keeper, metrics, problem, shown, told };
             self.tasks.spawn(reloader.run(hangups, self.stop_drivers.clone()));
         }
         self
@@ -307,7 +313,7 @@ fn deliver(
     let upstream = upstream.with_context(|| format!("app {name}"))?;
     let key = upstream.key();
     let ledger = AppLedger { store: store.clone(), app: id };
-    let reporter = metrics.reporter(name);
+    let reporter = metrics.reporter(name, id);
     let settings = settings::lifecycle(config);
     let express = settings::express(config).map(|settings| {
         let ways = (upstream.clone(), reporter.clone());

@@ -15,6 +15,8 @@ pub mod config;
 
 pub mod telemetry;
 
+pub mod console;
+
 pub mod admin;
 
 pub mod door;

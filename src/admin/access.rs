@@ -45,9 +45,9 @@ pub struct AdminGrant {
     pub role: Role,
 }
 
-/// Who calls. Stands in the request's extensions.
+/// Who calls. Stands in the extensions of each request to the admin service.
 #[derive(Clone, Debug)]
-pub(super) struct Who {
+pub struct Who {
     name: Arc<str>,
     peer: Option<SocketAddr>,
 }
@@ -83,13 +83,16 @@ impl From<Denied<'_>> for Status {
 }
 
 /// What a reader may call. All else, and what comes to be, is for operators: also what shows the
-/// values of dead letters, which are of users.
-const READERS: [&str; 7] = [
+/// values of records, which are of users.
+const READERS: [&str; 10] = [
     "/userpilot_gateway.v1.AdminService/GetStatus",
     "/userpilot_gateway.v1.AdminService/WatchStatus",
     "/userpilot_gateway.v1.AdminService/ListJobs",
     "/userpilot_gateway.v1.AdminService/GetJob",
     "/userpilot_gateway.v1.AdminService/ListDeadLetters",
+    "/userpilot_gateway.v1.AdminService/ListClients",
+    "/userpilot_gateway.v1.AdminService/GetHistory",
+    "/userpilot_gateway.v1.AdminService/GetConfig",
     "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
     "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
 ];
@@ -107,8 +110,17 @@ impl Admins {
     }
 
     fn admit(&self, request: &Request) -> Result<Who, Status> {
-        let peer = peer(request);
-        match judge(&self.0.borrow(), credential(request), request.uri().path()) {
+        self.admit_to(request.uri().path(), credential(request), peer(request))
+    }
+
+    /// Who has shown `credential`, if it may call `path`, a method's. Whoever may not is on record.
+    pub fn admit_to(
+        &self,
+        path: &str,
+        credential: Option<Hash>,
+        peer: Option<SocketAddr>,
+    ) -> Result<Who, Status> {
+        match judge(&self.0.borrow(), credential, path) {
             Ok(name) => Ok(Who { name, peer }),
             Err(denied) => {
                 match denied {
@@ -120,8 +132,23 @@ impl Admins {
         }
     }
 
+    /// The name and role of who has shown `credential`; whoever calls where none is asked for.
+    pub fn identify(&self, credential: Option<Hash>) -> Option<(Arc<str>, Role)> {
+        let known = self.0.borrow();
+        if known.is_empty() {
+            return Some((ANYONE.into(), Role::Operator));
+        }
+        let found = credential.and_then(|hash| hash.find(&known));
+        found.map(|Known { name, role }| (name.clone(), *role))
+    }
+
+    /// Whether a credential is asked for.
+    pub fn ask_for_credentials(&self) -> bool {
+        !self.0.borrow().is_empty()
+    }
+
     /// Comes about once who has shown `credential` may not call `path` any more.
-    async fn revoked(self, credential: Option<Hash>, path: String) -> Status {
+    pub async fn revoked(self, credential: Option<Hash>, path: String) -> Status {
         let mut known = self.0.subscribe();
         loop {
             if let Err(denied) = judge(&known.borrow_and_update(), credential, &path) {
@@ -185,6 +212,9 @@ fn needed(path: &str) -> Role {
 /// Lets a request through if its operator may do what it asks for, and its answer for as long as
 /// that holds.
 pub async fn guard(State(admins): State<Admins>, mut request: Request, next: Next) -> Response {
+    if let Err(status) = refuse_pages(&request) {
+        return status.into_http::<tonic::body::Body>().into_response();
+    }
     match admins.admit(&request) {
         Ok(who) => {
             request.extensions_mut().insert(who);
@@ -193,6 +223,16 @@ pub async fn guard(State(admins): State<Admins>, mut request: Request, next: Nex
             answer.map(|body| Body::new(Guarded::new(body, admins.revoked(credential, path))))
         }
         Err(status) => status.into_http::<tonic::body::Body>().into_response(),
+    }
+}
+
+/// A browser says that it is one. Nothing that a page of anybody's sends is a call of an operator's
+/// client: where no credential is asked for, it could be any page that an operator looks at.
+fn refuse_pages(request: &Request) -> Result<(), Status> {
+    let of_browsers = ["origin", "sec-fetch-site"];
+    match of_browsers.iter().any(|header| request.headers().contains_key(*header)) {
+        true => Err(Status::permission_denied("web pages may not call this service")),
+        false => Ok(()),
     }
 }
 
@@ -225,7 +265,9 @@ mod tests {
             let method = path.rsplit('/').next().unwrap();
             assert!(descriptors.contains(method), "{path}");
         }
-        for method in ["Pause", "Resume", "FlushNow", "ReplayDeadLetters", "DiscardDeadLetters"] {
+        let changing = ["Pause", "Resume", "FlushNow", "ReplayDeadLetters", "DiscardDeadLetters"];
+        let telling = ["GetDeadLetter", "ExportDeadLetters", "FindSubject", "ExportPending"];
+        for method in changing.into_iter().chain(telling).chain(["ForgetSubject", "Whatever"]) {
             let path = format!("/userpilot_gateway.v1.AdminService/{method}");
             assert_eq!(needed(&path), Role::Operator, "{path}");
         }

@@ -3,17 +3,17 @@
 use std::pin::Pin;
 
 use futures_util::{Stream, StreamExt, TryStreamExt, stream};
-use prost_types::{Struct, value::Kind};
 use tonic::Status;
 
 use super::{
-    grpc::{Admin, PAGE_SIZE_MAX, read_page_size, read_page_token, timestamp},
+    grpc::{Admin, PAGE_SIZE_MAX, read_page_size, read_page_token},
+    messages::{self, timestamp},
     status::App,
 };
 use crate::{
     domain::{
         batch::DeadReason,
-        update::{AppId, Subject, SubjectKind, Value},
+        update::{AppId, Subject, SubjectKind},
     },
     proto::{
         self, DeadLetterReason, DeadLetterState, dead_letter_selection::Selection,
@@ -147,7 +147,7 @@ impl Admin {
         Ok(Box::pin(letters))
     }
 
-    async fn dead_page(
+    pub(super) async fn dead_page(
         &self,
         app: AppId,
         filter: &DeadFilter,
@@ -209,7 +209,7 @@ impl Admin {
     }
 
     /// Between two letters, whether the gateway goes on.
-    fn go_on(&self) -> Result<(), Status> {
+    pub(super) fn go_on(&self) -> Result<(), Status> {
         match self.stop.is_cancelled() {
             true => Err(Status::unavailable("the gateway is stopping: not all is done")),
             false => Ok(()),
@@ -217,7 +217,7 @@ impl Admin {
     }
 }
 
-fn unreadable(error: StoreError) -> Status {
+pub(super) fn unreadable(error: StoreError) -> Status {
     Status::unavailable(error.to_string())
 }
 
@@ -260,7 +260,7 @@ fn read_filter(
     Ok(DeadFilter { subject, reason, closed_too })
 }
 
-fn dead_letter(app: &str, letter: DeadLetter) -> proto::DeadLetter {
+pub(super) fn dead_letter(app: &str, letter: DeadLetter) -> proto::DeadLetter {
     let DeadLetter { id, subject, death, closed, record } = letter;
     let (state, closed_at) = match closed {
         None => (DeadLetterState::Open, None),
@@ -273,15 +273,10 @@ fn dead_letter(app: &str, letter: DeadLetter) -> proto::DeadLetter {
         DeadReason::JobFailed => DeadLetterReason::JobFailed,
         DeadReason::NotTaken => DeadLetterReason::NotTaken,
     };
-    let subject = match subject.kind {
-        SubjectKind::User => SubjectId::UserId(subject.id),
-        SubjectKind::Company => SubjectId::CompanyId(subject.id),
-    };
-    let fields = record.properties.into_iter().map(|it| (it.name, value(it.value))).collect();
     proto::DeadLetter {
         app: app.to_owned(),
         id: id.to_string(),
-        subject: Some(proto::Subject { id: Some(subject) }),
+        subject: Some(messages::subject(subject)),
         reason: reason.into(),
         detail: death.detail,
         batch_id: death.batch.to_string(),
@@ -295,19 +290,6 @@ fn dead_letter(app: &str, letter: DeadLetter) -> proto::DeadLetter {
         state: state.into(),
         closed_at: closed_at.map(timestamp),
         company_id: record.company_id.map(|(id, _)| id),
-        metadata: Some(Struct { fields }),
+        metadata: Some(messages::metadata(record.properties)),
     }
-}
-
-fn value(value: Value) -> prost_types::Value {
-    let kind = match value {
-        Value::Null => Kind::NullValue(0),
-        Value::Bool(value) => Kind::BoolValue(value),
-        // Whole numbers came as such doubles, too.
-        #[expect(clippy::cast_precision_loss, reason = "it is exact up to 2^53, as it came")]
-        Value::Integer(value) => Kind::NumberValue(value as f64),
-        Value::Float(value) => Kind::NumberValue(value),
-        Value::Text(value) => Kind::StringValue(value),
-    };
-    prost_types::Value { kind: Some(kind) }
 }

@@ -6,9 +6,9 @@ use std::{collections::BTreeMap, path::Path};
 use config::{Map, Value, ValueKind};
 
 use super::{
-    AuditConfig, BadRows, Config, DeadLettersConfig, EngineKind, HistoryConfig, HttpConfig,
-    IntakeConfig, LimitsConfig, LogConfig, LogFormat, MetricsAuth, Problem, ServerConfig,
-    StoreConfig, Unauthenticated, Warning, encryption, read_access, read_apps::apps,
+    AuditConfig, BadRows, Config, ConsoleConfig, DeadLettersConfig, EngineKind, HistoryConfig,
+    HttpConfig, IntakeConfig, LimitsConfig, LogConfig, LogFormat, MetricsAuth, Problem,
+    ServerConfig, StoreConfig, Unauthenticated, Warning, encryption, read_access, read_apps::apps,
     reader::Reader, tls::tls,
 };
 
@@ -29,6 +29,7 @@ pub(super) fn config(
     warnings: &mut Vec<Warning>,
 ) -> Option<Config> {
     let server = server(&mut table(values, "server", problems)?);
+    let console = console(&mut table(values, "console", problems)?);
     let http = http(&mut table(values, "http", problems)?);
     let tls = tls(&mut table(values, "tls", problems)?, folder, warnings);
     let store = store(&mut table(values, "store", problems)?, folder);
@@ -43,6 +44,7 @@ pub(super) fn config(
     let admins = read_access::admins(values, problems);
     let config = Config {
         server,
+        console,
         http,
         tls,
         store,
@@ -106,6 +108,15 @@ fn server(reader: &mut Reader<'_>) -> ServerConfig {
         ),
         metrics_auth: reader
             .word("metrics_auth", [("none", MetricsAuth::None), ("admin", MetricsAuth::Admin)]),
+    }
+}
+
+fn console(reader: &mut Reader<'_>) -> ConsoleConfig {
+    ConsoleConfig {
+        enabled: reader.flag("enabled"),
+        session_idle_ms: reader.number("session_idle_ms", 1_000..=30 * DAY_MS),
+        session_max_ms: reader.number("session_max_ms", 1_000..=30 * DAY_MS),
+        sessions_max: reader.number("sessions_max", 1..=100_000),
     }
 }
 
@@ -190,6 +201,7 @@ fn log(reader: &mut Reader<'_>) -> LogConfig {
 fn check_together(config: &Config, problems: &mut Vec<Problem>) {
     let Config {
         server,
+        console: _,
         http,
         tls: _,
         store,

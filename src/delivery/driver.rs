@@ -13,9 +13,9 @@ use crate::{
         express::ExpressEnd,
         lifecycle::{Command, Event, Lifecycle, Recovered, Settings, Step, View, Waiting},
         time::{Instant, Now, Timestamp},
-        update::{ByKind, SubjectKind},
+        update::{ByKind, ClientId, SubjectKind},
     },
-    store::{QueueView, queue::Settling},
+    store::{QueueView, queue::SettledRow},
     upstream::Upstream,
 };
 
@@ -62,14 +62,14 @@ impl Operator {
 
 /// What a driver tells about what it did, for metrics.
 pub trait Report: Send + Sync + 'static {
-    /// Rows were delivered, that many; and how long each had waited since its first update.
-    fn delivered(&self, freshness: &mut dyn Iterator<Item = Duration>);
+    /// Rows were delivered: whose own each was, and how long it took since its first update.
+    fn delivered(&self, rows: &mut dyn Iterator<Item = (ClientId, Duration)>);
     /// A job has ended.
     fn job_ended(&self, settlement: Settlement, rows: u64, took: Duration);
     /// What went by express came to this end.
     fn express_ended(&self, end: ExpressEnd);
-    /// Records were delivered by express; how long each had waited since its first update.
-    fn delivered_by_express(&self, freshness: &mut dyn Iterator<Item = Duration>);
+    /// The same of records that went by express.
+    fn delivered_by_express(&self, rows: &mut dyn Iterator<Item = (ClientId, Duration)>);
 }
 
 /// One app's driver.
@@ -221,7 +221,7 @@ impl<U: Upstream, R: Report> Delivery<U, R> {
             |settlement, chunk| {
                 outcome = Some(settlement);
                 if settlement == Settlement::Delivered {
-                    report.delivered(&mut freshness(chunk, clock::now().wall));
+                    report.delivered(&mut freshness(chunk.rows, clock::now().wall));
                 }
             },
         )
@@ -276,8 +276,12 @@ fn waiting(view: QueueView) -> Waiting {
     Waiting { records: depth.by_kind(), since, urgent_updates }
 }
 
-fn freshness(chunk: Settling, now: Timestamp) -> impl Iterator<Item = Duration> {
-    chunk.accepted_at.into_iter().map(move |accepted_at| now.since(accepted_at))
+/// Whose own each row was, and how fresh it is now.
+pub(super) fn freshness(
+    rows: Vec<SettledRow>,
+    now: Timestamp,
+) -> impl Iterator<Item = (ClientId, Duration)> {
+    rows.into_iter().map(move |row| (row.client, now.since(row.accepted_at)))
 }
 
 /// Failures are logged once, here, without upstream's words: they may quote a row.

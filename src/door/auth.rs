@@ -174,6 +174,13 @@ impl Callers {
         self.0.table.load().clients.clone()
     }
 
+    /// The configured clients, or whoever calls where no credential is asked for.
+    pub fn all(&self) -> Vec<Arc<Client>> {
+        let table = self.0.table.load();
+        let anyone = table.anyone.iter().map(Caller::shared);
+        anyone.chain(table.clients.iter().cloned()).collect()
+    }
+
     /// Whose JSON web tokens are taken.
     pub fn issuer(&self) -> Option<Arc<Issuer>> {
         self.0.table.load().issuer.clone()
@@ -214,8 +221,9 @@ impl Table {
 
     /// A client as it is from now on, with what there was of it before.
     fn go_on(&self, client: Client) -> Client {
-        let before = self.clients.iter().find(|before| before.name == client.name);
-        let Some(before) = before else { return client };
+        let anyone = self.anyone.as_ref().map(Caller::client);
+        let mut before = self.clients.iter().map(|before| &**before).chain(anyone);
+        let Some(before) = before.find(|before| before.name == client.name) else { return client };
         let limit = |client: &Client| client.rate.as_ref().map(|rate| rate.per_second());
         let rate = match limit(&client) == limit(before) {
             true => before.rate.clone(),

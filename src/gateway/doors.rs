@@ -24,6 +24,7 @@ use crate::{
         status::Observatory,
     },
     config::{Config, MetricsAuth},
+    console,
     door::{
         auth::Callers,
         front::Front,
@@ -103,16 +104,21 @@ pub(super) fn routers(
     let wire = settings::wire(config, properties, &observatory.apps);
     let callers = keeper.callers.clone();
     let ingest = ingest(config, observatory, (callers, wire.clone(), intake.clone()), stop.clone());
-    let admin = Admin::new(observatory.clone(), stop.clone());
+    let service = Admin::new(observatory.clone(), keeper.callers.clone(), stop.clone());
     let mut grpc = Routes::new(HealthServer::new(UntilStopped { health, stop: stop.clone() }));
-    let mut admin = Routes::new(AdminServiceServer::new(admin));
+    let mut admin = Routes::new(AdminServiceServer::new(service.clone()));
     if config.server.reflection {
         grpc = reflect(grpc)?;
         admin = reflect(admin)?;
     }
     let grpc = Front::new(ingest, grpc.into_axum_router(), keeper.callers.clone());
     let guard = middleware::from_fn_with_state(keeper.admins.clone(), access::guard);
-    let admin = TowerToHyperService::new(admin.into_axum_router().layer(guard));
+    let mut admin = admin.into_axum_router().layer(guard);
+    if config.console.enabled {
+        let admins = keeper.admins.clone();
+        admin = admin.merge(console::router(settings::console(config, service, admins, stop)));
+    }
+    let admin = TowerToHyperService::new(admin);
     let api = Api {
         wire,
         intake,

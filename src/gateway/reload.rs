@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Ended, access::Doorkeeper, keys::KeySource, settings};
 use crate::{
+    admin::ShownConfig,
     audit, clock,
     config::{self, Config, ConfigError, Contents, Warning},
     door::{properties::Properties, tls::Tls},
@@ -80,6 +81,8 @@ pub(super) struct Reloader {
     pub(super) metrics: Metrics,
     /// Why the files as they are now are not in force.
     pub(super) problem: watch::Sender<Option<String>>,
+    /// What is in force, as operators see it.
+    pub(super) shown: watch::Sender<ShownConfig>,
     /// What was said to need a restart.
     pub(super) told: BTreeSet<String>,
 }
@@ -138,6 +141,8 @@ impl Reloader {
         }
         audit::config_reloaded(&changed, &keys);
         self.metrics.reloaded(Reload::Applied);
+        let in_force = self.started.with_live(&config);
+        self.shown.send_replace(settings::shown(&in_force, self.file.as_deref()));
         self.told = at_restart;
         self.in_force = config;
     }

@@ -2,18 +2,21 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    path::Path,
     time::Duration,
 };
 
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use secrecy::ExposeSecret;
 
 use super::housekeeping::{Keeping, Watermark};
 use crate::{
-    admin::status::App,
+    admin::{ShownConfig, access::Admins, grpc::Admin, status::App},
     clock,
-    config::{self, AppConfig, Config, LimitsConfig, ServerTls, StoreConfig},
+    config::{self, AppConfig, Config, ConsoleConfig, LimitsConfig, ServerTls, StoreConfig},
+    console::{Console, SessionLimits},
     domain::{
         admission::QueueLimits,
         backoff::BackoffLimits,
@@ -194,6 +197,36 @@ pub(super) fn http(config: &Config) -> HttpLimits {
 pub(super) fn pass_through(app: &AppConfig, upstream: HttpUpstream) -> PassThrough {
     let allowed = app.pass_through.iter().cloned().collect();
     PassThrough::new(upstream, allowed, app.pass_through_per_minute)
+}
+
+/// The configuration in force, as operators may see it.
+pub(super) fn shown(config: &Config, file: Option<&Path>) -> ShownConfig {
+    ShownConfig {
+        toml: config.shown_toml(),
+        file: file.map(|file| file.display().to_string()).unwrap_or_default(),
+        loaded_at: clock::now().wall,
+    }
+}
+
+pub(super) fn console(
+    config: &Config,
+    admin: Admin,
+    admins: Admins,
+    stop: &CancellationToken,
+) -> Console {
+    let ConsoleConfig { enabled: _, session_idle_ms, session_max_ms, sessions_max } =
+        config.console;
+    Console {
+        admin,
+        admins,
+        sessions: SessionLimits {
+            idle: Duration::from_millis(session_idle_ms),
+            total: Duration::from_millis(session_max_ms),
+            count: sessions_max,
+        },
+        is_secure: config.tls.server.is_some() && config.tls.admin,
+        stop: stop.clone(),
+    }
 }
 
 pub(super) fn listener(config: &Config) -> ListenerLimits {

@@ -25,7 +25,7 @@ pub mod rebuild;
 mod records;
 mod walk;
 
-pub use committer::{Gauges, Outcomes, QueueView, StoreGauges};
+pub use committer::{ClientCounts, ClientGauges, Gauges, Outcomes, QueueView, StoreGauges};
 pub use engine::EngineError;
 pub use handle::{AppTerms, Closed, Erased, GroupLimits, RecoveredApps, Store, Writer, start};
 pub use keys::jobs::JobId;

@@ -8,6 +8,7 @@ mod at_rest;
 mod auth;
 mod commands;
 mod companies;
+mod console;
 mod crashes;
 mod custody;
 mod dead_letters;

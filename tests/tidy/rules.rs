@@ -6,13 +6,14 @@ use crate::{
 };
 
 /// The top modules, in the order in which an update meets them. Each imports from those after it.
-const ORDER: [&str; 18] = [
+const ORDER: [&str; 19] = [
     "main",
     "fuzzing",
     "cli",
     "gateway",
     "config",
     "telemetry",
+    "console",
     "admin",
     "door",
     "intake",

@@ -4,7 +4,7 @@ use std::{mem, time::Duration};
 
 use super::{
     super::{
-        batch::{DeadReason, is_gateway_filename},
+        batch::{DeadReason, Happening, is_gateway_filename},
         update::SubjectKind,
         verdict::{AcceptedJob, Failure, JobPhase},
     },
@@ -90,12 +90,12 @@ impl Lifecycle {
     }
 
     fn on_submitted(&mut self, submission: Submission, now: Now, random: u64) {
-        let Phase::Submitting(batch) = mem::replace(&mut self.phase, Phase::Idle) else {
+        let Phase::Submitting(mut batch) = mem::replace(&mut self.phase, Phase::Idle) else {
             return debug_assert!(false, "an answer to a submission that was not made");
         };
         match submission {
             Ok(job) => self.accept(batch, job, now),
-            Err(failure) => match self.disturbed(failure.kind) {
+            Err(failure) => match self.disturbed(batch.note_not_taken(now.wall, &failure)) {
                 FailureKind::Unknown => {
                     // Upstream may have taken it as late as now.
                     self.occupy(&batch, now);
@@ -135,6 +135,7 @@ impl Lifecycle {
 
     fn accept(&mut self, mut batch: Batch, job: AcceptedJob, now: Now) {
         batch.state = BatchState::Running;
+        batch.note_accepted(now.wall, &job);
         batch.job_id = Some(job.job_id);
         batch.request_id = job.request_id;
         self.slot_holder = None;
@@ -191,6 +192,7 @@ impl Lifecycle {
         if let Some(job) = found {
             batch.state = BatchState::Running;
             batch.job_id = Some(job.job_id.clone());
+            batch.note(Happening::Adopted, now.wall, &job.job_id);
             self.slot_holder = None;
             self.phase = Phase::Accepted { batch, adopted: true };
             return;
@@ -237,6 +239,7 @@ impl Lifecycle {
             Err(failure) if failure.kind == FailureKind::NotFound => {
                 self.fail_to_ask(&failure, now, random);
                 batch.give_up_job();
+                batch.note_failure(Happening::Lost, now.wall, &failure);
                 self.lost_by_conflict = false;
                 // It was taken once: its occupancy stands, whatever the list says.
                 self.occupied_before = (self.memory.occupancy, self.occupied_until);
@@ -270,7 +273,9 @@ impl Lifecycle {
     }
 
     /// All rows are upstream's now.
-    pub(super) fn deliver(&mut self, batch: Batch, now: Now) {
+    pub(super) fn deliver(&mut self, mut batch: Batch, now: Now) {
+        let rows = format!("{} of {} rows", batch.completed_rows, batch.rows);
+        batch.note(Happening::Completed, now.wall, &rows);
         // What is wrong with a kind that is halted is not over with a job of the other.
         if self.halted_until.of(batch.kind.other()).is_none() {
             self.last_error.clear();
@@ -299,6 +304,7 @@ impl Lifecycle {
             batch.state = BatchState::Claimed;
             Phase::Claimed(batch)
         } else {
+            batch.note(Happening::Requeued, now.wall, "");
             Phase::Settling(batch, Settlement::Requeued)
         };
     }
@@ -318,11 +324,13 @@ impl Lifecycle {
             Settlement::Requeued | Settlement::Split(_) => {}
         }
         self.began = None;
-        if let Some(next) = next {
+        if let Some(mut next) = next {
             // What is left of a batch of a halted kind goes back, too, so that others go on.
-            self.phase = match self.is_halted(next.kind, now) {
-                true => Phase::Settling(*next, Settlement::Requeued),
-                false => Phase::Claimed(*next),
+            self.phase = if self.is_halted(next.kind, now) {
+                next.note(Happening::Requeued, now.wall, "its kind is halted");
+                Phase::Settling(*next, Settlement::Requeued)
+            } else {
+                Phase::Claimed(*next)
             };
         }
     }

@@ -27,7 +27,7 @@ pub use view::{Activity, Conflicts, SlotHolder, View};
 
 use super::{
     backoff::{Backoff, BackoffLimits},
-    batch::{Batch, BatchId, BatchLimits, BatchState, Claimable, Settlement},
+    batch::{Batch, BatchId, BatchLimits, BatchState, Claimable, Happening, Settlement},
     budget::Occupancy,
     memory::Memory,
     row::RowValues,
@@ -361,12 +361,13 @@ impl Lifecycle {
         if self.paused || self.occupied_until > now.instant {
             return;
         }
-        let begun = Batch {
+        let mut begun = Batch {
             state: BatchState::Submitting,
             submissions: batch.submissions + 1,
             submitted_at: Some(now.wall),
             ..batch.clone()
         };
+        begun.note(Happening::Submitted, now.wall, "");
         self.occupied_before = (self.memory.occupancy, self.occupied_until);
         self.occupy(&begun, now);
         self.phase = Phase::Beginning(begun);

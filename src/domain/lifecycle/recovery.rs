@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Batch, BatchState, Hold, HoldReason, JobReport, Lifecycle, Memory, Now, Phase, SlotHolder,
-    Timestamp, answers::unfinished,
+    Batch, BatchState, Happening, Hold, HoldReason, JobReport, Lifecycle, Memory, Now, Phase,
+    SlotHolder, Timestamp, answers::unfinished,
 };
 
 /// What an app's driver finds at its start.
@@ -41,7 +41,7 @@ impl Rescue {
 }
 
 impl Lifecycle {
-    pub(super) fn resume(&mut self, batch: Batch, now: Now) {
+    pub(super) fn resume(&mut self, mut batch: Batch, now: Now) {
         self.last_error.clone_from(&batch.last_error);
         // What is known of it is that it had begun by now.
         self.failing_since = (!self.last_error.is_empty()).then_some(now.wall);
@@ -50,6 +50,7 @@ impl Lifecycle {
             // The crash may have come before the request left, or after upstream took it.
             BatchState::Submitting => {
                 self.occupy(&batch, now);
+                batch.note(Happening::Lost, now.wall, "the gateway stopped before the answer");
                 Phase::Lost(batch)
             }
             BatchState::Running => Phase::Running { batch, poll_at: now.instant },

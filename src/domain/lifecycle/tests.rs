@@ -1,4 +1,5 @@
 mod isolation;
+mod noted;
 mod rescued;
 mod sizing;
 mod steps;

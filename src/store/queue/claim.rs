@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     domain::{
-        batch::{BatchId, BatchLimits, BatchState, ClaimLimits, Claimable},
+        batch::{BatchId, BatchLimits, BatchState, ClaimLimits, Claimable, Happening},
         merge::Record,
         row::write_row,
         share,
@@ -90,6 +90,7 @@ impl<E: Engine> Queue<E> {
         if complete {
             batch.state = BatchState::Claimed;
             batch.part.end = batch.rows;
+            batch.note(Happening::Claimed, batch.claimed_at, "");
         }
         if batch.rows > 0 {
             state.last_batch = number;

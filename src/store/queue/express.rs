@@ -8,7 +8,7 @@
 
 use super::{
     Batch, Engine, Queue, Reads, StoreError, Transaction, claim::Chunk, decode, keys,
-    lane::LaneCursor, pages::first_of,
+    lane::LaneCursor, pages::first_of, settle::SettledRow,
 };
 use crate::{
     domain::{
@@ -75,14 +75,13 @@ impl<E: Engine> Queue<E> {
         self.express.get(&app).copied().unwrap_or(0)
     }
 
-    /// Settles records that went by express, in one durable commit. Says when the first update
-    /// of each that was delivered had been accepted.
+    /// Settles records that went by express, in one durable commit. Says which were delivered.
     pub async fn settle_express(
         &mut self,
         app: AppId,
         ends: &[(Subject, ExpressEnd)],
         now: Timestamp,
-    ) -> Result<Vec<Timestamp>, StoreError> {
+    ) -> Result<Vec<SettledRow>, StoreError> {
         let batch = express_rows(app, self.head.last_sequence, now);
         let mut chunk = self.begin_settling(batch, now).await?;
         for (subject, end) in ends {
@@ -96,10 +95,10 @@ impl<E: Engine> Queue<E> {
                 ExpressEnd::Refused => (Settlement::Requeued, Lane::Interactive),
             };
             chunk.lane_back = lane_back;
-            let before = chunk.accepted_at.len();
+            let before = chunk.settled.len();
             chunk.settle(&key, bytes.as_ref(), settlement).await?;
             if *end != ExpressEnd::Delivered {
-                chunk.accepted_at.truncate(before);
+                chunk.settled.truncate(before);
             }
         }
         self.commit_settled(chunk).await

@@ -22,6 +22,7 @@ mod recovery;
 mod remember;
 mod rescue;
 mod settle;
+mod subject;
 #[cfg(test)]
 mod tests;
 
@@ -36,7 +37,8 @@ pub use find::{Found, Reads};
 pub use forget::{Forgotten, Swept};
 pub use import::Arrival;
 pub use prune::Retention;
-pub use settle::Settling;
+pub use settle::{SettledRow, Settling};
+pub use subject::{DeliveredRecord, PendingPage, RecordInFlight, SubjectRecords};
 
 use self::{
     clients::Clients,
@@ -60,7 +62,7 @@ use crate::domain::{
 };
 
 /// The layout of keys that this program writes and reads.
-pub(super) const FORMAT: u32 = 6;
+pub(super) const FORMAT: u32 = 7;
 
 /// What went wrong in the queue. After any of these nothing that was in memory is trusted:
 /// the process ends, and the next one serves what is on disk.

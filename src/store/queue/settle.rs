@@ -8,12 +8,12 @@ use super::{
 };
 use crate::{
     domain::{
-        batch::{BatchId, BatchState, Cut, DeadReason, Part, Settlement},
+        batch::{BatchId, BatchState, Cut, DeadReason, Happening, Part, Settlement},
         memory::Memory,
         merge::Record,
         row::write_row,
         time::Timestamp,
-        update::Lane,
+        update::{ClientId, Lane},
     },
     store::records::{AppState, Dead, Death, Delivery, Head, InFlight},
 };
@@ -23,10 +23,19 @@ use crate::{
 pub struct Settling {
     /// Whether all rows are settled.
     pub complete: bool,
-    /// When the first updates of the rows of this chunk had been accepted.
-    pub accepted_at: Vec<Timestamp>,
+    /// The rows of this chunk.
+    pub rows: Vec<SettledRow>,
     /// Once complete, the batch that is delivered next, before any new one.
     pub next: Option<Box<Batch>>,
+}
+
+/// What of a row is told when it is settled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SettledRow {
+    /// Whose own it was.
+    pub client: ClientId,
+    /// When the first of its updates had been accepted.
+    pub accepted_at: Timestamp,
 }
 
 impl<E: Engine> Queue<E> {
@@ -54,7 +63,7 @@ impl<E: Engine> Queue<E> {
             for (key, bytes) in &rows {
                 chunk.settle(key, bytes.as_ref(), settlement).await?;
             }
-            if chunk.accepted_at.len() >= CHUNK_ROWS {
+            if chunk.settled.len() >= CHUNK_ROWS {
                 break false;
             }
         };
@@ -67,12 +76,12 @@ impl<E: Engine> Queue<E> {
         }
         let unsettled = state.unsettled;
         transaction.put(&keys::batch(app, batch.id.number), batch.encode());
-        let accepted_at = self.commit_settled(chunk).await?;
+        let rows = self.commit_settled(chunk).await?;
         let next = match unsettled.filter(|_| complete) {
             Some(number) => Some(Box::new(self.batch(app, number, "delivered next").await?)),
             None => None,
         };
-        Ok(Settling { complete, accepted_at, next })
+        Ok(Settling { complete, rows, next })
     }
 
     /// A chunk of the rows of `batch` that has settled nothing yet.
@@ -88,20 +97,19 @@ impl<E: Engine> Queue<E> {
             state: self.state(app),
             head: self.head,
             pages: PageBuilder::default(),
-            accepted_at: Vec::new(),
+            settled: Vec::new(),
             memory: self.memory(app, &self.head),
             now,
             lane_back: Lane::Express,
         })
     }
 
-    /// Makes what a chunk has settled durable. Says when its records' first updates had been
-    /// accepted.
+    /// Makes what a chunk has settled durable, and tells of its rows.
     pub(super) async fn commit_settled(
         &mut self,
         chunk: Chunk<impl Transaction>,
-    ) -> Result<Vec<Timestamp>, StoreError> {
-        let Chunk { mut transaction, batch, state, head, pages, accepted_at, .. } = chunk;
+    ) -> Result<Vec<SettledRow>, StoreError> {
+        let Chunk { mut transaction, batch, state, head, pages, settled, .. } = chunk;
         let app = batch.id.app;
         let placed = pages.write(&mut transaction, head.last_sequence).await?;
         transaction.put(&keys::app(app), state.encode());
@@ -110,7 +118,7 @@ impl<E: Engine> Queue<E> {
         self.apps.insert(app, state);
         self.head = head;
         self.clients.come(placed);
-        Ok(accepted_at)
+        Ok(settled)
     }
 
     /// Makes smaller batches of `batch`, which follow one after the other. Its rows stay where
@@ -133,7 +141,7 @@ impl<E: Engine> Queue<E> {
             let (Some(start), Some(end)) = (rows.first(), rows.last()) else { continue };
             state.last_batch += 1;
             let id = BatchId { opening: self.opening, number: state.last_batch, app };
-            let part = Batch {
+            let mut part = Batch {
                 state: BatchState::Claimed,
                 part: Part { first: start.position, end: end.position + 1, ..batch.part },
                 then: next,
@@ -142,8 +150,10 @@ impl<E: Engine> Queue<E> {
                 updates: rows.iter().map(|row| row.updates).sum(),
                 refused_at: batch.refused_at,
                 values: batch.values,
+                parent: Some(batch.id),
                 ..Batch::new(id, batch.kind, batch.watermark, batch.claimed_at)
             };
+            part.note(Happening::Claimed, now, "a part of a batch that was split");
             transaction.put(&keys::batch(app, id.number), part.encode());
             next = Some(id.number);
             first = Some(Box::new(part));
@@ -164,7 +174,7 @@ impl<E: Engine> Queue<E> {
             }
             (first, _) => first,
         };
-        Ok(Settling { complete: true, accepted_at: Vec::new(), next })
+        Ok(Settling { complete: true, rows: Vec::new(), next })
     }
 
     /// The rows of a batch, in order. A damaged one is set aside when the batch is settled.
@@ -219,7 +229,7 @@ pub(super) struct Chunk<T> {
     pub(super) state: AppState,
     pub(super) head: Head,
     pub(super) pages: PageBuilder,
-    pub(super) accepted_at: Vec<Timestamp>,
+    pub(super) settled: Vec<SettledRow>,
     pub(super) memory: Option<remember::Memory>,
     pub(super) now: Timestamp,
     /// The most urgent lane that a record goes back into.
@@ -243,7 +253,8 @@ impl<T: Transaction> Chunk<T> {
         let Some(row) = row.filter(|row| part.holds(row.batch, row.position)) else {
             return Ok(());
         };
-        self.accepted_at.push(row.record.first_accepted_at);
+        let (client, accepted_at) = (row.record.client, row.record.first_accepted_at);
+        self.settled.push(SettledRow { client, accepted_at });
         self.transaction.delete(key);
         if row.forgotten {
             // Whatever became of it, nobody is to know.

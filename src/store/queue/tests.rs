@@ -135,6 +135,7 @@ mod guests;
 mod in_flight;
 mod jobs;
 mod kinds;
+mod subject;
 mod suppression;
 mod turns;
 

@@ -61,7 +61,8 @@ fn goes_in_anothers_turn(engine: impl Engine + Clone) {
     assert_eq!(users, ["150", "000", "001"]);
     assert!(bench.upload(&batch).contains(r#"{"user_id":"150","metadata":{"p":2}}"#));
     let settled = now(bench.queue.settle(&batch, Settlement::Delivered, Memory::default(), at(3)));
-    assert_eq!(settled.unwrap().accepted_at, [first_accepted_at; 3], "it waited since its first");
+    let accepted_at: Vec<_> = settled.unwrap().rows.iter().map(|row| row.accepted_at).collect();
+    assert_eq!(accepted_at, [first_accepted_at; 3], "it waited since its first");
     // The others go once each, and it does not go again.
     let (_, users) = bench.claim_rows(1_000);
     assert_eq!(users.len(), 197);
