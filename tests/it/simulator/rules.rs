@@ -233,6 +233,14 @@ async fn the_real_time_version_is_the_documented_one() {
     };
     assert_eq!(track("2020-09-22").send().await.unwrap().status(), StatusCode::ACCEPTED);
     refused(track("2019-01-01"), 400).await;
+    assert_eq!(stage.simulator.snapshot().violations, []);
+    // Without one it is carried out, and noted.
+    let body = json!({"user_id": "ada", "event_name": "opened"});
+    for path in ["/v1/track", "/v1/identify"] {
+        stage.post(path).json(&body).send().await.unwrap();
+    }
+    let kinds = stage.simulator.snapshot().violations_by_kind;
+    assert_eq!(kinds, [(Rule::NoApiVersion, 2)].into());
 }
 
 #[tokio::test]
