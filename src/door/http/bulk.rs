@@ -50,6 +50,7 @@ pub(super) async fn companies(target: Target, request: Request) -> Result<Respon
 }
 
 async fn submit(target: Target, kind: SubjectKind, request: Request) -> Result<Response, ApiError> {
+    target.served()?;
     let form = is_form(request.headers())?;
     // Before the first row is taken, so that a refusal takes none.
     let (store, jobs_max) = (&target.api.store, target.api.limits.jobs_max);
