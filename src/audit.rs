@@ -108,6 +108,14 @@ pub fn api_key_changed(app: &str) {
     tracing::info!(target: TARGET, event = "api_key_changed", app, "there is another API key");
 }
 
+/// An issuer publishes other keys than before, or its first were fetched. `key_ids` are their names.
+pub fn issuer_keys_changed(issuer: &str, key_ids: &str) {
+    tracing::info!(
+        target: TARGET, event = "issuer_keys_changed", issuer, key_ids,
+        "an issuer has other keys"
+    );
+}
+
 /// The configuration was read again and is in force: which keys have `changed`, and which of those
 /// that are others than at the start wait for a restart.
 pub fn config_reloaded(changed: &str, needs_restart: &str) {

@@ -147,6 +147,8 @@ pub struct HttpConfig {
     pub buffered_bytes_max: usize,
     /// What becomes of a file with bad rows.
     pub bad_rows: BadRows,
+    /// How many bytes of files are kept on disk at once while they are checked.
+    pub spooled_bytes_max: usize,
     /// How many jobs are kept, per app.
     pub jobs_max: usize,
     /// How many of them the list shows.

@@ -111,6 +111,11 @@ impl Intake {
         self.give(updates, [Some(count), Some(bytes), Some(of_streams)])
     }
 
+    /// The disk that the store is on, as it was seen last.
+    pub fn space(&self) -> watch::Receiver<Space> {
+        self.space.clone()
+    }
+
     /// How much of the limits the updates take; never more than there is.
     fn size(&self, updates: &[Update]) -> (u32, u32) {
         let bytes: usize = updates.iter().map(Update::size).sum();

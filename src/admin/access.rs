@@ -50,6 +50,7 @@ pub struct AdminGrant {
 pub struct Who {
     name: Arc<str>,
     peer: Option<SocketAddr>,
+    role: Role,
 }
 
 /// All operators. Clones are of the same; a reload replaces what they know.
@@ -121,7 +122,7 @@ impl Admins {
         peer: Option<SocketAddr>,
     ) -> Result<Who, Status> {
         match judge(&self.0.borrow(), credential, path) {
-            Ok(name) => Ok(Who { name, peer }),
+            Ok(Known { name, role }) => Ok(Who { name, peer, role }),
             Err(denied) => {
                 match denied {
                     Denied::Unknown => audit::authentication_failed(Door::Admin, peer),
@@ -178,22 +179,22 @@ fn credential(request: &Request) -> Option<Hash> {
     }
 }
 
-/// The name of who has shown `credential`, if it may call `path`.
+/// Who has shown `credential`, if it may call `path`.
 fn judge<'a>(
     known: &'a [(Hash, Known)],
     credential: Option<Hash>,
     path: &'a str,
-) -> Result<Arc<str>, Denied<'a>> {
+) -> Result<Known, Denied<'a>> {
     if known.is_empty() {
-        return Ok(ANYONE.into());
+        return Ok(Known { name: ANYONE.into(), role: Role::Operator });
     }
     let found = credential.and_then(|hash| hash.find(known));
-    let Known { name, role } = found.ok_or(Denied::Unknown)?;
-    if *role < needed(path) {
+    let known = found.ok_or(Denied::Unknown)?;
+    if known.role < needed(path) {
         let method = path.rsplit('/').next().unwrap_or_default();
-        return Err(Denied::Reader { name, method });
+        return Err(Denied::Reader { name: &known.name, method });
     }
-    Ok(name.clone())
+    Ok(known.clone())
 }
 
 fn table(grants: Vec<AdminGrant>) -> Vec<(Hash, Known)> {
@@ -244,6 +245,11 @@ pub async fn guard_metrics(State(admins): State<Admins>, request: Request, next:
     audit::authentication_failed(Door::Http, peer(&request));
     let headers = [(header::WWW_AUTHENTICATE, CHALLENGE)];
     (StatusCode::UNAUTHORIZED, headers, "no valid credential\n").into_response()
+}
+
+/// Whether an operator asks, who may see what is of users.
+pub(super) fn is_operator(extensions: &Extensions) -> bool {
+    extensions.get().is_some_and(|who: &Who| who.role >= Role::Operator)
 }
 
 /// Puts on record who does `action` to an app; an empty name stands for all of them.

@@ -243,7 +243,7 @@ impl AdminService for Admin {
         &self,
         request: Request<proto::ListDeadLettersRequest>,
     ) -> Result<Response<proto::ListDeadLettersResponse>, Status> {
-        Ok(Response::new(self.list_dead(request.into_inner()).await?))
+        Ok(Response::new(self.list_dead(request).await?))
     }
 
     async fn get_dead_letter(

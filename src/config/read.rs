@@ -129,6 +129,7 @@ fn http(reader: &mut Reader<'_>) -> HttpConfig {
         bulk_rows_max: reader.number("bulk_rows_max", 1..=10_000),
         buffered_bytes_max: reader.number("buffered_bytes_max", KIB..=4 * GIB),
         bad_rows: reader.word("bad_rows", policies),
+        spooled_bytes_max: reader.number("spooled_bytes_max", KIB..=4 * GIB),
         jobs_max: reader.number("jobs_max", 1..=100_000),
         listed_jobs_max: reader.number("listed_jobs_max", 1..=100_000),
     }
@@ -228,7 +229,8 @@ fn check_together(config: &Config, problems: &mut Vec<Problem>) {
 
     let bulk = http.bulk_bytes_max;
     let message = at_least("http.bulk_bytes_max", bulk as u64);
-    demand(http.buffered_bytes_max >= bulk, "http.buffered_bytes_max", message);
+    demand(http.buffered_bytes_max >= bulk, "http.buffered_bytes_max", message.clone());
+    demand(http.spooled_bytes_max >= bulk, "http.spooled_bytes_max", message);
 
     let updates = limits.updates_per_request_max;
     let message = at_least("limits.updates_per_request_max", updates as u64);

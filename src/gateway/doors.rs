@@ -8,10 +8,7 @@ use std::{
 use anyhow::Context;
 use axum::{Router, middleware};
 use hyper_util::service::TowerToHyperService;
-use tokio::{
-    net::TcpListener,
-    sync::{Semaphore, watch},
-};
+use tokio::{net::TcpListener, sync::watch};
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use tonic_health::{pb::health_server::HealthServer, server::HealthService};
@@ -30,14 +27,16 @@ use crate::{
         front::Front,
         grpc::Ingest,
         health::UntilStopped,
-        http::{self, Api, HttpDoor, PassThroughs},
+        http::{self, Api, HttpDoor, PassThroughs, Room},
         properties::Properties,
+        receipt::Receipts,
         wire::Wire,
     },
     intake::Intake,
     proto::{
         self, admin_service_server::AdminServiceServer, ingest_service_server::IngestServiceServer,
     },
+    store,
     telemetry::Metrics,
 };
 
@@ -103,7 +102,9 @@ pub(super) fn routers(
     let intake = Intake::new(store, space, settings::intake(config));
     let wire = settings::wire(config, properties, &observatory.apps);
     let callers = keeper.callers.clone();
-    let ingest = ingest(config, observatory, (callers, wire.clone(), intake.clone()), stop.clone());
+    let receipts = receipts(config, observatory)?;
+    let parts = (callers, wire.clone(), intake.clone(), receipts);
+    let ingest = ingest(config, observatory, parts, stop.clone());
     let service = Admin::new(observatory.clone(), keeper.callers.clone(), stop.clone());
     let mut grpc = Routes::new(HealthServer::new(UntilStopped { health, stop: stop.clone() }));
     let mut admin = Routes::new(AdminServiceServer::new(service.clone()));
@@ -126,16 +127,24 @@ pub(super) fn routers(
         callers: keeper.callers.clone(),
         limits: settings::http(config),
         pass_through,
-        buffers: Arc::new(Semaphore::new(config.http.buffered_bytes_max)),
+        buffers: Room::new(config.http.buffered_bytes_max, config.http.bulk_bytes_max),
+        spools: Room::new(config.http.spooled_bytes_max, config.http.bulk_bytes_max),
         stop: stop.clone(),
     };
     Ok(Routers { grpc, admin, api: Arc::new(api) })
 }
 
+fn receipts(config: &Config, observatory: &Observatory) -> anyhow::Result<Receipts> {
+    let folder = &config.store.path;
+    let cannot = || format!("cannot read or make the key of receipts in {}", folder.display());
+    let key = store::receipt_key(folder).with_context(cannot)?;
+    Ok(Receipts::new(observatory.store.id(), &key))
+}
+
 fn ingest(
     config: &Config,
     observatory: &Observatory,
-    (callers, wire, intake): (Callers, Wire, Intake),
+    (callers, wire, intake, receipts): (Callers, Wire, Intake, Receipts),
     stop: CancellationToken,
 ) -> IngestServiceServer<Ingest> {
     let operators = observatory.apps.iter().map(|app| (app.id, app.operator.clone())).collect();
@@ -143,7 +152,7 @@ fn ingest(
         callers,
         wire,
         intake,
-        observatory.store.clone(),
+        (observatory.store.clone(), receipts),
         operators,
         config.limits.updates_per_request_max,
         stop,

@@ -16,7 +16,7 @@ use crate::{
     audit, clock,
     config::{self, Config, ConfigError, Contents, Warning},
     door::{properties::Properties, tls::Tls},
-    telemetry::{Metrics, Reload},
+    telemetry::{self, Metrics, Reload},
 };
 
 const LOOK_INTERVAL: Duration = Duration::from_millis(500);
@@ -98,6 +98,9 @@ impl Reloader {
                 Some(()) = hangups.recv() => true,
                 () = clock::sleep_until(Some(next)) => false,
             };
+            if told {
+                blocking(telemetry::reopen_audit).await;
+            }
             let mut files = self.in_force.files();
             files.extend(self.file.clone());
             let Some(contents) = blocking(move || Contents::of(files)).await else { continue };

@@ -1,6 +1,7 @@
 //! The documented addresses. Each handler reads, asks the account, and shapes the answer.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::{DefaultBodyLimit, Path, Request, State};
 use axum::middleware::{Next, from_fn_with_state};
@@ -11,6 +12,7 @@ use bytes::Bytes;
 use http::{HeaderMap, StatusCode, header};
 use serde_json::Value;
 
+use super::account::Account;
 use super::body;
 use super::profiles::{Row, Subjects};
 use super::refusal::Refusal;
@@ -136,7 +138,7 @@ fn identify(
 ) -> Result<StatusCode, Refusal> {
     let (mut state, now) = world.now();
     state.account.take_identify(now)?;
-    check_realtime_headers(headers)?;
+    check_realtime_headers(headers, &mut state.account, now)?;
     let rows = parse()?;
     state.account.identify(now, rows);
     Ok(StatusCode::ACCEPTED)
@@ -149,19 +151,32 @@ async fn track(
 ) -> Result<StatusCode, Refusal> {
     let (mut state, now) = world.now();
     state.account.take_track(now)?;
-    check_realtime_headers(&headers)?;
+    check_realtime_headers(&headers, &mut state.account, now)?;
     body::parse_track(&body)?;
     state.account.track();
     Ok(StatusCode::ACCEPTED)
 }
 
-/// The version may be left out, since the document does not say that it must be sent.
-fn check_realtime_headers(headers: &HeaderMap) -> Result<(), Refusal> {
+/// A request without the version is carried out, since no document says what becomes of it, and
+/// noted, since the guide calls it required.
+fn check_realtime_headers(
+    headers: &HeaderMap,
+    account: &mut Account,
+    now: Duration,
+) -> Result<(), Refusal> {
     body::expect_json(headers)?;
     match headers.get("x-api-version") {
         Some(version) if version != API_VERSION => {
             Err(Refusal::Malformed(format!("X-API-Version must be {API_VERSION}")))
         }
-        Some(_) | None => Ok(()),
+        Some(_) => Ok(()),
+        None => {
+            account.violate(
+                Rule::NoApiVersion,
+                now,
+                format!("X-API-Version: {API_VERSION} is missing"),
+            );
+            Ok(())
+        }
     }
 }

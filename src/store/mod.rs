@@ -22,6 +22,7 @@ mod orphans;
 pub mod private;
 pub mod queue;
 pub mod rebuild;
+mod receipt_key;
 mod records;
 mod walk;
 
@@ -32,6 +33,7 @@ pub use keys::jobs::JobId;
 pub use mention::Traces;
 pub use orphans::{Orphan, orphans};
 pub use queue::{Accepted, Disposition, StoreError, jobs::JobPlace};
+pub use receipt_key::receipt_key;
 pub use records::{
     Closing, Death,
     jobs::{Job, JobRow, RowError},

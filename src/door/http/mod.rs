@@ -2,6 +2,7 @@
 //! Userpilot directly changes a base URL and a token, and nothing else.
 
 mod bulk;
+mod envelope;
 mod error;
 mod file;
 mod identify;
@@ -9,6 +10,7 @@ mod jobs;
 mod lines;
 mod pass_through;
 mod request;
+mod room;
 mod rows;
 mod spool;
 mod watched;
@@ -28,13 +30,14 @@ use axum::{
     response::IntoResponse,
     routing::{any, get, post},
 };
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceBuilder;
 use tower_http::{decompression::RequestDecompressionLayer, map_request_body::MapRequestBodyLayer};
 
 pub use self::{
     pass_through::{PassThrough, PassThroughs},
+    room::Room,
     watched::Pace,
 };
 use super::{auth::Callers, wire::Wire};
@@ -68,7 +71,9 @@ pub struct Api {
     /// What is passed through to Userpilot.
     pub pass_through: PassThroughs,
     /// The bytes of bodies that are held in memory at once.
-    pub buffers: Arc<Semaphore>,
+    pub buffers: Room,
+    /// The bytes of files that are kept on disk at once while they are checked.
+    pub spools: Room,
     /// When it is cancelled, requests are refused.
     pub stop: CancellationToken,
 }
