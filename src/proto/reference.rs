@@ -137,9 +137,11 @@ fn describe_enum(page: &mut String, source: &Source<'_>, nth: i32, it: &EnumDesc
 
 /// A field's type, and how often it is there.
 fn kind(field: &FieldDescriptorProto, message: &DescriptorProto) -> String {
-    let one = match field.r#type() {
-        Type::Message | Type::Enum => link(field.type_name()),
-        other => format!("`{}`", other.as_str_name().trim_start_matches("TYPE_").to_lowercase()),
+    let kind = field.r#type();
+    let one = if matches!(kind, Type::Message | Type::Enum) {
+        link(field.type_name())
+    } else {
+        format!("`{}`", kind.as_str_name().trim_start_matches("TYPE_").to_lowercase())
     };
     if field.label() == Label::Repeated {
         return format!("list of {one}");
