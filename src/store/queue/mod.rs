@@ -97,7 +97,11 @@ pub enum StoreError {
         damage: Damage,
     },
     /// Another version of this program wrote the store.
-    #[error("the store has format {found}, this program reads format {FORMAT}")]
+    #[error(
+        "the store has format {found}, this program reads format {FORMAT}: go back to the version \
+         that wrote it, and let what waits be delivered; or take it over: `store export` of the \
+         version that wrote it, and `store import` of this one into a new directory"
+    )]
     Format {
         /// The format that was found.
         found: u32,
