@@ -33,6 +33,8 @@ pub mod simulator;
 
 pub mod audit;
 
+pub mod trace;
+
 pub mod clock;
 
 pub mod domain;

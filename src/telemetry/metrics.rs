@@ -14,7 +14,11 @@ use std::{
 use clients::ObservedClients;
 use observed::Observed;
 use prometheus_client::{
-    encoding::{EncodeLabelSet, text},
+    encoding::{
+        EncodeLabelSet,
+        prometheus_protobuf::{self, prometheus_data_model::MetricFamily},
+        text,
+    },
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
     registry::{Registry, Unit},
 };
@@ -24,8 +28,14 @@ use crate::{
     admin::status::Observatory,
     clock,
     delivery::Report,
-    domain::{batch::Settlement, express::ExpressEnd, time::Timestamp},
+    domain::{
+        batch::{Batch, Settlement},
+        express::ExpressEnd,
+        time::Timestamp,
+        update::AppId,
+    },
     door::{auth::Callers, properties::Properties},
+    trace::{Ended, Traces},
 };
 
 /// From 50 ms to an hour and a half: an idle gateway's freshness to that of a backlog.
@@ -207,8 +217,8 @@ impl Metrics {
     }
 
     /// What an app's driver reports to.
-    pub fn reporter(&self, app: &str) -> Reporter {
-        Reporter { metrics: self.clone(), app: app.to_owned() }
+    pub fn reporter(&self, (id, app): (AppId, &str), traces: Traces) -> Reporter {
+        Reporter { metrics: self.clone(), id, app: app.to_owned(), traces }
     }
 
     /// How fresh the rows were that were delivered last.
@@ -239,6 +249,11 @@ impl Metrics {
         page
     }
 
+    /// What is on the page, family by family.
+    pub fn families(&self) -> Vec<MetricFamily> {
+        prometheus_protobuf::encode(&self.registry()).unwrap_or_default()
+    }
+
     fn registry(&self) -> std::sync::MutexGuard<'_, Registry> {
         self.registry.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -248,7 +263,9 @@ impl Metrics {
 #[derive(Clone)]
 pub struct Reporter {
     metrics: Metrics,
+    id: AppId,
     app: String,
+    traces: Traces,
 }
 
 impl Report for Reporter {
@@ -280,10 +297,14 @@ impl Report for Reporter {
     fn delivered_by_express(&self, freshness: &mut dyn Iterator<Item = Duration>) {
         let of_app = OfApp { app: self.app.clone() };
         let by_express = self.metrics.express_freshness.get_or_create_owned(&of_app);
+        self.traces.ended(self.id, || Ended::Express);
         self.delivered(&mut freshness.inspect(|fresh| by_express.observe(fresh.as_secs_f64())));
     }
 
-    fn job_ended(&self, settlement: Settlement, rows: u64, took: Duration) {
+    fn job_ended(&self, batch: &Batch, settlement: Settlement, took: Duration) {
+        let ended = || Ended::Job(Box::new(batch.clone()), settlement);
+        self.traces.ended(self.id, ended);
+        let rows = batch.rows;
         let outcome = match settlement {
             Settlement::Delivered => "delivered",
             Settlement::Requeued => "requeued",
