@@ -19,6 +19,7 @@ mod express;
 mod http_door;
 mod keys;
 mod lifecycle;
+mod metrics;
 mod otlp;
 mod plan;
 mod python;
