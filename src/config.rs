@@ -14,6 +14,7 @@ mod encryption;
 pub(crate) mod fuzzing;
 mod known;
 mod layers;
+mod otlp;
 mod problem;
 mod properties;
 mod read;
@@ -43,6 +44,7 @@ pub use access::{
 pub use app::{ApiKeySource, AppConfig, Credential, OnPartial, Upload};
 pub use changes::Changes;
 pub use encryption::{EncryptionConfig, StoreKeyBytes};
+pub use otlp::OtlpConfig;
 pub use problem::{ConfigError, Problem, Warning};
 pub use properties::{FormatWord, MismatchWord, PropertiesConfig, PropertyTypeConfig, TypeWord};
 pub use reference::reference_markdown;
@@ -81,6 +83,8 @@ pub struct Config {
     pub dead_letters: DeadLettersConfig,
     /// What is logged, and how.
     pub log: LogConfig,
+    /// Where traces and metrics are exported to.
+    pub otlp: OtlpConfig,
     /// Whose JSON web tokens are taken.
     pub auth: AuthConfig,
     /// The Userpilot environments to deliver to: at least one, each name once.

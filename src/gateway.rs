@@ -7,6 +7,7 @@ mod ending;
 mod housekeeping;
 mod keys;
 mod opening;
+mod otlp;
 mod reload;
 pub(crate) mod settings;
 
@@ -32,6 +33,7 @@ use self::{
     doors::{Listeners, Routers},
     housekeeping::House,
     keys::{KeySource, KeyWatch},
+    otlp::Otlp,
     reload::{Levers, Reloader},
 };
 use crate::{
@@ -51,6 +53,7 @@ use crate::{
     },
     store::{RecoveredApps, Store, Writer},
     telemetry::{Freshness, Metrics, Reporter},
+    trace::Traces,
     upstream::HttpUpstream,
 };
 
@@ -111,6 +114,8 @@ impl Gateway {
         let Listeners { addresses, grpc, http, admin } = Listeners::bind(config).await?;
         let limits = settings::listener(config);
         let metrics = Metrics::default();
+        let otlp = Otlp::begin(config)?;
+        let traces = otlp.traces();
         let [stop_doors, stop_http, stop_drivers] = Default::default();
         let (not_ready, readiness) = watch::channel(Some("the store is being opened"));
         let mut levers = Levers::new(config, &metrics);
@@ -119,7 +124,7 @@ impl Gateway {
         let api = Arc::new(OnceLock::new());
         let admins = access::admins(config);
         let seen = (readiness.clone(), metrics.clone());
-        let router = doors::http(config, seen, Arc::clone(&api), &admins);
+        let router = doors::http(config, seen, (Arc::clone(&api), traces.clone()), &admins);
         let stop = CancellationToken::clone(&stop_http);
         let serving = listener::serve(http, router, limits, http_tls, stop);
         let http = JoinSet::from_iter([serving.map(|()| Ended::Listener("http"))]);
@@ -129,7 +134,8 @@ impl Gateway {
         let watermark = settings::watermark(&config.store);
         let (space, seen) = watch::channel(watermark.look(Space::default()).await);
         let starting = (&mut tasks, &mut levers, &stop_drivers);
-        let (apps, pass_through) = deliver_all(config, &store, &metrics, recovered, starting)?;
+        let told = (&metrics, &traces);
+        let (apps, pass_through) = deliver_all(config, &store, told, recovered, starting)?;
         let (problem, config_problem) = watch::channel(None);
         let (shown, config_shown) = watch::channel(settings::shown(config, None));
         let observatory = Observatory {
@@ -143,6 +149,7 @@ impl Gateway {
             apps: apps.into(),
         };
         metrics.observe(observatory.clone());
+        otlp.export(&observatory, &metrics, &mut tasks, &stop_drivers);
         let properties = metrics.watched(settings::properties(config, &observatory.apps));
         levers.properties = properties.clone();
         let health = health().await;
@@ -158,7 +165,7 @@ impl Gateway {
         let watched = HealthService::from_health_reporter(health.clone());
         let keeper = keeper(config, &observatory, admins, &metrics).await?;
         tasks.spawn(keeper.clone().keep_keys(stop_drivers.clone()));
-        let seen = (&observatory, properties);
+        let seen = (&observatory, properties, traces);
         let routers = doors::routers(config, seen, &keeper, (watched, pass_through), &stop_doors)?;
         // Nobody else sets it.
         api.get_or_init(|| routers.api.clone());
@@ -267,14 +274,14 @@ type Driver = Delivery<HttpUpstream, Reporter>;
 fn deliver_all(
     config: &Config,
     store: &Store,
-    metrics: &Metrics,
+    told: (&Metrics, &Traces),
     recovered: RecoveredApps,
     (tasks, levers, stop): (&mut JoinSet<Ended>, &mut Levers, &CancellationToken),
 ) -> anyhow::Result<(Vec<App>, PassThroughs)> {
     let mut apps = Vec::new();
     let mut pass_through = PassThroughs::new();
     for (app_config, recovered) in config.apps.iter().zip(recovered) {
-        let served = deliver(app_config, store, metrics, recovered)?;
+        let served = deliver(app_config, store, told, recovered)?;
         let Served { delivery, express, keys, lever, app, upstream } = served;
         levers.keys.insert(app.name.clone(), lever);
         tasks.spawn(drive(app.name.clone(), delivery, keys, stop.clone()));
@@ -305,7 +312,7 @@ struct Served {
 fn deliver(
     config: &AppConfig,
     store: &Store,
-    metrics: &Metrics,
+    (metrics, traces): (&Metrics, &Traces),
     (id, recovered): (AppId, Recovered),
 ) -> anyhow::Result<Served> {
     let AppConfig { name, users_per_minute, .. } = config;
@@ -313,7 +320,7 @@ fn deliver(
     let upstream = upstream.with_context(|| format!("app {name}"))?;
     let key = upstream.key();
     let ledger = AppLedger { store: store.clone(), app: id };
-    let reporter = metrics.reporter(name, id);
+    let reporter = metrics.reporter((id, name), traces.clone());
     let settings = settings::lifecycle(config);
     let express = settings::express(config).map(|settings| {
         let ways = (upstream.clone(), reporter.clone());

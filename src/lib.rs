@@ -35,6 +35,8 @@ pub mod simulator;
 
 pub mod audit;
 
+pub mod trace;
+
 pub mod clock;
 
 pub mod domain;

@@ -1,6 +1,7 @@
-//! Logs, the audit log, and metrics.
+//! Logs, the audit log, metrics, and the export of traces and metrics.
 
 mod metrics;
+pub mod otlp;
 mod properties;
 
 use std::{

@@ -8,8 +8,8 @@ use config::{Map, Value, ValueKind};
 use super::{
     AuditConfig, BadRows, Config, ConsoleConfig, DeadLettersConfig, EngineKind, HistoryConfig,
     HttpConfig, IntakeConfig, LimitsConfig, LogConfig, LogFormat, MetricsAuth, Problem,
-    ServerConfig, StoreConfig, Unauthenticated, Warning, encryption, read_access, read_apps::apps,
-    reader::Reader, tls::tls,
+    ServerConfig, StoreConfig, Unauthenticated, Warning, encryption, otlp::otlp, read_access,
+    read_apps::apps, reader::Reader, tls::tls,
 };
 
 pub(super) const HOUR_MS: u64 = 3_600_000;
@@ -38,6 +38,7 @@ pub(super) fn config(
     let history = history(&mut table(values, "history", problems)?);
     let dead_letters = dead_letters(&mut table(values, "dead_letters", problems)?);
     let log = log(&mut table(values, "log", problems)?);
+    let otlp = otlp(&mut table(values, "otlp", problems)?, env);
     let auth = read_access::auth(&mut table(values, "auth", problems)?, folder);
     let apps = apps(values, folder, env, problems, warnings);
     let clients = read_access::clients(values, &apps, &auth, problems);
@@ -53,6 +54,7 @@ pub(super) fn config(
         history,
         dead_letters,
         log,
+        otlp,
         auth,
         apps,
         clients,
@@ -211,6 +213,7 @@ fn check_together(config: &Config, problems: &mut Vec<Problem>) {
         history: _,
         dead_letters: _,
         log: _,
+        otlp: _,
         auth: _,
         apps,
         clients: _,

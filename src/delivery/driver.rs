@@ -64,8 +64,8 @@ impl Operator {
 pub trait Report: Send + Sync + 'static {
     /// Rows were delivered: whose own each was, and how long it took since its first update.
     fn delivered(&self, rows: &mut dyn Iterator<Item = (ClientId, Duration)>);
-    /// A job has ended.
-    fn job_ended(&self, settlement: Settlement, rows: u64, took: Duration);
+    /// A batch was settled.
+    fn job_ended(&self, batch: &Batch, settlement: Settlement, took: Duration);
     /// What went by express came to this end.
     fn express_ended(&self, end: ExpressEnd);
     /// The same of records that went by express.
@@ -238,7 +238,7 @@ impl<U: Upstream, R: Report> Delivery<U, R> {
     fn log_settled(&self, batch: &Batch, settlement: Settlement) {
         let since = batch.submitted_at.unwrap_or(batch.claimed_at);
         let took = clock::now().wall.since(since);
-        self.report.job_ended(settlement, batch.rows, took);
+        self.report.job_ended(batch, settlement, took);
         if let Settlement::Dead(reason) = settlement {
             return self.log_death(batch, reason);
         }

@@ -24,6 +24,7 @@ use crate::{
     intake::{HandedOver, Intake, NotAccepted},
     proto::{self, ingest_service_server::IngestService},
     store::{Accepted, Store, queue::Found},
+    trace,
 };
 
 /// Updates that are handed to the writer together: about as many as it commits at once.
@@ -268,13 +269,17 @@ impl IngestService for Ingest {
         let caller = Caller::of(request.extensions())?;
         let peer = address(request.extensions());
         let stop = parts.stop.clone();
+        let span = trace::served();
         let answers = request
             .into_inner()
             .take_until(stop.cancelled_owned())
             .ready_chunks(CHUNK_UPDATES_MAX)
             // One chunk after the other, so that they are accepted in this order. Only the
             // answers are waited for side by side.
-            .then(move |chunk| hand_over_chunk(parts.clone(), (caller.clone(), peer), chunk))
+            .then(move |chunk| {
+                let handing_over = hand_over_chunk(parts.clone(), (caller.clone(), peer), chunk);
+                trace::serving(span.clone(), handing_over)
+            })
             .map(Chunk::answer)
             .buffered(STREAM_CHUNKS_MAX)
             .flat_map(stream::iter);

@@ -38,6 +38,7 @@ use crate::{
     },
     store,
     telemetry::Metrics,
+    trace::Traces,
 };
 
 pub(super) struct Listeners {
@@ -77,12 +78,12 @@ pub(super) struct Routers {
 pub(super) fn http(
     config: &Config,
     (not_ready, metrics): (watch::Receiver<Option<&'static str>>, Metrics),
-    api: Arc<OnceLock<Arc<Api>>>,
+    (api, traces): (Arc<OnceLock<Arc<Api>>>, Traces),
     admins: &Admins,
 ) -> TowerToHyperService<Router> {
     let metrics = Arc::new(move || metrics.page());
     let request_timeout = settings::http_timeout(config);
-    let router = http::router(HttpDoor { not_ready, metrics, request_timeout, api });
+    let router = http::router(HttpDoor { not_ready, metrics, request_timeout, traces, api });
     TowerToHyperService::new(match config.server.metrics_auth {
         MetricsAuth::None => router,
         MetricsAuth::Admin => {
@@ -93,13 +94,13 @@ pub(super) fn http(
 
 pub(super) fn routers(
     config: &Config,
-    (observatory, properties): (&Observatory, Properties),
+    (observatory, properties, traces): (&Observatory, Properties, Traces),
     keeper: &Doorkeeper,
     (health, pass_through): (HealthService, PassThroughs),
     stop: &CancellationToken,
 ) -> anyhow::Result<Routers> {
     let (store, space) = (observatory.store.clone(), observatory.space.clone());
-    let intake = Intake::new(store, space, settings::intake(config));
+    let intake = Intake::new(store, traces.clone(), space, settings::intake(config));
     let wire = settings::wire(config, properties, &observatory.apps);
     let callers = keeper.callers.clone();
     let receipts = receipts(config, observatory)?;
@@ -112,7 +113,7 @@ pub(super) fn routers(
         grpc = reflect(grpc)?;
         admin = reflect(admin)?;
     }
-    let grpc = Front::new(ingest, grpc.into_axum_router(), keeper.callers.clone());
+    let grpc = Front::new(ingest, grpc.into_axum_router(), keeper.callers.clone(), traces);
     let guard = middleware::from_fn_with_state(keeper.admins.clone(), access::guard);
     let mut admin = admin.into_axum_router().layer(guard);
     if config.console.enabled {

@@ -15,7 +15,11 @@ use std::{
 use clients::ObservedClients;
 use observed::Observed;
 use prometheus_client::{
-    encoding::{EncodeLabelSet, text},
+    encoding::{
+        EncodeLabelSet,
+        prometheus_protobuf::{self, prometheus_data_model::MetricFamily},
+        text,
+    },
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
     registry::{Registry, Unit},
 };
@@ -26,6 +30,7 @@ use crate::{
     admin::{history::History, status::Observatory},
     domain::{time::Timestamp, update::AppId},
     door::{auth::Callers, properties::Properties},
+    trace::Traces,
 };
 
 /// From 50 ms to an hour and a half: an idle gateway's freshness to that of a backlog.
@@ -208,10 +213,10 @@ impl Metrics {
         self.oldest_pending.get_or_create(&of_app).set(age.as_secs_f64());
     }
 
-    /// What the driver of an app of this name and number reports to.
-    pub fn reporter(&self, app: &str, id: AppId) -> Reporter {
+    /// What the driver of an app of this number and name reports to.
+    pub fn reporter(&self, (id, app): (AppId, &str), traces: Traces) -> Reporter {
         let history = self.history.recorder(id);
-        Reporter { metrics: self.clone(), app: app.to_owned(), history }
+        Reporter { metrics: self.clone(), id, app: app.to_owned(), history, traces }
     }
 
     /// How the apps have done of late.
@@ -245,6 +250,11 @@ impl Metrics {
         // Writing to a String does not fail.
         text::encode(&mut page, &self.registry()).ok();
         page
+    }
+
+    /// What is on the page, family by family.
+    pub fn families(&self) -> Vec<MetricFamily> {
+        prometheus_protobuf::encode(&self.registry()).unwrap_or_default()
     }
 
     fn registry(&self) -> std::sync::MutexGuard<'_, Registry> {

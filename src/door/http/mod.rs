@@ -13,6 +13,7 @@ mod request;
 mod room;
 mod rows;
 mod spool;
+mod traced;
 mod watched;
 
 use std::{
@@ -41,7 +42,7 @@ pub use self::{
     watched::Pace,
 };
 use super::{auth::Callers, wire::Wire};
-use crate::{intake::Intake, store::Store};
+use crate::{intake::Intake, store::Store, trace::Traces};
 
 /// What the HTTP door needs.
 #[derive(Clone)]
@@ -52,6 +53,8 @@ pub struct HttpDoor {
     pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
     /// For how long one small request may take, its body and its answer included.
     pub request_timeout: Duration,
+    /// Where the spans of requests go.
+    pub traces: Traces,
     /// Userpilot's API, once the store is open.
     pub api: Arc<OnceLock<Arc<Api>>>,
 }
@@ -137,6 +140,7 @@ fn api(door: &HttpDoor) -> Router {
         // Each handler has a limit of its own.
         .layer(DefaultBodyLimit::disable())
         .layer(unpack)
+        .layer(from_fn_with_state(door.traces.clone(), traced::serve))
         .layer(from_fn_with_state(door.api.clone(), request::admit));
     Router::new()
         .merge(endpoints.clone())

@@ -7,15 +7,23 @@ use crate::{
     admin::history::AppRecorder,
     clock,
     delivery::Report,
-    domain::{batch::Settlement, express::ExpressEnd, time::Timestamp, update::ClientId},
+    domain::{
+        batch::{Batch, Settlement},
+        express::ExpressEnd,
+        time::Timestamp,
+        update::{AppId, ClientId},
+    },
+    trace::{Ended, Traces},
 };
 
 /// What one app's driver reports to.
 #[derive(Clone)]
 pub struct Reporter {
     pub(super) metrics: Metrics,
+    pub(super) id: AppId,
     pub(super) app: String,
     pub(super) history: AppRecorder,
+    pub(super) traces: Traces,
 }
 
 impl Report for Reporter {
@@ -49,9 +57,11 @@ impl Report for Reporter {
         let by_express = self.metrics.express_freshness.get_or_create_owned(&of_app);
         let rows = rows.inspect(|(_, fresh)| by_express.observe(fresh.as_secs_f64()));
         self.delivered(&mut { rows });
+        self.traces.ended(self.id, || Ended::Express);
     }
 
-    fn job_ended(&self, settlement: Settlement, rows: u64, took: Duration) {
+    fn job_ended(&self, batch: &Batch, settlement: Settlement, took: Duration) {
+        self.traces.ended(self.id, || Ended::Job(Box::new(batch.clone()), settlement));
         let outcome = match settlement {
             Settlement::Delivered => "delivered",
             Settlement::Requeued => "requeued",
@@ -60,11 +70,11 @@ impl Report for Reporter {
         };
         let of_job = OfJob { app: self.app.clone(), outcome };
         self.metrics.jobs.get_or_create(&of_job).inc();
-        self.metrics.job_rows.get_or_create(&of_job).inc_by(rows);
+        self.metrics.job_rows.get_or_create(&of_job).inc_by(batch.rows);
         let of_app = OfApp { app: self.app.clone() };
         if let Settlement::Dead(reason) = settlement {
             let of_death = OfDeath { app: self.app.clone(), reason: reason.to_string() };
-            self.metrics.dead_rows.get_or_create(&of_death).inc_by(rows);
+            self.metrics.dead_rows.get_or_create(&of_death).inc_by(batch.rows);
         }
         if settlement == Settlement::Delivered {
             let now = clock::now().wall.since(Timestamp::default());
