@@ -114,6 +114,7 @@ impl Template {
             },
             properties: Properties::default(),
             express: BTreeSet::new(),
+            held: BTreeMap::new(),
         };
         let now = Timestamp::default();
         let caller = Caller::anyone(BTreeMap::from([("app".to_owned(), app)]));

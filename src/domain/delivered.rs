@@ -148,6 +148,12 @@ impl Delivered {
         self.tidy();
     }
 
+    /// Whether every property has a time, and there is room for one more.
+    pub fn is_sound(&self) -> bool {
+        let times = self.times.len();
+        times < usize::from(u16::MAX) && self.held.iter().all(|held| usize::from(held.time) < times)
+    }
+
     /// Whether it was changed since it was read.
     pub fn is_news(&self) -> bool {
         self.is_news

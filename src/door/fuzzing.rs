@@ -70,8 +70,12 @@ fn caller() -> Caller {
 }
 
 fn reads<T: Into<Sent>>(sent: T, as_sent: fn(&Update) -> T) -> bool {
-    let wire =
-        Wire { limits: LIMITS, properties: Properties::default(), express: [AppId(0)].into() };
+    let wire = Wire {
+        limits: LIMITS,
+        properties: Properties::default(),
+        express: [AppId(0)].into(),
+        held: BTreeMap::new(),
+    };
     let read = |update| wire.update(update, &caller(), NOW, || "update".to_owned());
     match read(Some(sent)) {
         Ok(update) => {

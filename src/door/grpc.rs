@@ -83,6 +83,20 @@ impl Parts {
         }
     }
 
+    /// Refuses a receipt that may be of one of these apps that is held: its number is not known.
+    fn may_be_held(&self, app: AppId, apps: &BTreeMap<String, AppId>) -> Result<(), Status> {
+        let held = apps.iter().filter(|(_, own)| self.wire.held.contains_key(own));
+        let held: Vec<&String> = held.map(|(name, _)| name).collect();
+        if held.is_empty() || self.operators.contains_key(&app) {
+            return Ok(());
+        }
+        let message = format!(
+            "the receipt may be of an app that is held ({held:?}): what the gateway's store holds \
+             of it is damaged, and its operator has to see to that (`store check`)"
+        );
+        Err(Status::failed_precondition(message))
+    }
+
     /// Takes one update, and answers once it is durable.
     async fn accept(
         &self,
@@ -276,7 +290,9 @@ impl IngestService for Ingest {
         if of != store.id() {
             return Err(Status::not_found("the receipt is of another gateway's store"));
         }
-        if !caller.client().apps.values().any(|own| *own == app) {
+        let own = &caller.client().apps;
+        if !own.values().any(|own| *own == app) {
+            self.0.may_be_held(app, own)?;
             let description = "is of an app that this client may not use".into();
             let violation = Violation { field: "receipt".to_owned(), description };
             audit::permission_refused(&caller.client().name, &violation.field);

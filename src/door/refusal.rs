@@ -34,6 +34,8 @@ pub enum Refusal {
     },
     /// Fields are wrong.
     Invalid(Vec<Violation>),
+    /// What the store holds of this app is damaged.
+    AppHeld(String),
     /// The queue has no room for it.
     Queue(QueueRefusal),
     /// It did not get as far as the queue, or its answer did not come.
@@ -117,7 +119,9 @@ impl Refusal {
             Self::Unauthenticated => StatusCode::UNAUTHORIZED,
             Self::PermissionDenied(_) => StatusCode::FORBIDDEN,
             Self::Invalid(_) => StatusCode::UNPROCESSABLE_ENTITY,
-            Self::Queue(QueueRefusal::AppHeld) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::AppHeld(_) | Self::Queue(QueueRefusal::AppHeld) => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             Self::RateLimited { .. }
             | Self::Queue(
                 QueueRefusal::TooManyRecords
@@ -155,11 +159,11 @@ impl Refusal {
                 Reason::QueueFull
             }
             Self::Queue(QueueRefusal::RecordTooLarge) => Reason::RecordTooLarge,
-            Self::Queue(QueueRefusal::AppHeld) => Reason::Unavailable,
             Self::Intake(NotAccepted::Busy | NotAccepted::DiskLow) => Reason::Busy,
-            Self::NoKeys | Self::Intake(NotAccepted::Stopping | NotAccepted::Failed) => {
-                Reason::Unavailable
-            }
+            Self::NoKeys
+            | Self::AppHeld(_)
+            | Self::Queue(QueueRefusal::AppHeld)
+            | Self::Intake(NotAccepted::Stopping | NotAccepted::Failed) => Reason::Unavailable,
         }
     }
 
@@ -185,6 +189,7 @@ impl Refusal {
                 false,
             ),
             Self::Invalid(violations) => (Code::InvalidArgument, invalid(violations), None, false),
+            Self::AppHeld(app) => (Code::FailedPrecondition, held(app), None, false),
             Self::Queue(refusal) => return of_queue(*refusal),
             Self::Intake(NotAccepted::Busy) => (
                 Code::ResourceExhausted,
@@ -237,14 +242,19 @@ fn of_queue(refusal: QueueRefusal) -> Meaning {
              limits.record_bytes_max or limits.properties_max; try again once what waits has been \
              delivered",
         ),
-        QueueRefusal::AppHeld => (
-            Code::FailedPrecondition,
-            "what the gateway's store holds of this app is damaged, and its operator has to see to \
-             it (`store check`); nothing was stored",
-        ),
+        // The doors refuse it before, by its name.
+        QueueRefusal::AppHeld => (Code::FailedPrecondition, "the app is held; nothing was stored"),
     };
     let retry_after = (code == full).then_some(ONCE_A_JOB_HAS_RUN);
     Meaning { code, message: message.into(), retry_after, may_be_stored: false }
+}
+
+fn held(app: &str) -> Cow<'static, str> {
+    format!(
+        "app {app:?} is held: what the gateway's store holds of it is damaged, and its operator has \
+         to see to that (`store check`); nothing was stored"
+    )
+    .into()
 }
 
 fn invalid(violations: &[Violation]) -> Cow<'static, str> {
@@ -288,6 +298,7 @@ impl From<Refusal> for proto::UpdateError {
             Refusal::Unauthenticated
             | Refusal::NoKeys
             | Refusal::RateLimited { .. }
+            | Refusal::AppHeld(_)
             | Refusal::Queue(_)
             | Refusal::Intake(_) => Vec::new(),
         };
@@ -351,6 +362,15 @@ mod tests {
             let error = proto::UpdateError::from(refusal);
             assert!(error.code == 8 && error.retry_delay.is_some() && !error.may_be_stored);
         }
+    }
+
+    #[test]
+    fn an_app_that_is_held_is_named() {
+        let refusal = Refusal::AppHeld("staging".to_owned());
+        assert_eq!(refusal.http_status(), StatusCode::SERVICE_UNAVAILABLE);
+        let error = proto::UpdateError::from(refusal);
+        assert_eq!((error.code, error.may_be_stored), (9, false));
+        assert!(error.message.starts_with("app \"staging\" is held"), "{}", error.message);
     }
 
     #[test]

@@ -4,7 +4,10 @@ pub mod json;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use prost_types::Struct;
 
@@ -49,6 +52,8 @@ pub struct Wire {
     pub properties: Properties,
     /// The apps that have an express lane.
     pub express: BTreeSet<AppId>,
+    /// The apps of which too much is damaged to take anything, by name.
+    pub held: BTreeMap<AppId, String>,
 }
 
 /// Violations of one update that are named at the most.
@@ -71,6 +76,8 @@ impl Wire {
         let client = caller.client();
         let mut reading = self.reading(client, path, dotted);
         let app = reading.app(&update.app);
+        // Whatever else is wrong, nothing of it is taken.
+        app.map_or(Ok(()), |app| self.serves(app))?;
         reading.id(&update.subject);
         reading.company_id(update.company_id.as_deref());
         let properties = reading.properties(update.metadata);
@@ -88,8 +95,16 @@ impl Wire {
         reading.update(update, METADATA)
     }
 
+    /// Refuses what is for an app that is held.
+    pub fn serves(&self, app: AppId) -> Result<(), Refusal> {
+        match self.held.get(&app) {
+            Some(name) => Err(Refusal::AppHeld(name.clone())),
+            None => Ok(()),
+        }
+    }
+
     fn reading<'a, P>(&'a self, client: &'a Client, path: P, join: Join) -> Reading<'a, P> {
-        let Self { limits, properties: rules, express: _ } = self;
+        let Self { limits, properties: rules, express: _, held: _ } = self;
         let (violations, denied) = (Vec::new(), Vec::new());
         Reading { limits, rules, client, path, join, violations, denied }
     }

@@ -61,7 +61,9 @@ impl Doorkeeper {
         // Whoever calls without a credential has a number of its own, whoever else there is.
         let mut names = vec![(ANYONE.to_owned(), ClientTerms::default())];
         names.extend(config.clients.iter().map(terms));
-        let mut numbers = self.store.clients(names).await?.into_iter();
+        let numbers = self.store.clients(names).await?;
+        let store = || format!("the store in {}", config.store.path.display());
+        let mut numbers = numbers.with_context(store)?.into_iter();
         let anyone = numbers.next().unwrap_or_default();
         let anyone = config.clients.is_empty().then(|| Client::anyone(anyone, self.apps.clone()));
         let grants = config.clients.iter().zip(numbers);

@@ -133,7 +133,75 @@ mod tests {
     use tokio::sync::oneshot;
 
     use super::*;
-    use crate::store::EngineError;
+    use crate::{
+        domain::{
+            admission::QueueLimits,
+            batch::{BatchLimits, Cut, Settlement},
+            budget::Occupancy,
+            memory::Memory,
+            update::{ClientId, Lane, Subject, Update},
+        },
+        store::{
+            self, AppTerms, EngineError, GroupLimits, RecoveredApps, Store, engine::MemoryEngine,
+            queue::Queue,
+        },
+    };
+
+    const LIMITS: QueueLimits = QueueLimits {
+        records_max: 10,
+        bytes_max: 1 << 20,
+        record_bytes_max: 1 << 16,
+        record_properties_max: 10,
+    };
+
+    /// A store of the app "staging".
+    async fn open(engine: &MemoryEngine) -> (Store, Writer, RecoveredApps) {
+        let queue = Queue::open(engine.clone(), LIMITS, 7).await.unwrap();
+        let full_job = Occupancy::begin(10, 600, clock::now());
+        let terms = AppTerms { name: "staging".to_owned(), full_job, suppression: None };
+        let groups = GroupLimits { group_updates_max: 10, waiting_updates_max: 10 };
+        store::start(queue, &[terms], groups).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_batch_that_is_damaged_while_it_is_served_ends_the_store_and_the_next_start_saves_it()
+    {
+        const BATCH: u8 = b'b';
+        let engine = MemoryEngine::default();
+        let (store, writer, apps) = open(&engine).await;
+        let (app, _) = apps[0];
+        let update = |user: &str| Update {
+            app,
+            client: ClientId(0),
+            subject: Subject::user(user),
+            company_id: None,
+            properties: Vec::new(),
+            occurred_at: None,
+            lane: Lane::Interactive,
+        };
+        let updates = ["u", "v"].map(update).to_vec();
+        let accepted = store.accept(updates, Default::default()).unwrap().await.unwrap();
+        assert!(accepted.iter().all(Result::is_ok));
+        let limits = BatchLimits { rows_max: 10, bytes_max: 1 << 20 };
+        let batch = store.claim(app, limits.into()).await.unwrap().unwrap();
+        let split = Settlement::Split(Cut::Halves);
+        let part = store.settle(batch, split, Memory::default()).await.unwrap().next.unwrap();
+        // The half that is under way is known; the other one is read once this one is settled.
+        for key in engine.keys().iter().filter(|key| key.first() == Some(&BATCH)) {
+            engine.damage(key, b"nonsense");
+        }
+        store.settle(part, Settlement::Delivered, Memory::default()).await.unwrap_err();
+        let error = format!("{:#}", explain_writer(writer.await.ok()));
+        for part in ["the store failed", "start again", "batch 2 of app \"staging\"", "checksum"] {
+            assert!(error.contains(part), "{part}: {error}");
+        }
+
+        let (store, _writer, apps) = open(&engine).await;
+        let (app, recovered) = &apps[0];
+        assert!(recovered.unsettled.is_none() && !recovered.paused);
+        let waiting = store.app(*app).unwrap().queue.borrow().depth.records;
+        assert_eq!(waiting, 1, "the row of the batch that is lost goes back");
+    }
 
     #[tokio::test]
     async fn where_the_store_has_failed_that_is_the_reason() {

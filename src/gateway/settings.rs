@@ -1,6 +1,9 @@
 //! What each part is told of the configuration.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use tokio::sync::watch;
 
@@ -104,7 +107,14 @@ pub(super) fn wire(config: &Config, properties: Properties, apps: &[App]) -> Wir
         },
         properties,
         express,
+        held: held_apps(apps),
     }
+}
+
+/// The apps that nothing can be done for, which stays so until the next start.
+fn held_apps(apps: &[App]) -> BTreeMap<AppId, String> {
+    let held = apps.iter().filter(|app| app.operator.view().held.is_some());
+    held.map(|app| (app.id, app.name.clone())).collect()
 }
 
 /// The apps that have an express lane, as the store numbers them.

@@ -104,7 +104,7 @@ pub(super) enum Op {
     },
     Clients {
         clients: Vec<(String, ClientTerms)>,
-        reply: oneshot::Sender<Vec<ClientId>>,
+        reply: oneshot::Sender<Result<Vec<ClientId>, StoreError>>,
     },
     /// Everything that was asked before is done; then the writer ends.
     Close,
@@ -295,7 +295,11 @@ impl<E: Engine> Committer<E> {
                 reply.send(swept).ok();
             }
             Op::Clients { clients, reply } => {
-                let numbers = self.queue.clients(&clients).await?;
+                let numbers = match self.queue.clients(&clients).await {
+                    // Whoever names such clients has to do without, and all else goes on.
+                    damaged @ Err(StoreError::Damaged { .. }) => damaged,
+                    numbers => Ok(numbers?),
+                };
                 reply.send(numbers).ok();
             }
             Op::Prune { from, retention, reply } => {

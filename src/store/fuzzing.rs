@@ -7,7 +7,8 @@ use super::{
     engine::redo,
     keys::{self, SUBJECT_AT},
     records::{
-        AppState, Closing, Dead, Death, Delivery, Head, InFlight, PageEntry, Stored, StoredDepth,
+        AppState, Closing, Dead, Death, Delivery, Head, InFlight, PageEntry, Remembered, Stored,
+        StoredDepth, Tombstone,
         jobs::{Job, JobRow},
         sealed_for_fuzzing,
     },
@@ -16,6 +17,8 @@ use crate::domain::{
     ageing::Ageing,
     batch::{Batch, BatchId, BatchLimits, BatchState, DeadReason, Settlement},
     budget::Occupancy,
+    delivered::{Delivered, FingerprintKey, Suppression},
+    lifecycle::Rescue,
     memory::{Experience, Learned, Memory},
     merge::Record,
     row::{self, RowValues},
@@ -26,7 +29,7 @@ use crate::domain::{
 };
 
 /// The kinds of value, as the first byte of an input numbers them.
-const KINDS: u8 = 12;
+const KINDS: u8 = 15;
 
 /// A value: its kind, and its bytes. Below `KINDS` they are put behind a right header, as no
 /// fuzzer finds a checksum; above they are taken as they are.
@@ -47,7 +50,10 @@ pub(crate) fn stored(input: &[u8]) -> bool {
         9 => reads_and_writes::<Job>(bytes).is_some(),
         10 => reads_and_writes::<Vec<JobRow>>(bytes).is_some(),
         // It has no version: its header is one byte shorter.
-        _ => redo(&bytes[usize::from(!bytes.is_empty())..]),
+        11 => redo(&bytes[usize::from(!bytes.is_empty())..]),
+        12 => reads_and_writes::<Rescue>(bytes).is_some(),
+        13 => reads_and_writes::<Remembered>(bytes).map(goes_on).is_some(),
+        _ => reads_and_writes::<Tombstone>(bytes).is_some(),
     }
 }
 
@@ -72,6 +78,23 @@ fn sends(record: &Record) {
     row::write_row(&Subject::user("u"), record, RowValues::Text, &mut line);
     assert!(!line.contains(&b'\n'), "a row of several lines");
     serde_json::from_slice::<serde_json::Value>(&line).expect("a row is JSON");
+}
+
+const FINGERPRINTS: FingerprintKey = FingerprintKey(7);
+const SUPPRESSION: Suppression =
+    Suppression { refresh_after: Duration::from_secs(60), properties_max: 9 };
+
+/// More is delivered, and then is in doubt.
+fn goes_on(Remembered { epoch, mut delivered }: Remembered) {
+    let at = Timestamp::from_micros(1_790_000_000_000_000);
+    let record = record(at);
+    delivered.feed(&record, (FINGERPRINTS, &SUPPRESSION), at);
+    let is_under_way = |_: Option<&str>| false;
+    let said = (false, is_under_way);
+    delivered.strike(&mut record.clone(), said, (FINGERPRINTS, &SUPPRESSION), at);
+    delivered.erase(&record, FINGERPRINTS);
+    let written = Remembered { epoch, delivered }.encode();
+    assert!(reads_and_writes::<Remembered>(&written).is_some(), "what it comes to does not read");
 }
 
 /// A key; or, where it names no subject, the id of one.
@@ -175,6 +198,9 @@ pub(crate) fn stored_seeds() -> Vec<Vec<u8>> {
         (9, job(at).encode()),
         (10, vec![JobRow { row: 7, sequence: 41, subject_key: b"u\0\x01a".to_vec() }].encode()),
         (11, [&[0], &redo[..]].concat()),
+        (12, Rescue { at, paused: true, job_unknown: true }.encode()),
+        (13, remembered(&record, at).encode()),
+        (14, Tombstone { up_to: 41, forgotten_at: at }.encode()),
     ];
     let bare = |(kind, bytes): &(u8, Vec<u8>)| {
         let header = sealed_for_fuzzing(&[]).len();
@@ -182,6 +208,13 @@ pub(crate) fn stored_seeds() -> Vec<Vec<u8>> {
     };
     let whole = |(kind, bytes): &(u8, Vec<u8>)| [&[kind + KINDS], &bytes[..]].concat();
     values.iter().map(bare).chain(values.iter().map(whole)).collect()
+}
+
+/// What upstream holds once a record was delivered.
+fn remembered(record: &Record, at: Timestamp) -> Remembered {
+    let mut delivered = Delivered::default();
+    delivered.feed(record, (FINGERPRINTS, &SUPPRESSION), at);
+    Remembered { epoch: 1, delivered }
 }
 
 /// One that runs and one that is over.

@@ -225,11 +225,11 @@ impl Store {
     }
 
     /// The numbers of clients, by their names, and from now on their limits: how many records of
-    /// its own each may have waiting.
+    /// its own each may have waiting. Where the number of one is lost, all stays as it was.
     pub async fn clients(
         &self,
         clients: Vec<(String, ClientTerms)>,
-    ) -> Result<Vec<ClientId>, Closed> {
+    ) -> Result<Result<Vec<ClientId>, StoreError>, Closed> {
         self.ask(|reply| Op::Clients { clients, reply }).await
     }
 

@@ -5,6 +5,7 @@
 mod dead;
 mod express;
 pub(super) mod jobs;
+mod remembered;
 #[cfg(test)]
 mod tests;
 
@@ -12,13 +13,12 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 pub(crate) use self::dead::Dead;
 pub use self::dead::{Closing, Death};
-pub(crate) use self::express::EXPRESS;
 use self::jobs::{Job, JobRow};
+pub(crate) use self::{express::EXPRESS, remembered::Remembered};
 use crate::domain::{
     admission::Depth,
     ageing::Ageing,
     batch::Batch,
-    delivered::Delivered,
     lifecycle::Rescue,
     memory::Memory,
     merge::{Property, Record, Span, Stamp},
@@ -155,14 +155,6 @@ pub(crate) struct Tombstone {
     pub(crate) forgotten_at: Timestamp,
 }
 
-/// What upstream holds of a subject.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Remembered {
-    /// That of the app when it was written.
-    pub(crate) epoch: u32,
-    pub(crate) delivered: Delivered,
-}
-
 /// A delivery of one subject's updates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Delivery {
@@ -196,18 +188,7 @@ macro_rules! stored_as_it_is {
     )+};
 }
 
-stored_as_it_is!(
-    Head,
-    AppState,
-    Batch,
-    Vec<PageEntry>,
-    Delivery,
-    Remembered,
-    Tombstone,
-    u16,
-    Job,
-    Vec<JobRow>
-);
+stored_as_it_is!(Head, AppState, Batch, Vec<PageEntry>, Delivery, Tombstone, u16, Job, Vec<JobRow>);
 stored_as_it_is!(Rescue);
 
 fn seal(content: &impl Serialize) -> Vec<u8> {

@@ -7,8 +7,8 @@ use tonic::{Code, transport::Channel};
 use userpilot_gateway::{
     clock,
     proto::{
-        AppState, AppStatus, PauseRequest, ResumeRequest, UpdateUserRequest,
-        ingest_service_client::IngestServiceClient,
+        AppState, AppStatus, GetUpdateRequest, PauseRequest, ResumeRequest, UpdateUserRequest,
+        UpdateUsersRequest, ingest_service_client::IngestServiceClient, update_users_result,
     },
     simulator::{
         Fault, FaultPoint, FaultRule, Profile, Rule, RunningSimulator, Simulator, SimulatorConfig,
@@ -16,7 +16,7 @@ use userpilot_gateway::{
 };
 
 use crate::{
-    rig::{Change, Gateway, Site, at_speed, run, until},
+    rig::{Change, Gateway, Site, at_speed, http, run, until},
     store::damage_first,
 };
 
@@ -56,6 +56,48 @@ impl Sides {
             .await;
     }
 
+    /// What is asked of "staging" and "third", which are held, is refused by the app's name: over
+    /// HTTP, in a group, and with a receipt of one of them.
+    async fn refuses_held_apps_by_name(&self, receipt: &str) {
+        let mut client = self.gateway.ingest().await;
+        for app in ["staging", "third"] {
+            let base = format!("http://{}/apps/{app}/v1", self.gateway.addresses.http);
+            let user = json!({ "user_id": "ada" });
+            let company = json!({ "company_id": "acme" });
+            for (path, body) in [
+                ("identify", Some(user.clone())),
+                ("companies/identify", Some(company.clone())),
+                ("users/bulk_identify", Some(json!({ "users": [user] }))),
+                ("companies/bulk_identify", Some(json!({ "companies": [company] }))),
+                ("background_jobs", None),
+                ("background_jobs/5", None),
+            ] {
+                let url = format!("{base}/{path}");
+                let request = match &body {
+                    Some(body) => http().post(url).json(body),
+                    None => http().get(url),
+                };
+                let answer = request.send().await.unwrap();
+                assert_eq!(answer.status(), 503, "{path}");
+                let error: serde_json::Value = answer.json().await.unwrap();
+                let message = error["errors"][0]["message"].as_str().unwrap();
+                assert!(message.starts_with(&format!("app {app:?} is held")), "{path}: {message}");
+            }
+            let mut update = Change::new("ada", json!({})).update();
+            update.app = app.to_owned();
+            let request = UpdateUsersRequest { updates: vec![update] };
+            let results = client.update_users(request).await.unwrap().into_inner().results;
+            let Some(update_users_result::Result::Error(error)) = &results[0].result else {
+                panic!("{results:?}")
+            };
+            assert!(error.message.contains(app), "{error:?}");
+        }
+        let request = GetUpdateRequest { receipt: receipt.to_owned() };
+        let refusal = client.get_update(request).await.unwrap_err();
+        assert_eq!(refusal.code(), Code::FailedPrecondition);
+        assert!(refusal.message().contains("third"), "{refusal}");
+    }
+
     /// How long it takes until production's profile holds a new value: the median of some.
     async fn freshness(&self, client: &mut Client, round: &str) -> Duration {
         let mut times = Vec::new();
@@ -78,10 +120,11 @@ async fn send(
     app: &str,
     user: &str,
     metadata: serde_json::Value,
-) -> Result<(), tonic::Status> {
+) -> Result<String, tonic::Status> {
     let mut update = Change::new(user, metadata).update();
     app.clone_into(&mut update.app);
-    client.update_user(UpdateUserRequest { update: Some(update) }).await.map(drop)
+    let accepted = client.update_user(UpdateUserRequest { update: Some(update) }).await;
+    Ok(accepted?.into_inner().receipt)
 }
 
 async fn profile(upstream: &RunningSimulator, user: &str) -> Profile {
@@ -220,6 +263,9 @@ async fn apps_whose_numbers_are_lost_are_held_and_the_others_go_on() {
     sides.gateway.kill();
     sides.site = sides.site.and_app("third", &sides.staging.url());
     sides.gateway = sides.site.serve().await;
+    let mut client = sides.gateway.ingest().await;
+    let receipt = send(&mut client, "third", "ada", json!({})).await.unwrap();
+    drop(client);
     sides.gateway.kill();
     let data = sides.site.path("data");
     for name in [b"nastaging".as_slice(), b"nathird"] {
@@ -229,6 +275,7 @@ async fn apps_whose_numbers_are_lost_are_held_and_the_others_go_on() {
     let mut client = sides.gateway.ingest().await;
     send(&mut client, "production", "ada", json!({})).await.unwrap();
     profile(&sides.production, "ada").await;
+    sides.refuses_held_apps_by_name(&receipt).await;
     let mut admin = sides.gateway.admin().await;
     for app in ["staging", "third"] {
         sides.is_in(app, AppState::Halted).await;
@@ -236,6 +283,7 @@ async fn apps_whose_numbers_are_lost_are_held_and_the_others_go_on() {
         assert!(summary.contains("Held") && summary.contains("store check"), "{summary}");
         let refusal = send(&mut client, app, "ada", json!({})).await.unwrap_err();
         assert_eq!(refusal.code(), Code::FailedPrecondition);
+        assert!(refusal.message().starts_with(&format!("app {app:?} is held")), "{refusal}");
         assert!(refusal.message().contains("store check"), "{refusal}");
         let refusal = admin.pause(PauseRequest { app: app.into() }).await.unwrap_err();
         assert_eq!(refusal.code(), Code::FailedPrecondition);

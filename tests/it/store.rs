@@ -217,13 +217,56 @@ async fn a_store_that_does_not_start_is_saved_by_an_export() {
     damage(Path::new(&path), b'h');
     let refused = stage.site.launch().end().await;
     assert_eq!(refused.status.code(), Some(1));
-    for part in ["the store in data", "head", "store check", "store export"] {
+    for part in ["the store in data", "its head (key h)", "store check", "store export"] {
         assert!(refused.stderr.contains(part), "{part}: {refused:?}");
     }
     let file = text(&stage.site.path("saved.ndjson"));
     let exported = store(&["export", "--path", &path, "--output", &file]).await;
     assert_eq!(exported.status.code(), Some(1), "{exported:?}");
     assert!(exported.stderr.contains("1 entries are damaged"), "{exported:?}");
+    fs::rename(&path, stage.site.path("data.damaged")).unwrap();
+    assert!(store(&["import", "--path", &path, &file]).await.status.success());
+    stage.gateway = stage.site.serve().await;
+    stage.delivers(&changes).await;
+}
+
+#[tokio::test]
+async fn clients_whose_numbers_are_lost_stop_the_start_by_name_and_what_waits_gets_out() {
+    let changes = changes();
+    let clients = "[[clients]]\nname = \"crm\"\napps = [\"production\"]\n\
+                   token_sha256 = [\"SHA\"]\n"
+        .replace("SHA", &"0".repeat(64));
+    let mut stage = waiting(&changes).await;
+    let without = std::mem::replace(&mut stage.site, Site::new("http://unused", 1.0));
+    stage.site = without.and(&clients);
+    stage.gateway = stage.site.serve().await;
+    stage.gateway.kill();
+    let path = text(&stage.site.path("data"));
+    for name in [b"ncanyone".as_slice(), b"nccrm"] {
+        damage_first(Path::new(&path), name);
+    }
+    let refused = stage.site.launch().end().await;
+    assert_eq!(refused.status.code(), Some(1));
+    for part in [
+        "the store in data",
+        "the numbers of the clients",
+        "anyone",
+        "crm",
+        "(keys n)",
+        "store check",
+        "store export",
+        "restore a copy",
+    ] {
+        assert!(refused.stderr.contains(part), "{part}: {refused:?}");
+    }
+    let checked = store(&["check", "--path", &path]).await;
+    assert!(checked.stdout.contains("problem: 2 \u{d7} name"), "{checked:?}");
+    let file = text(&stage.site.path("saved.ndjson"));
+    let exported = store(&["export", "--path", &path, "--output", &file]).await;
+    assert_eq!(exported.status.code(), Some(1), "{exported:?}");
+    for part in ["4 records exported", "[\"anyone\", \"crm\"] are lost", "2 entries are damaged"] {
+        assert!(exported.stderr.contains(part), "{part}: {exported:?}");
+    }
     fs::rename(&path, stage.site.path("data.damaged")).unwrap();
     assert!(store(&["import", "--path", &path, &file]).await.status.success());
     stage.gateway = stage.site.serve().await;

@@ -212,9 +212,8 @@ impl Account {
         // Of a job that outlasts its occupancy, whose answer was lost and which no list shows, only
         // the 409 can tell.
         let may_be_unknown = |job: &Job| {
-            !self.lists_all
-                && !(job.is_heard_of && !job.forgotten)
-                && self.now >= self.occupied_until
+            let is_unheard_of = job.forgotten || !job.is_heard_of;
+            !self.lists_all && is_unheard_of && self.now >= self.occupied_until
         };
         if self.running().is_some_and(|job| job.ours && !may_be_unknown(job)) {
             self.broken.push("submitted while a job of its own runs".into());

@@ -90,6 +90,35 @@ fn express(random: &mut Random) -> ExpressSettings {
     }
 }
 
+/// What may go wrong in the world of a seed.
+fn faults(seed: u64, share: u64, random: &mut Random) -> BTreeSet<Fault> {
+    let others = Fault::EXPECTED.into_iter().filter(|fault| !Fault::LATER.contains(fault));
+    let mut faults: BTreeSet<Fault> = others.filter(|_| random.percent(share)).collect();
+    for fault in Fault::LATER {
+        let name = format!("{fault:?}").to_lowercase();
+        // Those of lists seldom come alone to anything.
+        let share = if fault == Fault::Damage { share } else { share / 3 };
+        if Random::new(seed, &name).percent(share) {
+            faults.insert(fault);
+        }
+    }
+    // Where every job is denied, there must be a list to believe, and it does not say how many
+    // rows a job took.
+    if faults.contains(&Fault::PollDenies) {
+        let unclear = [
+            Fault::NoList,
+            Fault::NoNames,
+            Fault::ListIsBroken,
+            Fault::ListIsPaged,
+            Fault::ListIsOldestFirst,
+            Fault::JobIsPartial,
+            Fault::JobIsForgotten,
+        ];
+        faults.retain(|fault| !unclear.contains(fault));
+    }
+    faults
+}
+
 /// Half of the apps remember what they deliver.
 fn suppression(random: &mut Random) -> Option<Suppression> {
     random
@@ -103,31 +132,8 @@ impl Scenario {
     pub(crate) fn new(seed: u64) -> Self {
         let mut random = Random::new(seed, "scenario");
         let share = random.between(0, 60);
-        let others = Fault::EXPECTED.into_iter().filter(|fault| !Fault::LATER.contains(fault));
-        let mut faults: BTreeSet<Fault> = others.filter(|_| random.percent(share)).collect();
-        for fault in Fault::LATER {
-            let name = format!("{fault:?}").to_lowercase();
-            // Those of lists seldom come alone to anything.
-            let share = if fault == Fault::Damage { share } else { share / 3 };
-            if Random::new(seed, &name).percent(share) {
-                faults.insert(fault);
-            }
-        }
-        // Where every job is denied, there must be a list to believe, and it does not say how many
-        // rows a job took.
+        let mut faults = faults(seed, share, &mut random);
         let denies = faults.contains(&Fault::PollDenies);
-        if denies {
-            let unclear = [
-                Fault::NoList,
-                Fault::NoNames,
-                Fault::ListIsBroken,
-                Fault::ListIsPaged,
-                Fault::ListIsOldestFirst,
-                Fault::JobIsPartial,
-                Fault::JobIsForgotten,
-            ];
-            faults.retain(|fault| !unclear.contains(fault));
-        }
         let of_letters = Random::new(seed, "letters").percent(10);
         if of_letters {
             faults.extend([Fault::Operator, Fault::BadRows]);

@@ -77,9 +77,23 @@ async fn to_file<E: Engine>(engine: &E, path: &Path) -> anyhow::Result<Exported>
 }
 
 fn tell(exported: &Exported) -> anyhow::Result<()> {
-    let Exported { records, in_flight, left_behind, .. } = exported;
+    let Exported { records, in_flight, left_behind, nameless, lost_apps, lost_clients, .. } =
+        exported;
     let mut stderr = io::stderr().lock();
     writeln!(stderr, "{records} records exported, of which {in_flight} were in flight")?;
+    for (app, records) in nameless {
+        writeln!(
+            stderr,
+            "{records} records are of app {app:?}, whose name is lost and is one of {lost_apps:?}: \
+             put it in the place of {app:?} in the lines, then import them"
+        )?;
+    }
+    if !lost_clients.is_empty() {
+        writeln!(
+            stderr,
+            "the numbers of the clients {lost_clients:?} are lost: their records name no client"
+        )?;
+    }
     for app in left_behind {
         let left = app.occupied_until.since(clock::now().wall);
         if !left.is_zero() {

@@ -280,11 +280,10 @@ impl Lifecycle {
         self.began = None;
         self.note(failure, now);
         let wait = self.asking.fail(&self.settings.backoff, random);
-        match failure.kind {
-            FailureKind::NotFound | FailureKind::Refused => {
-                self.hold_back(wait, HoldReason::Backoff, now);
-            }
-            kind => self.hold_after(wait, kind, now),
+        if is_of_the_endpoint(failure.kind) {
+            self.hold_back(wait, HoldReason::Backoff, now);
+        } else {
+            self.hold_after(wait, failure.kind, now);
         }
     }
 

@@ -176,7 +176,8 @@ impl Lifecycle {
                 self.search.failed_looks += 1;
                 let is_none = matches!(failure.kind, FailureKind::NotFound | FailureKind::Refused);
                 let too_often = self.search.failed_looks >= FAILED_LOOKS_MAX;
-                if !is_none && !(too_often && self.occupied_until <= now.instant) {
+                let is_given_up = too_often && self.occupied_until <= now.instant;
+                if !is_none && !is_given_up {
                     return;
                 }
                 // There is no list to be had: go on as though it were empty.
@@ -208,7 +209,11 @@ impl Lifecycle {
             JobPhase::Completed => 1,
             JobPhase::Failed => 0,
         };
-        let is_new = |job: &&JobReport| !batch.former_jobs.contains(&job.job_id);
+        // Of a batch that had many, former ones are forgotten, and those that were denied are not.
+        let denied = self.search.denied.clone();
+        let is_new = |job: &&JobReport| {
+            !batch.former_jobs.contains(&job.job_id) && !denied.contains(&job.job_id)
+        };
         let found = jobs.iter().filter(ours).filter(is_new).max_by_key(rank);
         let holder = self.holder_among(jobs);
         if conflict {

@@ -48,6 +48,7 @@ pub(super) async fn companies(target: Target, request: Request) -> Result<Respon
 }
 
 async fn submit(target: Target, kind: SubjectKind, request: Request) -> Result<Response, ApiError> {
+    target.served()?;
     // Before the first row is taken, so that a refusal takes none.
     let (store, jobs_max) = (&target.api.store, target.api.limits.jobs_max);
     let place = store.reserve_job(target.app, jobs_max).await;

@@ -111,6 +111,7 @@ impl From<Refusal> for ApiError {
             Refusal::Unauthenticated
             | Refusal::NoKeys
             | Refusal::RateLimited { .. }
+            | Refusal::AppHeld(_)
             | Refusal::Queue(_)
             | Refusal::Intake(_) => Value::Null,
         };

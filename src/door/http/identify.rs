@@ -14,6 +14,7 @@ use crate::{
 
 /// `POST /v1/identify`
 pub(super) async fn user(target: Target, request: Request) -> Result<StatusCode, ApiError> {
+    target.served()?;
     let body = request::json(request, target.api.limits.body_bytes_max).await?;
     let sender = target.sender(target.caller.client().lane);
     let accepted = match target.api.wire.identify(body, sender) {
@@ -25,6 +26,7 @@ pub(super) async fn user(target: Target, request: Request) -> Result<StatusCode,
 
 /// `POST /v1/companies/identify`
 pub(super) async fn company(target: Target, request: Request) -> Result<StatusCode, ApiError> {
+    target.served()?;
     let body = request::json(request, target.api.limits.body_bytes_max).await?;
     let sender = target.sender(target.caller.client().lane);
     let update = target.api.wire.row(body, SubjectKind::Company, sender, Place::Body);

@@ -13,6 +13,7 @@ use crate::{
 
 /// `GET /v1/background_jobs/{job_id}`
 pub(super) async fn one(target: Target, params: RawPathParams) -> Result<Json<Value>, ApiError> {
+    target.served()?;
     let store = &target.api.store;
     let text = params.iter().find(|(name, _)| *name == "job_id").map_or("", |(_, text)| text);
     let none = || ApiError::new(StatusCode::NOT_FOUND, "there is no such job");
@@ -27,6 +28,7 @@ pub(super) async fn one(target: Target, params: RawPathParams) -> Result<Json<Va
 /// `GET /v1/background_jobs`: the newest first. Userpilot calls its list paginated, and documents no
 /// parameters for that: so there are no further pages here.
 pub(super) async fn list(target: Target) -> Result<Json<Vec<Value>>, ApiError> {
+    target.served()?;
     let store = &target.api.store;
     let client = target.caller.client().id;
     let jobs = store.jobs(target.app, client, target.api.limits.listed_jobs_max).await;

@@ -86,6 +86,11 @@ pub(super) struct Target {
 }
 
 impl Target {
+    /// Refuses what is asked of an app that is held.
+    pub(super) fn served(&self) -> Result<(), Refusal> {
+        gate::on_record(self.caller.client(), self.api.wire.serves(self.app))
+    }
+
     /// Whoever sends a row.
     pub(super) fn sender(&self, lane: Lane) -> Sender<'_> {
         Sender { client: self.caller.client(), app: self.app, lane }

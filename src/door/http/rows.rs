@@ -88,6 +88,7 @@ impl<F: FnMut(usize, Json) -> Result<Update, Refusal>> Rows<F> {
                 | Refusal::PermissionDenied(_)
                 | Refusal::RateLimited { .. }
                 | Refusal::Queue(_)
+                | Refusal::AppHeld(_)
                 | Refusal::Intake(_)),
             ) => return Err(refusal.into()),
         }

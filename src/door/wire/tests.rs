@@ -25,6 +25,7 @@ pub(super) fn wire() -> Wire {
         },
         properties: Properties::default(),
         express: [AppId(0)].into(),
+        held: BTreeMap::new(),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, io};
 
-use super::line::Line;
+use super::line::{Line, nameless};
 use crate::{
     domain::{
         batch::{Batch, BatchState, Part, Settlement},
@@ -30,6 +30,12 @@ pub struct Exported {
     pub damaged: u64,
     /// What an export does not take along, of each app.
     pub left_behind: Vec<LeftBehind>,
+    /// Records of apps whose names cannot be told, by what stands in the place of the name.
+    pub nameless: BTreeMap<String, u64>,
+    /// The names of apps, one of which it is.
+    pub lost_apps: Vec<String>,
+    /// Clients whose names records of theirs do not bear, since that they are theirs is lost.
+    pub lost_clients: Vec<String>,
 }
 
 /// What an export does not take along of an app.
@@ -65,8 +71,8 @@ pub async fn export<E: Engine>(
     engine: &E,
     out: &mut (impl io::Write + Send),
 ) -> Result<Exported, ExportError> {
-    let names = Names::read(engine).await?;
     let mut exported = Exported::default();
+    let names = Names::read(engine, &mut exported).await?;
     let last_stamp = last_stamp(engine, &mut exported).await?;
     let delivered = read_states(engine, &names, &mut exported).await?;
     exported.damaged += count(engine, Kind::Quarantine).await?.into_values().sum::<u64>();
@@ -81,14 +87,16 @@ pub async fn export<E: Engine>(
         exported.in_flight += u64::from(row.is_some());
         // What is in flight goes under what has come since.
         let record = row.map(|row| row.record).into_iter().chain(waiting).reduce(Record::merge);
-        let (Some(record), Some(subject), Some(app)) =
-            (record, keys::subject_of(&pending_key), names.apps.get(&app))
-        else {
+        let (Some(record), Some(subject)) = (record, keys::subject_of(&pending_key)) else {
             exported.damaged += 1;
             continue;
         };
+        let name = names.of_app(app);
+        if !names.apps.contains_key(&app) {
+            *exported.nameless.entry(name.clone()).or_default() += 1;
+        }
         let client = names.clients.get(&record.client).cloned();
-        let line = Line::new((app.clone(), client), subject, record, last_stamp);
+        let line = Line::new((name, client), subject, record, last_stamp);
         serde_json::to_writer(&mut *out, &line).map_err(io::Error::from)?;
         out.write_all(b"\n")?;
         exported.records += 1;
@@ -124,31 +132,31 @@ async fn read_states<E: Engine>(
 ) -> Result<Delivered, EngineError> {
     let mut delivered = BTreeMap::new();
     let jobs = count(engine, Kind::Job).await?;
-    for (app, name) in &names.apps {
+    for app in count(engine, Kind::App).await?.into_keys().flatten() {
         let mut transaction = engine.begin().await?;
-        let Some(bytes) = transaction.get(&keys::app(*app)).await? else { continue };
+        let Some(bytes) = transaction.get(&keys::app(app)).await? else { continue };
         let Ok(state) = AppState::decode(bytes.as_ref()) else {
             exported.damaged += 1;
             // It would lead to the one batch that is being settled.
-            let batches = transaction.scan(keys::batches(*app, u64::MAX), usize::MAX).await?;
+            let batches = transaction.scan(keys::batches(app, u64::MAX), usize::MAX).await?;
             let batches =
                 batches.iter().filter_map(|(_, bytes)| Batch::decode(bytes.as_ref()).ok());
-            delivered.extend(batches.filter(settles_as_delivered).map(|it| (*app, it.part)));
+            delivered.extend(batches.filter(settles_as_delivered).map(|it| (app, it.part)));
             continue;
         };
         exported.left_behind.push(LeftBehind {
-            app: name.clone(),
+            app: names.of_app(app),
             occupied_until: state.memory.occupancy.until,
             paused: state.paused,
             dead_letters: state.dead_letters,
-            jobs: jobs.get(&Some(*app)).copied().unwrap_or_default(),
+            jobs: jobs.get(&Some(app)).copied().unwrap_or_default(),
         });
         let Some(number) = state.unsettled else { continue };
-        let batch = transaction.get(&keys::batch(*app, number)).await?;
+        let batch = transaction.get(&keys::batch(app, number)).await?;
         let batch = batch.map(|bytes| Batch::decode(bytes.as_ref()));
         exported.damaged += u64::from(batch.as_ref().is_some_and(Result::is_err));
         let batch = batch.and_then(Result::ok).filter(settles_as_delivered);
-        delivered.extend(batch.map(|batch| (*app, batch.part)));
+        delivered.extend(batch.map(|batch| (app, batch.part)));
     }
     Ok(delivered)
 }
@@ -231,20 +239,33 @@ struct Names {
 }
 
 impl Names {
-    async fn read<E: Engine>(engine: &E) -> Result<Self, EngineError> {
-        let apps = Self::of(engine, NameSpace::App).await?;
-        let clients = Self::of(engine, NameSpace::Client).await?;
+    fn of_app(&self, app: AppId) -> String {
+        self.apps.get(&app).cloned().unwrap_or_else(|| nameless(app))
+    }
+
+    async fn read<E: Engine>(engine: &E, exported: &mut Exported) -> Result<Self, EngineError> {
+        let (apps, lost_apps) = Self::of(engine, NameSpace::App).await?;
+        let (clients, lost_clients) = Self::of(engine, NameSpace::Client).await?;
+        exported.damaged += (lost_apps.len() + lost_clients.len()) as u64;
+        (exported.lost_apps, exported.lost_clients) = (lost_apps, lost_clients);
         Ok(Self {
             apps: apps.into_iter().map(|(number, name)| (AppId(number), name)).collect(),
             clients: clients.into_iter().map(|(number, name)| (ClientId(number), name)).collect(),
         })
     }
 
+    /// The names by their numbers, and those whose numbers are lost.
     async fn of<E: Engine>(
         engine: &E,
         space: NameSpace,
-    ) -> Result<Vec<(u16, String)>, EngineError> {
-        let names = names(engine, space).await?;
-        Ok(names.into_iter().filter_map(|name| Some((name.number?, name.text))).collect())
+    ) -> Result<(BTreeMap<u16, String>, Vec<String>), EngineError> {
+        let (mut known, mut lost) = (BTreeMap::new(), Vec::new());
+        for name in names(engine, space).await? {
+            match name.number {
+                Some(number) => drop(known.insert(number, name.text)),
+                None => lost.push(name.text),
+            }
+        }
+        Ok((known, lost))
     }
 }

@@ -7,13 +7,21 @@ use serde::{Deserialize, Serialize};
 use crate::domain::{
     merge::{Property, Record, Stamp},
     time::Timestamp,
-    update::{ClientId, Lane, Sequence, Subject, SubjectKind, Value},
+    update::{AppId, ClientId, Lane, Sequence, Subject, SubjectKind, Value},
 };
 
 /// As long as keys of the store have room for.
 const ID_BYTES_MAX: usize = 512;
 const NAME_BYTES_MAX: usize = 64;
 const PROPERTY_NAME_BYTES_MAX: usize = 4_096;
+
+/// What an app's name begins with where it is lost: no name of an app does.
+const NAMELESS: char = '?';
+
+/// What stands in the place of the name of an app that is lost.
+pub(super) fn nameless(app: AppId) -> String {
+    format!("{NAMELESS}{}", app.0)
+}
 
 /// A line. Its order in the file is that of first acceptance, so it needs no sequences.
 #[derive(Debug, Serialize, Deserialize)]
@@ -126,6 +134,11 @@ impl Line {
         };
         check_length("the subject's id", &id, ID_BYTES_MAX)?;
         check_length("app", &self.app, NAME_BYTES_MAX)?;
+        if self.app.starts_with(NAMELESS) {
+            return Err("the name of its app was lost: put the right one in the place of the \
+                        number with the question mark"
+                .into());
+        }
         if let Some(client) = &self.client {
             check_length("client", client, NAME_BYTES_MAX)?;
         }

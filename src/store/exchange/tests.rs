@@ -311,3 +311,36 @@ fn an_import_that_does_not_fit_says_which_limit_to_raise() {
     assert!(error.to_string().contains("store.pending_records_max"));
     assert_eq!(queue.engine().keys().iter().filter(|key| key[0] == b'r').count(), 2);
 }
+
+#[test]
+fn what_waits_gets_out_where_names_are_lost() {
+    let engine = MemoryEngine::default();
+    let mut queue = open(&engine);
+    accept(&mut queue, Update { client: ClientId(1), ..update("u", "plan", 1) }, 1);
+    accept(&mut queue, Update { app: AppId(1), ..update("v", "plan", 2) }, 2);
+    for (space, name) in [
+        (keys::NameSpace::App, "production"),
+        (keys::NameSpace::App, "staging"),
+        (keys::NameSpace::Client, "billing"),
+        (keys::NameSpace::Client, "crm"),
+    ] {
+        engine.damage(&keys::name(space, name), b"nonsense");
+    }
+    engine.damage(keys::HEAD, b"nonsense");
+    let (lines, exported) = exported(&engine);
+    assert_eq!((exported.records, exported.damaged), (2, 5));
+    assert_eq!(exported.nameless, [("?0".into(), 1), ("?1".into(), 1)].into());
+    assert_eq!(exported.lost_apps, ["production", "staging"]);
+    assert_eq!(exported.lost_clients, ["billing", "crm"]);
+    let error = take_back(&MemoryEngine::default(), &lines).unwrap_err().to_string();
+    assert!(error.starts_with("line 1: the name of its app was lost"), "{error}");
+    let named = |line: &String| line.replace("?0", "production").replace("?1", "staging");
+    let copy = MemoryEngine::default();
+    take_back(&copy, &lines.iter().map(named).collect::<Vec<_>>()).unwrap();
+    for (app, row) in [
+        (0, r#"{"user_id":"u","metadata":{"plan":1}}"#),
+        (1, r#"{"user_id":"v","metadata":{"plan":2}}"#),
+    ] {
+        assert_eq!(sent(&copy, &mut open(&copy), AppId(app)), [row]);
+    }
+}

@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::{
-    AppState, Counted, Engine, Head, Queue, StoreError, Stored, Transaction,
+    AppState, Counted, Engine, EngineError, Head, Queue, StoreError, Stored, Transaction,
     clients::{Clients, Entries},
     decode, decode_or_set_aside, keys,
     pages::PageBuilder,
@@ -87,7 +87,7 @@ impl<E: Engine> Queue<E> {
             outcomes.push(outcome);
         }
         group.strike_letters(&mut transaction, now).await?;
-        let (head, apps, placed) = group.write(&mut transaction);
+        let (head, apps, placed) = group.write(&mut transaction).await?;
         transaction.commit().await?;
         self.head = head;
         self.apps = apps;
@@ -320,10 +320,10 @@ impl<'a> Group<'a> {
     }
 
     /// Puts everything that changed. Returns what memory holds once that is committed.
-    pub(super) fn write(
+    pub(super) async fn write(
         self,
         transaction: &mut impl Transaction,
-    ) -> (Head, BTreeMap<AppId, AppState>, Entries) {
+    ) -> Result<(Head, BTreeMap<AppId, AppState>, Entries), EngineError> {
         let Self { head, mut apps, slots, mut touched, .. } = self;
         let mut pages = PageBuilder::default();
         for slot in &slots {
@@ -347,11 +347,11 @@ impl<'a> Group<'a> {
             }
             transaction.put(&slot.key, bytes);
         }
-        let placed = pages.write(transaction);
+        let placed = pages.write(transaction).await?;
         for app in touched {
             transaction.put(&keys::app(app), apps.entry(app).or_default().encode());
         }
         transaction.put(keys::HEAD, head.encode());
-        (head, apps, placed)
+        Ok((head, apps, placed))
     }
 }

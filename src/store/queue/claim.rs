@@ -266,7 +266,7 @@ impl<T: Transaction> Chunk<T> {
             }
         }
         for (_, cursor) in lanes {
-            self.close_lane(cursor);
+            self.close_lane(cursor).await?;
         }
         // Pages that lead to nothing, while something waits, are as good as damaged.
         let all = limits.reach == u64::MAX;

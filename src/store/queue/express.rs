@@ -63,7 +63,7 @@ impl<E: Engine> Queue<E> {
             let from = (&self.clients, turn);
             let mut cursor = LaneCursor::open(&mut chunk.transaction, app, lane, from).await?;
             chunk.take_lane(&mut cursor, chunk.limits.batch).await?;
-            chunk.close_lane(cursor);
+            chunk.close_lane(cursor).await?;
         }
         let subjects = chunk.subjects();
         let TakenChunk { mut transaction, mut state, head, batch, pages_damaged, gone, .. } = chunk;
@@ -128,7 +128,7 @@ impl<E: Engine> Queue<E> {
             }
         }
         let SettledChunk { mut transaction, state, head, pages, accepted_at, .. } = chunk;
-        let placed = pages.write(&mut transaction);
+        let placed = pages.write(&mut transaction).await?;
         transaction.put(&keys::app(app), state.encode());
         transaction.put(keys::HEAD, head.encode());
         transaction.commit().await?;

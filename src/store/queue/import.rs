@@ -39,7 +39,7 @@ impl<E: Engine> Queue<E> {
             let fits = admission::admit_merged(size, record.properties.len(), &self.limits);
             outcomes.push(fits.and_then(|()| group.import(slot, record, stamped_until)));
         }
-        let (head, apps, placed) = group.write(&mut transaction);
+        let (head, apps, placed) = group.write(&mut transaction).await?;
         transaction.commit().await?;
         self.head = head;
         self.apps = apps;

@@ -7,14 +7,15 @@ use super::{
     claim::{Chunk, Fate},
     clients::Clients,
     decode_or_set_aside, keys,
+    pages::without_doubles,
 };
 use crate::{
     domain::{
         batch::BatchLimits,
         turns::{Turn, Turns},
-        update::{AppId, ClientId, Lane, Sequence, SubjectKind},
+        update::{AppId, ClientId, Lane, SubjectKind},
     },
-    store::records::PageEntry,
+    store::{records::PageEntry, walk::sequence_of},
 };
 
 /// Where a claim is in a lane.
@@ -105,7 +106,7 @@ impl<T: Transaction> Chunk<T> {
                 }
             }
             if let Some(done) = cursor.pages.remove(&client) {
-                self.close_page(client, done);
+                self.close_page(cursor.lane, client, done).await?;
             }
             let range = keys::pages_of(app, cursor.lane, client, from);
             let Some((key, bytes)) = self.transaction.scan(range, 1).await?.pop() else {
@@ -122,27 +123,40 @@ impl<T: Transaction> Chunk<T> {
     }
 
     /// Puts back what stays, and notes whose turn it is.
-    pub(super) fn close_lane(&mut self, cursor: LaneCursor) {
+    pub(super) async fn close_lane(&mut self, cursor: LaneCursor) -> Result<(), EngineError> {
         let (kind, lane) = cursor.lane;
         self.state.turns.of_mut(kind)[lane as usize] = cursor.turns.turn();
         for (client, page) in cursor.pages {
-            self.close_page(client, page);
+            self.close_page(cursor.lane, client, page).await?;
         }
+        Ok(())
     }
 
-    fn close_page(&mut self, client: ClientId, page: OpenPage) {
+    async fn close_page(
+        &mut self,
+        lane: (SubjectKind, Lane),
+        client: ClientId,
+        page: OpenPage,
+    ) -> Result<(), EngineError> {
         let OpenPage { key, count, mut staying, rest } = page;
         staying.extend(rest);
         if staying.len() == count {
-            return;
+            return Ok(());
         }
-        *self.gone.entry(client).or_default() += (count - staying.len()) as u64;
-        self.transaction.delete(&key);
-        if let Some(first) = staying.first() {
-            // The key is the old one but for the first sequence at its end.
-            let mut key = key[..key.len() - size_of::<Sequence>()].to_vec();
-            key.extend(first.first_sequence.to_be_bytes());
-            self.transaction.put(&key, staying.encode());
+        let first = staying.first().map(|entry| entry.first_sequence);
+        let kept = match first == sequence_of(&key) {
+            true => Some((key, staying)),
+            false => {
+                self.transaction.delete(&key);
+                let owner = (self.batch.id.app, lane, client);
+                without_doubles(&mut self.transaction, owner, staying).await?
+            }
+        };
+        let left = kept.as_ref().map_or(0, |(_, entries)| entries.len());
+        *self.gone.entry(client).or_default() += (count - left) as u64;
+        if let Some((key, entries)) = kept {
+            self.transaction.put(&key, entries.encode());
         }
+        Ok(())
     }
 }

@@ -47,7 +47,7 @@ use self::{
 use super::{
     engine::{Engine, EngineError, Transaction},
     keys::{self, NameSpace},
-    names::names,
+    names::{Name, names},
     records::{AppState, Damage, Head, Stored},
 };
 use crate::domain::{
@@ -72,13 +72,26 @@ pub enum StoreError {
     Engine(#[from] EngineError),
     /// An entry that everything depends on does not decode.
     #[error(
-        "the store's {what} is damaged ({damage}): `store check` tells how much is, and `store \
+        "damaged in the store: {what} ({damage}). `store check` tells how much is, and `store \
          export` saves what can be read, to be imported into a new directory; or restore a copy \
          of the directory"
     )]
     Damaged {
-        /// Which entry.
-        what: &'static str,
+        /// Which entry, or entries.
+        what: String,
+        /// How.
+        damage: Damage,
+    },
+    /// A batch was damaged while it was under way. A start rescues its rows.
+    #[error(
+        "damaged in the store: batch {number} of app {app:?} ({damage}). Start again: its rows go \
+         back into the queue then; and see to the disk"
+    )]
+    DamagedBatch {
+        /// The app's name.
+        app: String,
+        /// The batch's number.
+        number: u64,
         /// How.
         damage: Damage,
     },
@@ -108,7 +121,8 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    fn unreadable(what: &'static str, damage: Damage) -> Self {
+    fn unreadable(what: impl Into<String>, damage: Damage) -> Self {
+        let what = what.into();
         match damage {
             Damage::Version(version) => Self::Version { version },
             Damage::Short | Damage::Checksum | Damage::Content => Self::Damaged { what, damage },
@@ -127,6 +141,8 @@ pub struct Queue<E> {
     clients: Clients,
     head: Head,
     apps: BTreeMap<AppId, AppState>,
+    /// What they are called.
+    names: BTreeMap<AppId, String>,
     /// Updates more urgent than bulk that were accepted since the queue was opened.
     urgent: BTreeMap<AppId, u64>,
     /// Of the apps that remember what they delivered, for how long that counts.
@@ -150,8 +166,9 @@ impl<E: Engine> Queue<E> {
     pub async fn open(engine: E, limits: QueueLimits, random: u64) -> Result<Self, StoreError> {
         let mut transaction = engine.begin().await?;
         let head = match transaction.get(keys::HEAD).await? {
-            Some(bytes) => Head::decode(bytes.as_ref())
-                .map_err(|damage| StoreError::unreadable("head", damage))?,
+            Some(bytes) => Head::decode(bytes.as_ref()).map_err(|damage| {
+                StoreError::unreadable("its head (key h), which all else depends on", damage)
+            })?,
             None => {
                 let head = Head {
                     format: FORMAT,
@@ -175,6 +192,7 @@ impl<E: Engine> Queue<E> {
             clients: Clients::default(),
             head,
             apps: BTreeMap::new(),
+            names: BTreeMap::new(),
             urgent: BTreeMap::new(),
             suppression: BTreeMap::new(),
             express: BTreeMap::new(),
@@ -189,14 +207,22 @@ impl<E: Engine> Queue<E> {
     /// The app called `name`: its number, which it keeps. An app whose state is damaged is an
     /// error here: [`Self::serve`] makes it anew.
     pub async fn app(&mut self, name: &str) -> Result<AppId, StoreError> {
-        let app = AppId(self.number(NameSpace::App, name).await?);
+        let app = self.named(name).await?;
         let mut transaction = self.engine.begin().await?;
         let state = match transaction.get(&keys::app(app)).await? {
-            Some(bytes) => AppState::decode(bytes.as_ref())
-                .map_err(|damage| StoreError::unreadable("app state", damage))?,
+            Some(bytes) => AppState::decode(bytes.as_ref()).map_err(|damage| {
+                StoreError::unreadable(format!("the state of app {name:?} (keys a)"), damage)
+            })?,
             None => AppState::default(),
         };
         self.apps.insert(app, state);
+        Ok(app)
+    }
+
+    /// The number of the app called `name`.
+    async fn named(&mut self, name: &str) -> Result<AppId, StoreError> {
+        let app = AppId(self.number(NameSpace::App, name).await?);
+        self.names.insert(app, name.to_owned());
         Ok(app)
     }
 
@@ -207,11 +233,11 @@ impl<E: Engine> Queue<E> {
 
     async fn number(&mut self, space: NameSpace, name: &str) -> Result<u16, StoreError> {
         let key = keys::name(space, name);
-        let known = names(&self.engine, space).await?;
+        let known_names = names(&self.engine, space).await?;
         let mut transaction = self.engine.begin().await?;
-        if let Some(known) = known.iter().find(|known| known.key == key) {
+        if let Some(known) = known_names.iter().find(|known| known.key == key) {
             let Some(damage) = known.damage else { return Ok(known.number.unwrap_or(u16::MAX)) };
-            let unreadable = StoreError::unreadable("list of names", damage);
+            let unreadable = StoreError::unreadable(lost(space, &known_names), damage);
             let (StoreError::Damaged { .. }, Some(number)) = (&unreadable, known.number) else {
                 return Err(unreadable);
             };
@@ -223,7 +249,7 @@ impl<E: Engine> Queue<E> {
             self.head = head;
             return Ok(number);
         }
-        let number = u16::try_from(known.len()).unwrap_or(u16::MAX);
+        let number = u16::try_from(known_names.len()).unwrap_or(u16::MAX);
         transaction.put(&key, number.encode());
         transaction.commit().await?;
         Ok(number)
@@ -313,9 +339,25 @@ impl<E: Engine> Queue<E> {
         let mut transaction = self.engine.begin().await?;
         let bytes = transaction.get(&keys::batch(app, number)).await?;
         let bytes = bytes.ok_or(StoreError::NoSuchBatch { number, asked })?;
-        Batch::decode(bytes.as_ref())
-            .map_err(|damage| StoreError::unreadable("unsettled batch", damage))
+        Batch::decode(bytes.as_ref()).map_err(|damage| match damage {
+            Damage::Version(version) => StoreError::Version { version },
+            Damage::Short | Damage::Checksum | Damage::Content => {
+                let app = self.names.get(&app).cloned().unwrap_or_default();
+                StoreError::DamagedBatch { app, number, damage }
+            }
+        })
     }
+}
+
+/// The names whose numbers cannot be told.
+fn lost(space: NameSpace, names: &[Name]) -> String {
+    let of = match space {
+        NameSpace::App => "apps",
+        NameSpace::Client => "clients",
+    };
+    let names = names.iter().filter(|name| name.number.is_none()).map(|name| &name.text);
+    let names: Vec<&String> = names.collect();
+    format!("the numbers of the {of} {names:?} (keys n), of which one alone could be told")
 }
 
 /// Decodes an entry; `None` if it is damaged. One that another version wrote is whole: that

@@ -7,7 +7,7 @@
 //! pending record has that lane and that first sequence, and is passed over otherwise, so a
 //! record that leaves out of turn needs no search. Pages can be made anew from the records.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use super::{
     AppState, Engine, EngineError, Queue, StoreError, Stored, Transaction, clients::Entries,
@@ -29,6 +29,9 @@ const FIRST_PAGES_MAX: usize = 256;
 /// How many entries one commit of a rebuild touches at the most.
 const CHUNK: usize = 1_000;
 
+/// Whose pages: an app's, of a lane and a client.
+pub(super) type Owner = (AppId, (SubjectKind, Lane), ClientId);
+
 /// Where a record stands in the queue.
 type Place = (AppId, (SubjectKind, Lane), ClientId, Sequence);
 
@@ -47,29 +50,30 @@ impl PageBuilder {
     }
 
     /// Puts the pages. Returns how many entries of each client there are in them.
-    #[must_use = "the entries of clients are counted"]
-    pub(super) fn write(self, transaction: &mut impl Transaction) -> Entries {
+    pub(super) async fn write(
+        self,
+        transaction: &mut impl Transaction,
+    ) -> Result<Entries, EngineError> {
         let mut written = Entries::new();
         let mut page: Option<Page> = None;
         for ((app, lane, client, first_sequence), subject_key) in self.entries {
             let queue = (app, lane, client);
             if let Some(full) = page.take_if(|page| page.queue != queue || page.is_full()) {
-                full.write(transaction);
+                full.write(transaction, &mut written).await?;
             }
-            *written.entry(client).or_default() += 1;
             let page = page.get_or_insert_with(|| Page { queue, entries: vec![], bytes: 0 });
             page.bytes += subject_key.len();
             page.entries.push(PageEntry { first_sequence, subject_key });
         }
         if let Some(page) = page {
-            page.write(transaction);
+            page.write(transaction, &mut written).await?;
         }
-        written
+        Ok(written)
     }
 }
 
 struct Page {
-    queue: (AppId, (SubjectKind, Lane), ClientId),
+    queue: Owner,
     entries: Vec<PageEntry>,
     bytes: usize,
 }
@@ -79,13 +83,42 @@ impl Page {
         self.entries.len() >= PAGE_ENTRIES_MAX || self.bytes >= PAGE_BYTES_MAX
     }
 
-    fn write(self, transaction: &mut impl Transaction) {
-        let (app, lane, client) = self.queue;
-        if let Some(first) = self.entries.first() {
-            let key = keys::page(app, lane, client, first.first_sequence);
-            transaction.put(&key, self.entries.encode());
+    /// Puts it, and counts its entries.
+    async fn write(
+        self,
+        transaction: &mut impl Transaction,
+        written: &mut Entries,
+    ) -> Result<(), EngineError> {
+        let (_, _, client) = self.queue;
+        let kept = without_doubles(transaction, self.queue, self.entries).await?;
+        if let Some((key, entries)) = kept {
+            *written.entry(client).or_default() += entries.len() as u64;
+            transaction.put(&key, entries.encode());
         }
+        Ok(())
     }
+}
+
+/// What is to be put of a page's entries, and under which key; nothing if nothing is left.
+///
+/// A page may begin with the entry already that these begin with: the record left one of them
+/// behind when it went to a more urgent lane, and has come back. This one would take the other
+/// one's place, and what stands behind it there would be lost. Both lead to the same record, since
+/// no other has its first sequence, so one of them is enough.
+pub(super) async fn without_doubles(
+    transaction: &mut impl Transaction,
+    (app, lane, client): Owner,
+    entries: Vec<PageEntry>,
+) -> Result<Option<(Vec<u8>, Vec<PageEntry>)>, EngineError> {
+    let mut rest = VecDeque::from(entries);
+    while let Some(first) = rest.front() {
+        let key = keys::page(app, lane, client, first.first_sequence);
+        if transaction.get(&key).await?.is_none() {
+            return Ok(Some((key, rest.into())));
+        }
+        rest.pop_front();
+    }
+    Ok(None)
 }
 
 /// The record that waits first in a lane; `None` also where more stale entries than anybody
@@ -124,7 +157,7 @@ impl<E: Engine> Queue<E> {
             let mut transaction = self.engine.begin().await?;
             let some = std::mem::replace(&mut pages, PageBuilder { entries: rest });
             // They are counted once all are there.
-            drop(some.write(&mut transaction));
+            drop(some.write(&mut transaction).await?);
             transaction.commit().await?;
         }
         let state = AppState {

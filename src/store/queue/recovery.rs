@@ -6,11 +6,8 @@ use super::{
     AppState, Batch, Engine, Queue, StoreError, Stored, Transaction, decode, decode_or_set_aside,
     keys, rescue::read_rescue,
 };
-use crate::{
-    domain::{
-        batch::BatchState, budget::Occupancy, lifecycle::Recovered, time::Timestamp, update::AppId,
-    },
-    store::keys::NameSpace,
+use crate::domain::{
+    batch::BatchState, budget::Occupancy, lifecycle::Recovered, time::Timestamp, update::AppId,
 };
 
 const CHUNK: usize = 1_000;
@@ -52,7 +49,7 @@ impl<E: Engine> Queue<E> {
         full_job: Occupancy,
         now: Timestamp,
     ) -> Result<(AppId, Recovered), StoreError> {
-        let app = AppId(self.number(NameSpace::App, name).await?);
+        let app = self.named(name).await?;
         let survey = self.survey(app).await?;
         match survey.state {
             Some(state) if survey.is_whole() => {

@@ -13,9 +13,9 @@ use crate::{
         merge::Record,
         row::write_row,
         time::Timestamp,
-        update::{Lane, SubjectKind},
+        update::Lane,
     },
-    store::records::{AppState, Dead, Death, Delivery, Head, InFlight, PageEntry},
+    store::records::{AppState, Dead, Death, Delivery, Head, InFlight},
 };
 
 /// What one chunk of a settlement came to.
@@ -68,7 +68,7 @@ impl<E: Engine> Queue<E> {
             }
         };
         let Chunk { mut transaction, mut batch, mut state, head, pages, accepted_at, .. } = chunk;
-        let placed = pages.write(&mut transaction);
+        let placed = pages.write(&mut transaction).await?;
         batch.state = BatchState::Settling(settlement);
         batch.settled_at = Some(now);
         if complete {
@@ -325,27 +325,8 @@ impl<T: Transaction> Chunk<T> {
         merged.lane = merged.lane.max(self.lane_back);
         let bytes = merged.encode();
         self.state.count_in((kind, merged.lane, key.len() + bytes.len()));
-        if !self.stands_there_already(kind, &merged).await? {
-            self.pages.add(app, &merged, subject_key);
-        }
+        self.pages.add(app, &merged, subject_key);
         self.transaction.put(&key, bytes);
         Ok(())
-    }
-
-    /// Whether a page begins with an entry that the record left behind when it came to a more
-    /// urgent lane than the one that it goes back into. A new page would take that one's place.
-    async fn stands_there_already(
-        &mut self,
-        kind: SubjectKind,
-        record: &Record,
-    ) -> Result<bool, StoreError> {
-        if self.lane_back == Lane::Express {
-            return Ok(false);
-        }
-        let lane = (kind, record.lane);
-        let key = keys::page(self.batch.id.app, lane, record.client, record.first_sequence);
-        let Some(page) = self.transaction.get(&key).await? else { return Ok(false) };
-        // A damaged page is made anew by the next claim that finds nothing else.
-        Ok(decode::<Vec<PageEntry>>(page.as_ref())?.is_some())
     }
 }

@@ -44,12 +44,12 @@ impl Checker {
             return Err(format!("u{user}.p{property} = {number}, older than what was under way"));
         }
         // What died after it was seen does not stand in the way of an older one that is replayed.
-        let standing = || line.seen.iter().filter(|seen| !self.died.contains(seen));
+        let died = |seen: &u64| self.may_have_died(user, (property, *seen));
+        let standing = || line.seen.iter().filter(|seen| !died(seen));
         let newer = standing().any(|seen| *seen > number);
         let before = line.seen.iter().position(|seen| *seen == number);
-        let comes_back = before.is_some_and(|place| {
-            line.seen[place + 1..].iter().any(|seen| !self.died.contains(seen))
-        });
+        let comes_back =
+            before.is_some_and(|place| line.seen[place + 1..].iter().any(|seen| !died(seen)));
         // One that occurred later than those may, after its replay.
         let timed = self.timed.contains(&user);
         let replayed = timed && self.died.contains(&number);
@@ -58,6 +58,18 @@ impl Checker {
             return Err(format!("u{user}.p{property} = {number} came after {seen:?}"));
         }
         Ok(())
+    }
+
+    /// Whether an update that was seen has died, or another one, with the same value, which it may
+    /// have been in truth.
+    fn may_have_died(&self, user: u64, (property, seen): Write) -> bool {
+        let of = |number: u64| usize::try_from(number).ok().and_then(|n| self.sent.get(n));
+        let is_same = |number: &u64| {
+            of(*number).is_some_and(|it| it.user == user && it.properties.contains(&property))
+        };
+        let value = of(seen).map(|sent| sent.value);
+        let same = value.and_then(|value| self.repeats.get(&value)).into_iter().flatten();
+        same.filter(|number| is_same(number)).any(|number| self.died.contains(number))
     }
 
     /// An update's value was sent; no other update has it, if it is `the_only_one`.

@@ -59,7 +59,9 @@ impl Bench {
                     self.resubmit();
                     return self.now.instant.since(began);
                 }
-                other => panic!("{other:?}"),
+                other @ (Command::Claim(_) | Command::Submit(_) | Command::Settle(..)) => {
+                    panic!("{other:?}")
+                }
             }
         }
         panic!("it waits for ever");
@@ -321,4 +323,25 @@ fn a_job_that_was_found_is_not_under_way_any_more_once_it_has_ended() {
     bench.resubmit();
     bench.refuse(FailureKind::BadRows);
     assert!(matches!(bench.command(), Command::Settle(..)));
+}
+
+#[test]
+fn jobs_that_are_denied_are_not_adopted_again_however_many_there_were() {
+    let mut bench = Bench::new(Recovered::default());
+    let id = bench.submit(1);
+    // More than a batch remembers of those that it had.
+    let listed: Vec<JobReport> =
+        (0..25).map(|n| named(&n.to_string(), Some(&id.filename()), JobPhase::Completed)).collect();
+    bench.refuse(FailureKind::Unknown);
+    for asked in 0..200 {
+        bench.sleep();
+        match bench.command() {
+            Command::Look => bench.on(Event::Looked(Ok(listed.clone()))),
+            Command::Advance(..) => bench.on(Event::Advanced),
+            Command::Poll(_) => bench.on(Event::Polled(Err(failure(FailureKind::NotFound)))),
+            Command::Settle(..) => return assert!(asked >= 25),
+            other @ (Command::Claim(_) | Command::Submit(_)) => panic!("{other:?}"),
+        }
+    }
+    bench.settle(Settlement::Delivered);
 }

@@ -7,6 +7,7 @@ over_every_engine! {
     a_record_goes_by_express_with_all_that_waits_of_its_subject => takes_all_along;
     one_whose_subject_is_in_flight_waits_and_holds_batches_back => waits_for_flights;
     what_is_refused_waits_for_a_batch_and_keeps_its_neighbours => goes_back_refused;
+    what_comes_back_refused_costs_no_neighbour_its_place => keeps_places;
     a_bulk_claim_takes_what_has_waited_for_express_too_long => falls_back;
     what_a_process_left_in_flight_the_next_one_puts_back => recovers;
     what_is_forgotten_in_flight_is_not_sent => forgets_in_flight;
@@ -83,6 +84,33 @@ fn goes_back_refused(engine: impl Engine + Clone) {
     assert_eq!((depth.records, depth.express_records), (3, 0));
     let batch = bench.claim().unwrap();
     assert_eq!(batch.rows, 3);
+    assert_eq!(bench.queue.depth(bench.app), QueueDepth::default());
+}
+
+fn keeps_places(engine: impl Engine + Clone) {
+    let mut bench = Bench::new(engine);
+    let group = ["u", "v", "w"].map(|user| update(bench.app, user, "a", 1));
+    bench.accept(group.to_vec());
+    // The page of the three still has an entry of "v", and "v" and "x" come to stand in another.
+    bench.wish("v", "a", 2, Lane::Express);
+    bench.wish("x", "a", 2, Lane::Express);
+    let both = ["v", "x"].map(Subject::user);
+    assert_eq!(bench.take(), both);
+    let ends = both.map(|subject| (subject, ExpressEnd::Refused));
+    now(bench.queue.settle_express(bench.app, &ends, at(3))).unwrap();
+    // Once "u" is gone, both pages begin with "v".
+    for expected in [["u"].as_slice(), &["v", "w", "x"]] {
+        let limits = BatchLimits { rows_max: if expected.len() == 1 { 1 } else { 10 }, ..BATCH };
+        let Claim::Complete(Some(batch)) =
+            now(bench.queue.claim(bench.app, limits, None, at(4))).unwrap()
+        else {
+            panic!("{expected:?} wait")
+        };
+        let upload = bench.upload(&batch);
+        let ids: Vec<_> = expected.iter().map(|id| upload.contains(&format!("{id:?}"))).collect();
+        assert_eq!((batch.rows, ids), (expected.len() as u64, vec![true; expected.len()]));
+        bench.settle(&batch, Settlement::Delivered);
+    }
     assert_eq!(bench.queue.depth(bench.app), QueueDepth::default());
 }
 
