@@ -15,7 +15,7 @@ use crate::{
     clock,
     delivery::Operator,
     domain::{
-        batch::Batch,
+        batch::{Batch, BatchState},
         budget,
         lifecycle::{Activity, SlotHolder, View},
         space::Space,
@@ -208,6 +208,14 @@ impl AppStatus {
                 "The last job has ended; the budget is free again in {}.",
                 seconds(self.occupancy_remaining)
             ),
+            Activity::BackingOff if runs(view) => format!(
+                "A job of {} runs, as far as is known: {} questions about it came to nothing \
+                 ({}){}.",
+                batch_rows(view),
+                view.failures_in_a_row,
+                view.last_error,
+                retry()
+            ),
             Activity::BackingOff => {
                 format!(
                     "{} failed attempts in a row ({}){}.",
@@ -246,6 +254,10 @@ impl AppStatus {
             },
         }
     }
+}
+
+fn runs(view: &View) -> bool {
+    view.batch.as_ref().is_some_and(|batch| batch.state == BatchState::Running)
 }
 
 fn batch_rows(view: &View) -> String {

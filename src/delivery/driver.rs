@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::{AppLedger, LedgerError, carry_out};
+use super::{AppLedger, LedgerError, carry_out, words::Words};
 use crate::{
     clock,
     domain::{
@@ -83,6 +83,7 @@ pub struct Delivery<U, R> {
     view: watch::Sender<View>,
     /// The kinds that are known to be halted.
     halted: ByKind<bool>,
+    words: Words,
 }
 
 /// Why a driver ended.
@@ -123,6 +124,7 @@ impl<U: Upstream, R: Report> Delivery<U, R> {
             operations,
             view,
             halted: ByKind::default(),
+            words: Words::default(),
         };
         (delivery, Operator { operations: operator, express: None, view: viewer })
     }
@@ -227,6 +229,13 @@ impl<U: Upstream, R: Report> Delivery<U, R> {
         )
         .await?;
         log(&self.name, &event, current.as_ref());
+        for status in self.words.news(&event) {
+            tracing::warn!(
+                app = self.name,
+                status,
+                "a job has a status that is not known: it is taken for one that has not ended"
+            );
+        }
         if let (true, Some(settlement), Some(batch)) = (settling, outcome, &current) {
             self.log_settled(batch, settlement);
         }

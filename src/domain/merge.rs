@@ -173,6 +173,14 @@ impl Record {
         before != (self.company_id.is_some(), self.properties.len())
     }
 
+    /// Without the values that `rest` still has.
+    #[must_use]
+    pub fn without(mut self, rest: &Self) -> Self {
+        self.company_id = self.company_id.take().filter(|_| rest.company_id.is_none());
+        self.properties.retain(|property| !rest.mentions(Some(&property.name)));
+        self
+    }
+
     /// About how many bytes the record takes in memory and on disk, its key left out.
     pub fn size(&self) -> usize {
         let company = self.company_id.as_ref().map_or(0, |(id, _)| id.len() + 2);

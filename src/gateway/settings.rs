@@ -306,7 +306,6 @@ pub(crate) fn lifecycle(app: &AppConfig) -> Settings {
             config::OnPartial::Isolate => PartialPolicy::Isolate,
             config::OnPartial::Accept => PartialPolicy::Accept,
         },
-        uploads_are_named: upload(app) == Upload::File,
         values: match app.stringify_values {
             true => RowValues::Text,
             false => RowValues::Primitive,

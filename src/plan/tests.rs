@@ -44,7 +44,6 @@ fn plan(traffic: Vec<Source>) -> Plan {
             held_retry: seconds(180),
             failed_jobs_max: 3,
             partial: PartialPolicy::Isolate,
-            uploads_are_named: true,
             values: RowValues::Primitive,
         },
         express: None,

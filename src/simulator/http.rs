@@ -14,6 +14,7 @@ use serde_json::Value;
 
 use super::account::Account;
 use super::body;
+use super::jobs::Job;
 use super::profiles::{Row, Subjects};
 use super::refusal::Refusal;
 use super::shapes;
@@ -108,11 +109,16 @@ async fn show_job(
 }
 
 async fn list_jobs(State(world): State<Arc<World>>) -> Json<Vec<Value>> {
-    let (state, now) = world.advanced();
-    let known = state.account.jobs.iter().rev().filter(|job| !job.forgotten);
+    let (mut guard, now) = world.advanced();
+    let state = &mut *guard;
+    let (jobs, oldest_first) = state.faults.page().unwrap_or((LISTED_JOBS_MAX, false));
+    let mut known: Vec<&Job> = state.account.jobs.iter().filter(|job| !job.forgotten).collect();
+    if !oldest_first {
+        known.reverse();
+    }
     let with_filename = world.config.list_filenames;
-    let page = known.take(LISTED_JOBS_MAX).map(|job| shapes::listed(job, with_filename, now));
-    Json(page.collect())
+    let page = known.into_iter().take(jobs.min(LISTED_JOBS_MAX));
+    Json(page.map(|job| shapes::listed(job, with_filename, now)).collect())
 }
 
 async fn identify_user(

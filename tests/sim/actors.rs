@@ -40,6 +40,7 @@ impl World {
             self.set_the_clock(false);
         }
         match self.whim.below(20) {
+            8..14 if self.scenario.of_letters => self.tend_the_dead(),
             0..14 => self.send(),
             14 if self.scenario.has(Fault::Operator) => self.operate(),
             15 if self.scenario.has(Fault::Operator) => self.tend_the_dead(),

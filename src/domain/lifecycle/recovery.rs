@@ -1,11 +1,10 @@
 //! Where the machine begins: at what a process that died left, as far as that can be read.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
-use super::{
-    Batch, BatchState, Happening, Hold, HoldReason, JobReport, Lifecycle, Memory, Now, Phase,
-    SlotHolder, Timestamp, answers::unfinished,
-};
+use super::{Batch, BatchState, Happening, Lifecycle, Memory, Now, Phase, Timestamp};
 
 /// What an app's driver finds at its start.
 #[derive(Clone, Debug, Default)]
@@ -51,7 +50,7 @@ impl Lifecycle {
             BatchState::Submitting => {
                 self.occupy(&batch, now);
                 batch.note(Happening::Lost, now.wall, "the gateway stopped before the answer");
-                Phase::Lost(batch)
+                return self.lose(batch, Duration::ZERO, now);
             }
             BatchState::Running => Phase::Running { batch, poll_at: now.instant },
             BatchState::Settling(settlement) => Phase::Settling(batch, settlement),
@@ -79,7 +78,7 @@ impl Lifecycle {
             | Phase::Running { .. }
             | Phase::Settling(..) => false,
         };
-        idle && self.rescue.is_some_and(|rescue| rescue.job_unknown)
+        idle && !self.search.asks && self.rescue.is_some_and(|rescue| rescue.job_unknown)
     }
 
     /// Whether that is to be done now: the next batch would be claimed or submitted.
@@ -89,17 +88,5 @@ impl Lifecycle {
             false => !self.paused && self.occupied_until <= now.instant,
         };
         is_due && self.looks_first()
-    }
-
-    /// Waits for whoever's job runs, where one does.
-    pub(super) fn look_first(&mut self, jobs: &[JobReport], now: Now) {
-        let holder = jobs.iter().find(|job| unfinished(job));
-        self.slot_holder = holder.map(SlotHolder::of);
-        if holder.is_some() {
-            let until = now.instant.plus(self.settings.poll_interval.1);
-            self.hold = Some(Hold { until, reason: HoldReason::SlotTaken });
-        } else if let Some(rescue) = &mut self.rescue {
-            rescue.job_unknown = false;
-        }
     }
 }

@@ -181,6 +181,14 @@ impl Lifecycle {
         }
     }
 
+    /// What is being looked for is told, whatever stands in the way.
+    fn backing_off(&self) -> Activity {
+        match matches!(self.phase, Phase::Lost(_)) {
+            true => Activity::LookingForJob,
+            false => Activity::BackingOff,
+        }
+    }
+
     fn activity(&self, now: Now) -> Activity {
         if self.held.is_some() {
             return Activity::Halted;
@@ -189,7 +197,7 @@ impl Lifecycle {
         if let Some(hold) = self.hold.as_ref().filter(|hold| hold.until > now.instant) {
             match hold.reason {
                 HoldReason::Isolating if halted => {}
-                HoldReason::Backoff => return Activity::BackingOff,
+                HoldReason::Backoff => return self.backing_off(),
                 HoldReason::SlotTaken => return Activity::SlotTaken,
                 HoldReason::KeyRejected => return Activity::KeyRejected,
                 HoldReason::Halted => return Activity::Halted,

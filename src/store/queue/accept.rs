@@ -1,6 +1,7 @@
 //! Accepting: updates become, or are merged into, pending records.
 
 mod slot;
+mod unchanged;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -74,17 +75,20 @@ impl<E: Engine> Queue<E> {
                 group.recall(&mut transaction, slot, memory).await?;
             }
             let before = group.slots[slot].held.clone();
-            let outcome = match group.strike(slot, &mut arrived, is_timed, now) {
+            let (judgement, unchanged) = group.strike(slot, &mut arrived, is_timed, now);
+            let outcome = match judgement {
                 Judgement::Unchanged => Ok(group.pass_over(slot, stamped_at)),
                 Judgement::Changed => group.merge(slot, arrived, size, stamped_at),
             };
-            if outcome.is_err() {
-                group.slots[slot].held = before;
+            match outcome {
+                Ok(_) => group.slots[slot].leave_out(unchanged),
+                Err(_) => group.slots[slot].held = before,
             }
             urgent.extend((outcome.is_ok() && lane < Lane::Bulk).then_some(app));
             express.extend((outcome.is_ok() && lane == Lane::Express).then_some(app));
             outcomes.push(outcome);
         }
+        group.strike_letters(&mut transaction, now).await?;
         let (head, apps, placed) = group.write(&mut transaction).await?;
         transaction.commit().await?;
         self.head = head;
@@ -180,6 +184,7 @@ impl<'a> Group<'a> {
         }
         let mut record: Option<Record> = None;
         let mut counted = (subject.kind, Lane::default(), 0);
+        let mut is_blind = false;
         if let Some(bytes) = transaction.get(&key).await? {
             let bytes = bytes.as_ref();
             record = decode_or_set_aside(transaction, &mut self.head, &key, bytes)?;
@@ -187,6 +192,7 @@ impl<'a> Group<'a> {
             if let Some(record) = &record {
                 counted = (subject.kind, record.lane, stored_bytes);
             } else {
+                is_blind = true;
                 let state = self.apps.entry(app).or_default();
                 state.count_out_damaged(subject.kind, stored_bytes);
                 self.touched.insert(app);
@@ -194,6 +200,8 @@ impl<'a> Group<'a> {
         }
         let placed = record.as_ref().map(|record| record.lane);
         let in_flight = self.in_flight(transaction, app, subject).await?;
+        is_blind |= in_flight.is_none();
+        let in_flight = in_flight.flatten();
         self.index.insert(key.clone(), self.slots.len());
         self.slots.push(Slot {
             app,
@@ -206,79 +214,28 @@ impl<'a> Group<'a> {
             held: None,
             is_apart: false,
             guests: Vec::new(),
+            is_blind,
+            unchanged: None,
         });
         Ok(self.slots.len() - 1)
     }
 
-    /// Reads what upstream holds of a subject, the first time.
-    async fn recall(
-        &mut self,
-        transaction: &mut impl Transaction,
-        slot: usize,
-        memory: Memory,
-    ) -> Result<(), StoreError> {
-        let slot = &mut self.slots[slot];
-        if slot.held.is_none() {
-            let subject_key = &slot.key[keys::SUBJECT_AT..];
-            let delivered = memory.read(transaction, slot.app, subject_key).await?;
-            slot.held = Some((memory, delivered));
-        }
-        Ok(())
-    }
-
-    /// Strikes from `arrived` what need not be sent.
-    fn strike(
-        &mut self,
-        slot: usize,
-        arrived: &mut Record,
-        is_timed: bool,
-        now: Timestamp,
-    ) -> Judgement {
-        let Slot { held, record, in_flight, .. } = &mut self.slots[slot];
-        let Some((memory, delivered)) = held.as_mut().filter(|(_, held)| !held.is_empty()) else {
-            return Judgement::Changed;
-        };
-        let under_way = |name: Option<&str>| {
-            let in_flight = in_flight.as_ref().map(|row| &row.record);
-            record.iter().chain(in_flight).any(|record| record.mentions(name))
-        };
-        delivered.strike(arrived, (is_timed, under_way), memory.by(), now)
-    }
-
-    /// Gives the next sequence to an update that upstream needs nothing of. What waits for its
-    /// subject, or is in flight, does not hold it, whatever joins that later.
-    fn pass_over(&mut self, slot: usize, stamped_at: Timestamp) -> Accepted {
-        let slot = &mut self.slots[slot];
-        if let Some(waiting) = slot.record.as_mut().filter(|record| record.own.is_some()) {
-            waiting.set_apart();
-            slot.changed = true;
-        }
-        if let Some(row) = slot.in_flight.as_mut().filter(|row| row.record.own.is_some()) {
-            row.record.set_apart();
-            slot.is_apart = true;
-        }
-        let sequence = self.next_sequence();
-        self.head.last_sequence = sequence;
-        self.head.last_accepted_at = stamped_at;
-        Accepted { sequence, disposition: Disposition::Unchanged }
-    }
-
-    /// The subject's record that is in flight. Costs a read, and only while the app has a batch,
-    /// or something under way by express.
+    /// The subject's record that is in flight, if there is one; `None` if it is damaged. Costs a
+    /// read, and only while the app has a batch, or something under way by express.
     async fn in_flight(
         &self,
         transaction: &mut impl Transaction,
         app: AppId,
         subject: &Subject,
-    ) -> Result<Option<InFlight>, StoreError> {
+    ) -> Result<Option<Option<InFlight>>, StoreError> {
         if self.apps.get(&app).is_none_or(AppState::has_nothing_in_flight) {
-            return Ok(None);
+            return Ok(Some(None));
         }
         let bytes = transaction.get(&keys::in_flight(app, subject)).await?;
         // One that is damaged is set aside when its batch is settled.
-        let Some(bytes) = bytes else { return Ok(None) };
+        let Some(bytes) = bytes else { return Ok(Some(None)) };
         let row: Option<InFlight> = decode(bytes.as_ref())?;
-        Ok(row.filter(|row| !row.forgotten))
+        Ok(row.map(|row| Some(row).filter(|row| !row.forgotten)))
     }
 
     /// Merges what has arrived with the next sequence, and takes `size` bytes. `stamped_at` is

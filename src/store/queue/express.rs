@@ -104,6 +104,23 @@ impl<E: Engine> Queue<E> {
         self.commit_settled(chunk).await
     }
 
+    /// Upstream may hold what these carry, or what it held before: nothing is known of them.
+    async fn forget_held(
+        &mut self,
+        app: AppId,
+        left: &[(Subject, ExpressEnd)],
+    ) -> Result<(), StoreError> {
+        if left.is_empty() || !self.state(app).remembers {
+            return Ok(());
+        }
+        let mut transaction = self.engine.begin().await?;
+        for (subject, _) in left {
+            let subject_key = &keys::in_flight(app, subject)[keys::SUBJECT_AT..];
+            transaction.delete(&keys::held_of(app, subject_key));
+        }
+        Ok(transaction.commit().await?)
+    }
+
     /// Puts back what the last process left in flight by express.
     pub(super) async fn recover_express(&mut self, app: AppId) -> Result<(), StoreError> {
         if self.state(app).express_in_flight == 0 {
@@ -124,6 +141,7 @@ impl<E: Engine> Queue<E> {
                 }
             }
         }
+        self.forget_held(app, &left).await?;
         let state = self.state(app);
         // What is damaged cannot be told apart from a batch's, and goes with the next one.
         let counted = super::AppState { express_in_flight: left.len() as u64, ..state };

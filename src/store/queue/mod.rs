@@ -53,7 +53,7 @@ use super::{
 };
 use crate::domain::{
     admission::QueueLimits,
-    batch::Batch,
+    batch::{Batch, BatchState},
     delivered::Suppression,
     lifecycle::Rescue,
     memory::Memory,
@@ -267,8 +267,10 @@ impl<E: Engine> Queue<E> {
         let mut transaction = self.engine.begin().await?;
         transaction.put(&keys::batch(app, batch.id.number), batch.encode());
         transaction.put(&keys::app(app), state.encode());
-        // What runs from now on has a name that is known.
-        let rescue = self.rescued(app).map(|rescue| Rescue { job_unknown: false, ..rescue });
+        // Where upstream has taken a job, no other runs. That one was not seen is no proof.
+        let taken = batch.state == BatchState::Running;
+        let known = |rescue: Rescue| Rescue { job_unknown: rescue.job_unknown && !taken, ..rescue };
+        let rescue = self.rescued(app).map(known);
         put_rescue(&mut transaction, app, rescue);
         transaction.commit().await?;
         self.apps.insert(app, state);
@@ -389,6 +391,10 @@ fn decode_or_set_aside<T: Stored>(
             tracing::error!(?kind, %damage, "a stored entry is damaged and is set aside");
             transaction.put(&keys::quarantine(key, head.last_sequence), bytes.to_vec());
             transaction.delete(key);
+            // What was in it may be upstream, or not.
+            if let Some(held) = keys::held_beside(key) {
+                transaction.delete(&held);
+            }
             head.quarantined += 1;
             Ok(None)
         }

@@ -246,10 +246,6 @@ impl<T: Transaction> Chunk<T> {
         let row: Option<InFlight> =
             decode_or_set_aside(&mut self.transaction, &mut self.head, key, bytes)?;
         let part = self.batch.part;
-        if row.is_none() {
-            // What was in it may be upstream, or not.
-            self.transaction.delete(&keys::held_of(self.batch.id.app, &key[keys::SUBJECT_AT..]));
-        }
         let Some(row) = row.filter(|row| part.holds(row.batch, row.position)) else {
             return Ok(());
         };

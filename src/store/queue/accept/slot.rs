@@ -27,6 +27,10 @@ pub(super) struct Slot {
     pub(super) changed: bool,
     /// What upstream holds of the subject, once that was read, and where the app remembers it.
     pub(super) held: Option<(Memory, Delivered)>,
+    /// Something of it is damaged, and upstream may hold that: what it holds is not known.
+    pub(super) is_blind: bool,
+    /// What was accepted of it and is not sent, since upstream holds it.
+    pub(super) unchanged: Option<Record>,
     /// Where else the record comes to stand: clients, and the sequences of their updates.
     pub(super) guests: Vec<(ClientId, Sequence)>,
 }

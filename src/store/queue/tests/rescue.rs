@@ -229,7 +229,7 @@ fn rows_whose_batch_is_damaged_go_back_under_what_waits() {
 }
 
 #[test]
-fn that_a_job_may_run_is_known_until_another_is_submitted() {
+fn that_a_job_may_run_is_known_until_upstream_takes_another() {
     let engine = MemoryEngine::default();
     let (bench, batch) = torn(&engine, BatchState::Running);
     flip_a_bit(&engine, &keys::batch(bench.app, batch.id.number));
@@ -237,8 +237,12 @@ fn that_a_job_may_run_is_known_until_another_is_submitted() {
     let (mut bench, recovered) = serve(&engine);
     assert!(recovered.rescue.unwrap().job_unknown);
     let batch = bench.claim().unwrap();
-    let batch = Batch { state: BatchState::Submitting, ..batch };
-    now(bench.queue.advance(&batch, recovered.memory)).unwrap();
+    for (state, is_known) in [(BatchState::Submitting, false), (BatchState::Running, true)] {
+        let batch = Batch { state, ..batch.clone() };
+        now(bench.queue.advance(&batch, recovered.memory)).unwrap();
+        let rescue = serve(&engine).1.rescue;
+        assert_eq!(rescue.is_none_or(|rescue| !rescue.job_unknown), is_known, "{state:?}");
+    }
     assert_eq!(serve(&engine).1.rescue, None);
     assert!(!engine.keys().contains(&keys::rescue(bench.app)));
 }
