@@ -153,14 +153,7 @@ impl Gateway {
         let properties = metrics.watched(settings::properties(config, &observatory.apps));
         levers.properties = properties.clone();
         let health = health().await;
-        let house = House {
-            observatory: observatory.clone(),
-            metrics: metrics.clone(),
-            keeping: settings::keeping(config),
-            not_ready: not_ready.clone(),
-            health: health.clone(),
-            stop: stop_drivers.clone(),
-        };
+        let house = house(config, (&observatory, &metrics), (&not_ready, &health), &stop_drivers);
         house.keep(&mut tasks, watermark, space);
         let watched = HealthService::from_health_reporter(health.clone());
         let keeper = keeper(config, &observatory, admins, &metrics).await?;
@@ -231,6 +224,23 @@ fn open_doors(
     tasks.spawn(serving.map(|()| Ended::Listener("grpc")));
     let serving = listener::serve(admin, routers.admin, limits, admin_tls, stop.clone());
     tasks.spawn(serving.map(|()| Ended::Listener("admin")));
+}
+
+/// Who does what is done now and then.
+fn house(
+    config: &Config,
+    (observatory, metrics): (&Observatory, &Metrics),
+    (not_ready, health): (&watch::Sender<Option<&'static str>>, &HealthReporter),
+    stop: &CancellationToken,
+) -> House {
+    House {
+        observatory: observatory.clone(),
+        metrics: metrics.clone(),
+        keeping: settings::keeping(config),
+        not_ready: not_ready.clone(),
+        health: health.clone(),
+        stop: stop.clone(),
+    }
 }
 
 /// Who tells that updates are taken.

@@ -61,7 +61,7 @@ mod tests {
     use crate::domain::update::SubjectKind;
 
     fn update(app: u16, sequence: Sequence) -> Carried {
-        let subject = Subject { kind: SubjectKind::User, id: sequence.to_string().into() };
+        let subject = Subject { kind: SubjectKind::User, id: sequence.to_string() };
         Carried { context: SpanContext::NONE, app: AppId(app), subject, sequence }
     }
 

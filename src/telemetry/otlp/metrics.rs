@@ -233,7 +233,7 @@ mod tests {
         let (_, Data::Sum(sum)) = data("gateway_jobs_total") else { panic!("{metrics:?}") };
         assert!(sum.is_monotonic);
         assert_eq!(sum.data_points[0].attributes, [attribute("app", "a")]);
-        let value = |point: &NumberDataPoint| point.value.clone().unwrap();
+        let value = |point: &NumberDataPoint| point.value.unwrap();
         assert_eq!(value(&sum.data_points[0]), number_data_point::Value::AsDouble(3.0));
         assert_eq!(sum.data_points[0].start_time_unix_nano, 5_000_000_000);
         assert_eq!(sum.data_points[0].time_unix_nano, 6_000_000_000);

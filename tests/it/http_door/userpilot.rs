@@ -38,10 +38,7 @@ impl<'a> Described<'a> {
 }
 
 fn types(value: &Value) -> Vec<&str> {
-    match value {
-        Value::String(one) => vec![one],
-        value => texts(value),
-    }
+    value.as_str().map_or_else(|| texts(value), |one| vec![one])
 }
 
 fn texts(value: &Value) -> Vec<&str> {
