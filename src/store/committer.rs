@@ -300,12 +300,7 @@ impl<E: Engine> Committer<E> {
                 reply.send(swept).ok();
             }
             Op::Clients { clients, reply } => {
-                let numbers = match self.queue.clients(&clients).await {
-                    // Whoever names such clients has to do without, and all else goes on.
-                    damaged @ Err(StoreError::Damaged { .. }) => damaged,
-                    numbers => Ok(numbers?),
-                };
-                self.store.clients.waiting(self.queue.waiting_by_client());
+                let numbers = self.clients(&clients).await?;
                 reply.send(numbers).ok();
             }
             Op::Prune { from, retention, reply } => {
@@ -318,6 +313,20 @@ impl<E: Engine> Committer<E> {
         }
         self.store.moves.fetch_add(1, Relaxed);
         Ok(())
+    }
+
+    /// The numbers of clients, and what is counted of them from now on.
+    async fn clients(
+        &mut self,
+        clients: &[(String, ClientTerms)],
+    ) -> Result<Result<Vec<ClientId>, StoreError>, StoreError> {
+        let numbers = match self.queue.clients(clients).await {
+            // Whoever names such clients has to do without, and all else goes on.
+            damaged @ Err(StoreError::Damaged { .. }) => damaged,
+            numbers => Ok(numbers?),
+        };
+        self.store.clients.waiting(self.queue.waiting_by_client());
+        Ok(numbers)
     }
 
     /// Publishes what waits for an app. Wakes who watches only when there comes to be something

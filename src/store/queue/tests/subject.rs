@@ -58,7 +58,9 @@ fn sees_all(engine: impl Engine + Clone) {
 
 fn parts_know_their_parent(engine: impl Engine + Clone) {
     let mut bench = Bench::new(engine);
-    ["a", "b", "c"].map(|user| bench.set(user, "p", 1));
+    for user in ["a", "b", "c"] {
+        bench.set(user, "p", 1);
+    }
     let batch = bench.claim().unwrap();
     let words = |batch: &Batch| batch.events.iter().map(|event| event.what).collect::<Vec<_>>();
     assert_eq!((batch.parent, words(&batch)), (None, vec![Happening::Claimed]));
