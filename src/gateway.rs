@@ -20,7 +20,9 @@ use std::{
 };
 
 use anyhow::Context;
+use axum::Router;
 use futures_util::FutureExt as _;
+use hyper_util::service::TowerToHyperService;
 use tokio::{net::TcpListener, signal::unix::Signal, sync::watch, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 use tonic_health::{
@@ -125,9 +127,7 @@ impl Gateway {
         let admins = access::admins(config);
         let seen = (readiness.clone(), metrics.clone());
         let router = doors::http(config, seen, (Arc::clone(&api), traces.clone()), &admins);
-        let stop = CancellationToken::clone(&stop_http);
-        let serving = listener::serve(http, router, limits, http_tls, stop);
-        let http = JoinSet::from_iter([serving.map(|()| Ended::Listener("http"))]);
+        let http = serve_http((http, http_tls), router, limits, &stop_http);
         let mut tasks = JoinSet::new();
         opening::announce(config, &addresses);
         let (store, writer, recovered) = opening::open(config).await?;
@@ -210,6 +210,17 @@ impl Gateway {
     pub fn freshness(&self) -> Freshness {
         self.freshness.clone()
     }
+}
+
+/// Answers over HTTP from before the store is open.
+fn serve_http(
+    (listener, tls): (TcpListener, Option<ListenerTls>),
+    router: TowerToHyperService<Router>,
+    limits: ListenerLimits,
+    stop: &CancellationToken,
+) -> JoinSet<Ended> {
+    let serving = listener::serve(listener, router, limits, tls, stop.clone());
+    JoinSet::from_iter([serving.map(|()| Ended::Listener("http"))])
 }
 
 /// Lets services and operators in.
