@@ -5,7 +5,7 @@ TOOLS := target/tools
 # The end-to-end tests find the Python of the client here.
 export CLIENT_PYTHON := $(CURDIR)/$(TOOLS)/python/bin/python
 
-.PHONY: test prepare fmt proto licences clippy unit advisories demo docs corpus bench fuzz mutants core-mutants soak bench-budget
+.PHONY: test prepare fmt proto licences clippy console unit advisories demo docs corpus bench fuzz mutants core-mutants soak bench-budget deb sbom fixtures
 
 # In this order: the cheap ones first, and the tests last, so that their summary ends the output.
 test: prepare
@@ -13,6 +13,7 @@ test: prepare
 	@$(MAKE) --no-print-directory proto
 	@$(MAKE) --no-print-directory licences
 	@$(MAKE) --no-print-directory clippy
+	@$(MAKE) --no-print-directory console
 	@$(MAKE) --no-print-directory unit
 
 prepare:
@@ -32,6 +33,11 @@ licences:
 clippy:
 	cargo clippy --quiet --locked --all-targets -- -D warnings
 
+# The console in a real browser, with a pretend gateway. tests/console/README.md says how to test it with a
+# real one, and to see it without one.
+console:
+	node --test --test-concurrency=2 --test-reporter=dot tests/console/
+
 unit:
 	cargo test --quiet --locked --doc
 	cargo nextest run --locked
@@ -46,7 +52,7 @@ demo:
 
 # Renews what is made of the code.
 docs:
-	UPDATE_DOCS=1 cargo test --quiet --locked --lib config
+	UPDATE_DOCS=1 cargo test --quiet --locked --lib in_docs_is_current
 
 # Renews the fuzzers' real encodings, after a change of what is stored or sent.
 corpus:
@@ -76,3 +82,19 @@ fuzz:
 # What takes hours. docs/reliability.md says what it does, and how to make it shorter or longer.
 soak: prepare
 	@tests/tools/soak $(TOOLS)
+
+# A Debian package with the unit, in target/debian/.
+deb:
+	@tests/tools/prepare $(TOOLS) release
+	cargo deb --locked
+
+# What the binary is made of, as CycloneDX, in target/userpilot-gateway.cdx.json.
+sbom:
+	@tests/tools/prepare $(TOOLS) release
+	cargo cyclonedx --format json --spec-version 1.5 --target x86_64-unknown-linux-gnu
+	mv userpilot-gateway.cdx.json target/
+
+# A store of the current format for the test that opens it: once, when the format changes
+# (tests/it/fixtures/README.md).
+fixtures:
+	UPDATE_FIXTURES=1 cargo nextest run --locked --test it -E 'test(a_store_of_this_format)'

@@ -91,9 +91,29 @@ pub fn admin_action(admin: &str, peer: Option<SocketAddr>, action: &str, app: &s
     );
 }
 
+/// An operator has logged in to the console.
+pub fn console_entered(admin: &str, peer: Option<SocketAddr>) {
+    let peer = peer.map(tracing::field::display);
+    tracing::info!(target: TARGET, event = "console_entered", admin, peer, "an operator logs in");
+}
+
+/// An operator has logged out of the console.
+pub fn console_left(admin: &str, peer: Option<SocketAddr>) {
+    let peer = peer.map(tracing::field::display);
+    tracing::info!(target: TARGET, event = "console_left", admin, peer, "an operator logs out");
+}
+
 /// An app's API key is another one.
 pub fn api_key_changed(app: &str) {
     tracing::info!(target: TARGET, event = "api_key_changed", app, "there is another API key");
+}
+
+/// An issuer publishes other keys than before, or its first were fetched. `key_ids` are their names.
+pub fn issuer_keys_changed(issuer: &str, key_ids: &str) {
+    tracing::info!(
+        target: TARGET, event = "issuer_keys_changed", issuer, key_ids,
+        "an issuer has other keys"
+    );
 }
 
 /// The configuration was read again and is in force: which keys have `changed`, and which of those

@@ -1,58 +1,82 @@
 //! The only reader of time.
+//!
+//! On Linux, [`Instant`]s go by `CLOCK_BOOTTIME`, which goes on while the machine is suspended: what
+//! is due by then is due, and a budget does not stall. The sleeps of the runtime stand still
+//! meanwhile, so a long one is made of naps, after each of which the clock is looked at.
 
+#[cfg(not(target_os = "linux"))]
+use std::time::Instant as StdInstant;
 use std::{
     sync::OnceLock,
-    time::{Duration, Instant as StdInstant, SystemTime},
+    time::{Duration, SystemTime},
 };
 
 use crate::domain::time::{Instant, Now, Timestamp, Uptime};
+
+/// The longest nap: what is due after the machine was suspended is at most so late.
+const NAP_MAX: Duration = Duration::from_secs(10);
 
 /// Now, on both clocks.
 #[expect(clippy::disallowed_methods, reason = "this is where time is read")]
 pub fn now() -> Now {
     let wall = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO);
+    let origin = origin();
+    let ran = ran();
     Now {
-        instant: Instant::from_origin(StdInstant::now().duration_since(origin())),
+        instant: Instant::from_origin(ran.saturating_sub(origin)),
         wall: Timestamp::default().plus(wall),
-        uptime: uptime(),
+        uptime: boot().map(|boot| Uptime { boot, length: ran }),
     }
 }
 
-/// For how long the machine has run, by `CLOCK_BOOTTIME`, which nobody can set.
+/// For how long the machine has run, times of sleep included. Nobody can set it.
 #[cfg(target_os = "linux")]
-fn uptime() -> Option<Uptime> {
+fn ran() -> Duration {
+    let up = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    Duration::new(up.tv_sec.try_into().unwrap_or(0), up.tv_nsec.try_into().unwrap_or(0))
+}
+
+/// A number of this run of the machine alone.
+#[cfg(target_os = "linux")]
+fn boot() -> Option<u64> {
     static BOOT: OnceLock<Option<u64>> = OnceLock::new();
-    let boot = BOOT.get_or_init(|| {
+    *BOOT.get_or_init(|| {
         let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
         let digits: String = id.chars().filter(char::is_ascii_hexdigit).take(16).collect();
         u64::from_str_radix(&digits, 16).ok()
-    });
-    let up = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
-    let length = Duration::new(up.tv_sec.try_into().ok()?, up.tv_nsec.try_into().ok()?);
-    Some(Uptime { boot: (*boot)?, length })
+    })
+}
+
+/// For how long this process has run.
+#[cfg(not(target_os = "linux"))]
+#[expect(clippy::disallowed_methods, reason = "this is where time is read")]
+fn ran() -> Duration {
+    static BEGAN: OnceLock<StdInstant> = OnceLock::new();
+    BEGAN.get_or_init(StdInstant::now).elapsed()
 }
 
 #[cfg(not(target_os = "linux"))]
-fn uptime() -> Option<Uptime> {
+fn boot() -> Option<u64> {
     None
 }
 
 /// The moment from which [`Instant`]s count: the first time that anybody asked.
-#[expect(clippy::disallowed_methods, reason = "this is where time is read")]
-fn origin() -> StdInstant {
-    static ORIGIN: OnceLock<StdInstant> = OnceLock::new();
-    *ORIGIN.get_or_init(StdInstant::now)
+fn origin() -> Duration {
+    static ORIGIN: OnceLock<Duration> = OnceLock::new();
+    *ORIGIN.get_or_init(ran)
 }
 
 /// Sleeps until `until`; for ever where it is `None`.
 pub async fn sleep_until(until: Option<Instant>) {
-    match until {
-        Some(until) => {
-            let at = tokio::time::Instant::from_std(origin() + until.since(Instant::default()));
-            tokio::time::sleep_until(at).await;
-        }
-        None => std::future::pending().await,
+    let Some(until) = until else { return std::future::pending().await };
+    while let Some(nap) = nap(until, now().instant) {
+        tokio::time::sleep(nap).await;
     }
+}
+
+/// How long to sleep before the clock is looked at; `None` once it is time.
+fn nap(until: Instant, now: Instant) -> Option<Duration> {
+    Some(until.since(now).min(NAP_MAX)).filter(|nap| !nap.is_zero())
 }
 
 #[cfg(test)]
@@ -65,6 +89,22 @@ mod tests {
         let (before, after) = (now().uptime.unwrap(), now().uptime.unwrap());
         assert_eq!(before.boot, after.boot);
         assert!(Duration::ZERO < before.length && before.length <= after.length);
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn instants_go_on_while_the_machine_is_suspended_as_its_uptime_does() {
+        let (before, after) = (now(), now());
+        let by_uptime = after.uptime.unwrap().since(before.uptime.unwrap());
+        assert_eq!(Some(after.instant.since(before.instant)), by_uptime, "one clock tells both");
+    }
+
+    #[test]
+    fn a_long_sleep_looks_at_the_clock_now_and_then() {
+        let at = |seconds| Instant::from_origin(Duration::from_secs(seconds));
+        for (until, now, seconds) in [(700, 100, Some(10)), (103, 100, Some(3)), (100, 700, None)] {
+            assert_eq!(nap(at(until), at(now)), seconds.map(Duration::from_secs));
+        }
     }
 
     #[tokio::test]

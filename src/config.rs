@@ -14,6 +14,7 @@ mod encryption;
 pub(crate) mod fuzzing;
 mod known;
 mod layers;
+mod otlp;
 mod problem;
 mod properties;
 mod read;
@@ -43,6 +44,7 @@ pub use access::{
 pub use app::{ApiKeySource, AppConfig, Credential, OnPartial, Upload};
 pub use changes::Changes;
 pub use encryption::{EncryptionConfig, StoreKeyBytes};
+pub use otlp::OtlpConfig;
 pub use problem::{ConfigError, Problem, Warning};
 pub use properties::{FormatWord, MismatchWord, PropertiesConfig, PropertyTypeConfig, TypeWord};
 pub use reference::reference_markdown;
@@ -63,6 +65,8 @@ pub const APPS_MAX: usize = 64;
 pub struct Config {
     /// Where the gateway listens, and how much one caller may ask of it.
     pub server: ServerConfig,
+    /// The web pages for operators.
+    pub console: ConsoleConfig,
     /// What the HTTP door takes.
     pub http: HttpConfig,
     /// TLS of the listeners.
@@ -79,6 +83,8 @@ pub struct Config {
     pub dead_letters: DeadLettersConfig,
     /// What is logged, and how.
     pub log: LogConfig,
+    /// Where traces and metrics are exported to.
+    pub otlp: OtlpConfig,
     /// Whose JSON web tokens are taken.
     pub auth: AuthConfig,
     /// The Userpilot environments to deliver to: at least one, each name once.
@@ -116,6 +122,19 @@ pub struct ServerConfig {
     pub metrics_auth: MetricsAuth,
 }
 
+/// The web pages for operators.
+#[derive(Clone, Debug, Serialize)]
+pub struct ConsoleConfig {
+    /// Whether there are any.
+    pub enabled: bool,
+    /// How long a session lives in which nothing is asked for.
+    pub session_idle_ms: u64,
+    /// How long any session lives.
+    pub session_max_ms: u64,
+    /// How many sessions there are at once.
+    pub sessions_max: usize,
+}
+
 /// What the HTTP door takes.
 #[derive(Clone, Debug, Serialize)]
 pub struct HttpConfig {
@@ -132,6 +151,8 @@ pub struct HttpConfig {
     pub buffered_bytes_max: usize,
     /// What becomes of a file with bad rows.
     pub bad_rows: BadRows,
+    /// How many bytes of files are kept on disk at once while they are checked.
+    pub spooled_bytes_max: usize,
     /// How many jobs are kept, per app.
     pub jobs_max: usize,
     /// How many of them the list shows.
@@ -321,6 +342,15 @@ impl Config {
             false => format!("{line}\n"),
         };
         text.lines().map(mark).collect()
+    }
+
+    /// The same, without what tokens are known by.
+    pub fn shown_toml(&self) -> String {
+        let shown = |line: &str| match line.starts_with("token_sha256 = ") {
+            true => "token_sha256 = \"[redacted]\"\n".to_owned(),
+            false => format!("{line}\n"),
+        };
+        self.effective_toml().lines().map(shown).collect()
     }
 }
 

@@ -7,6 +7,7 @@ mod ending;
 mod housekeeping;
 mod keys;
 mod opening;
+mod otlp;
 mod reload;
 pub(crate) mod settings;
 
@@ -19,7 +20,9 @@ use std::{
 };
 
 use anyhow::Context;
+use axum::Router;
 use futures_util::FutureExt as _;
+use hyper_util::service::TowerToHyperService;
 use tokio::{net::TcpListener, signal::unix::Signal, sync::watch, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 use tonic_health::{
@@ -32,10 +35,12 @@ use self::{
     doors::{Listeners, Routers},
     housekeeping::House,
     keys::{KeySource, KeyWatch},
+    otlp::Otlp,
     reload::{Levers, Reloader},
 };
 use crate::{
     admin::{
+        ShownConfig,
         access::Admins,
         status::{App, Observatory},
     },
@@ -50,6 +55,7 @@ use crate::{
     },
     store::{RecoveredApps, Store, Writer},
     telemetry::{Freshness, Metrics, Reporter},
+    trace::Traces,
     upstream::HttpUpstream,
 };
 
@@ -78,6 +84,7 @@ struct Reloads {
     keeper: Doorkeeper,
     metrics: Metrics,
     problem: watch::Sender<Option<String>>,
+    shown: watch::Sender<ShownConfig>,
 }
 
 /// Where a gateway listens.
@@ -109,6 +116,8 @@ impl Gateway {
         let Listeners { addresses, grpc, http, admin } = Listeners::bind(config).await?;
         let limits = settings::listener(config);
         let metrics = Metrics::default();
+        let otlp = Otlp::begin(config)?;
+        let traces = otlp.traces();
         let [stop_doors, stop_http, stop_drivers] = Default::default();
         let (not_ready, readiness) = watch::channel(Some("the store is being opened"));
         let mut levers = Levers::new(config, &metrics);
@@ -117,43 +126,39 @@ impl Gateway {
         let api = Arc::new(OnceLock::new());
         let admins = access::admins(config);
         let seen = (readiness.clone(), metrics.clone());
-        let router = doors::http(config, seen, Arc::clone(&api), &admins);
-        let stop = CancellationToken::clone(&stop_http);
-        let serving = listener::serve(http, router, limits, http_tls, stop);
-        let http = JoinSet::from_iter([serving.map(|()| Ended::Listener("http"))]);
+        let router = doors::http(config, seen, (Arc::clone(&api), traces.clone()), &admins);
+        let http = serve_http((http, http_tls), router, limits, &stop_http);
         let mut tasks = JoinSet::new();
         opening::announce(config, &addresses);
         let (store, writer, recovered) = opening::open(config).await?;
         let watermark = settings::watermark(&config.store);
         let (space, seen) = watch::channel(watermark.look(Space::default()).await);
         let starting = (&mut tasks, &mut levers, &stop_drivers);
-        let (apps, pass_through) = deliver_all(config, &store, &metrics, recovered, starting)?;
+        let told = (&metrics, &traces);
+        let (apps, pass_through) = deliver_all(config, &store, told, recovered, starting)?;
         let (problem, config_problem) = watch::channel(None);
+        let (shown, config_shown) = watch::channel(settings::shown(config, None));
         let observatory = Observatory {
             started_at: clock::now().wall,
             not_ready: readiness,
             config_problem,
+            config: config_shown,
+            history: metrics.history(),
             space: seen,
             store,
             apps: apps.into(),
         };
         metrics.observe(observatory.clone());
+        otlp.export(&observatory, &metrics, &mut tasks, &stop_drivers);
         let properties = metrics.watched(settings::properties(config, &observatory.apps));
         levers.properties = properties.clone();
         let health = health().await;
-        let house = House {
-            observatory: observatory.clone(),
-            metrics: metrics.clone(),
-            keeping: settings::keeping(config),
-            not_ready: not_ready.clone(),
-            health: health.clone(),
-            stop: stop_drivers.clone(),
-        };
+        let house = house(config, (&observatory, &metrics), (&not_ready, &health), &stop_drivers);
         house.keep(&mut tasks, watermark, space);
         let watched = HealthService::from_health_reporter(health.clone());
         let keeper = keeper(config, &observatory, admins, &metrics).await?;
         tasks.spawn(keeper.clone().keep_keys(stop_drivers.clone()));
-        let seen = (&observatory, properties);
+        let seen = (&observatory, properties, traces);
         let routers = doors::routers(config, seen, &keeper, (watched, pass_through), &stop_doors)?;
         // Nobody else sets it.
         api.get_or_init(|| routers.api.clone());
@@ -173,7 +178,7 @@ impl Gateway {
             not_ready,
             health,
             grace: Duration::from_millis(config.server.shutdown_grace_ms),
-            reloads: Some(Reloads { levers, keeper, metrics, problem }),
+            reloads: Some(Reloads { levers, keeper, metrics, problem, shown }),
         })
     }
 
@@ -181,10 +186,11 @@ impl Gateway {
     /// `hangups`. It is `config`, which was read of `file`.
     #[must_use]
     pub fn reloading(mut self, config: Config, file: Option<PathBuf>, hangups: Signal) -> Self {
-        if let Some(Reloads { levers, keeper, metrics, problem }) = self.reloads.take() {
+        if let Some(Reloads { levers, keeper, metrics, problem, shown }) = self.reloads.take() {
+            shown.send_replace(settings::shown(&config, file.as_deref()));
             let (started, in_force, told) = (config.clone(), config, BTreeSet::new());
             let reloader =
-                Reloader { file, started, in_force, levers, keeper, metrics, problem, told };
+                Reloader { file, started, in_force, levers, keeper, metrics, problem, shown, told };
             self.tasks.spawn(reloader.run(hangups, self.stop_drivers.clone()));
         }
         self
@@ -206,6 +212,17 @@ impl Gateway {
     }
 }
 
+/// Answers over HTTP from before the store is open.
+fn serve_http(
+    (listener, tls): (TcpListener, Option<ListenerTls>),
+    router: TowerToHyperService<Router>,
+    limits: ListenerLimits,
+    stop: &CancellationToken,
+) -> JoinSet<Ended> {
+    let serving = listener::serve(listener, router, limits, tls, stop.clone());
+    JoinSet::from_iter([serving.map(|()| Ended::Listener("http"))])
+}
+
 /// Lets services and operators in.
 fn open_doors(
     tasks: &mut JoinSet<Ended>,
@@ -218,6 +235,23 @@ fn open_doors(
     tasks.spawn(serving.map(|()| Ended::Listener("grpc")));
     let serving = listener::serve(admin, routers.admin, limits, admin_tls, stop.clone());
     tasks.spawn(serving.map(|()| Ended::Listener("admin")));
+}
+
+/// Who does what is done now and then.
+fn house(
+    config: &Config,
+    (observatory, metrics): (&Observatory, &Metrics),
+    (not_ready, health): (&watch::Sender<Option<&'static str>>, &HealthReporter),
+    stop: &CancellationToken,
+) -> House {
+    House {
+        observatory: observatory.clone(),
+        metrics: metrics.clone(),
+        keeping: settings::keeping(config),
+        not_ready: not_ready.clone(),
+        health: health.clone(),
+        stop: stop.clone(),
+    }
 }
 
 /// Who tells that updates are taken.
@@ -261,14 +295,14 @@ type Driver = Delivery<HttpUpstream, Reporter>;
 fn deliver_all(
     config: &Config,
     store: &Store,
-    metrics: &Metrics,
+    told: (&Metrics, &Traces),
     recovered: RecoveredApps,
     (tasks, levers, stop): (&mut JoinSet<Ended>, &mut Levers, &CancellationToken),
 ) -> anyhow::Result<(Vec<App>, PassThroughs)> {
     let mut apps = Vec::new();
     let mut pass_through = PassThroughs::new();
     for (app_config, recovered) in config.apps.iter().zip(recovered) {
-        let served = deliver(app_config, store, metrics, recovered)?;
+        let served = deliver(app_config, store, told, recovered)?;
         let Served { delivery, express, keys, lever, app, upstream } = served;
         levers.keys.insert(app.name.clone(), lever);
         tasks.spawn(drive(app.name.clone(), delivery, keys, stop.clone()));
@@ -299,7 +333,7 @@ struct Served {
 fn deliver(
     config: &AppConfig,
     store: &Store,
-    metrics: &Metrics,
+    (metrics, traces): (&Metrics, &Traces),
     (id, recovered): (AppId, Recovered),
 ) -> anyhow::Result<Served> {
     let AppConfig { name, users_per_minute, .. } = config;
@@ -307,7 +341,7 @@ fn deliver(
     let upstream = upstream.with_context(|| format!("app {name}"))?;
     let key = upstream.key();
     let ledger = AppLedger { store: store.clone(), app: id };
-    let reporter = metrics.reporter(name);
+    let reporter = metrics.reporter((id, name), traces.clone());
     let settings = settings::lifecycle(config);
     let express = settings::express(config).map(|settings| {
         let ways = (upstream.clone(), reporter.clone());

@@ -3,17 +3,19 @@
 
 use std::sync::Arc;
 
+use opentelemetry::trace::SpanContext;
 use tokio::sync::{Semaphore, oneshot, watch};
 
 use crate::{
     domain::{
         space::{Room, Space},
-        update::Update,
+        update::{AppId, Subject, Update},
     },
     store::{
         Outcomes, Store,
         handle::{NotTaken, Permits},
     },
+    trace::{self, Traces},
 };
 
 /// How much may wait for the writer.
@@ -51,6 +53,7 @@ pub struct Intake {
     /// The part of `updates` that streams may take together: the rest is for calls, which do
     /// not wait.
     stream_updates: Arc<Semaphore>,
+    traces: Traces,
     space: watch::Receiver<Space>,
     limits: IntakeLimits,
 }
@@ -58,7 +61,7 @@ pub struct Intake {
 /// Updates that were handed to the writer, and their answer to come.
 #[derive(Debug)]
 #[must_use = "the updates are not durable before they are answered"]
-pub struct HandedOver(Option<oneshot::Receiver<Outcomes>>);
+pub struct HandedOver(Option<(oneshot::Receiver<Outcomes>, Option<Traced>)>);
 
 impl HandedOver {
     /// No updates at all.
@@ -68,19 +71,45 @@ impl HandedOver {
 
     /// The answer. What it calls accepted is durable.
     pub async fn answer(self) -> Result<Outcomes, NotAccepted> {
-        match self.0 {
-            Some(outcomes) => outcomes.await.map_err(|_| NotAccepted::Failed),
-            None => Ok(Vec::new()),
+        let Some((outcomes, traced)) = self.0 else { return Ok(Vec::new()) };
+        let outcomes = outcomes.await.map_err(|_| NotAccepted::Failed)?;
+        if let Some(traced) = traced {
+            traced.carry(&outcomes);
+        }
+        Ok(outcomes)
+    }
+}
+
+/// Updates that came with a trace.
+#[derive(Debug)]
+struct Traced {
+    traces: Traces,
+    span: SpanContext,
+    updates: Vec<(AppId, Subject)>,
+}
+
+impl Traced {
+    fn carry(self, outcomes: &Outcomes) {
+        for ((app, subject), outcome) in self.updates.into_iter().zip(outcomes) {
+            if let Ok(accepted) = outcome {
+                self.traces.carry(self.span.clone(), app, subject, accepted.sequence);
+            }
         }
     }
 }
 
 impl Intake {
-    /// The way to `store`, which lies in `space`.
-    pub fn new(store: Store, space: watch::Receiver<Space>, limits: IntakeLimits) -> Self {
+    /// The way to `store`, which lies in `space`. `traces` hears of what is accepted.
+    pub fn new(
+        store: Store,
+        traces: Traces,
+        space: watch::Receiver<Space>,
+        limits: IntakeLimits,
+    ) -> Self {
         let IntakeLimits { waiting_updates_max, waiting_bytes_max } = limits;
         Self {
             store,
+            traces,
             updates: Arc::new(Semaphore::new(waiting_updates_max)),
             bytes: Arc::new(Semaphore::new(waiting_bytes_max)),
             stream_updates: Arc::new(Semaphore::new((waiting_updates_max / 2).max(1))),
@@ -111,6 +140,11 @@ impl Intake {
         self.give(updates, [Some(count), Some(bytes), Some(of_streams)])
     }
 
+    /// The disk that the store is on, as it was seen last.
+    pub fn space(&self) -> watch::Receiver<Space> {
+        self.space.clone()
+    }
+
     /// How much of the limits the updates take; never more than there is.
     fn size(&self, updates: &[Update]) -> (u32, u32) {
         let bytes: usize = updates.iter().map(Update::size).sum();
@@ -129,8 +163,13 @@ impl Intake {
             Room::Enough => {}
             Room::Low => return Err(NotAccepted::DiskLow),
         }
+        let traced = trace::served().map(|span| Traced {
+            traces: self.traces.clone(),
+            span,
+            updates: updates.iter().map(|update| (update.app, update.subject.clone())).collect(),
+        });
         match self.store.accept(updates, permits) {
-            Ok(outcomes) => Ok(HandedOver(Some(outcomes))),
+            Ok(outcomes) => Ok(HandedOver(Some((outcomes, traced)))),
             Err(NotTaken::Full) => Err(NotAccepted::Busy),
             Err(NotTaken::Closed) => Err(NotAccepted::Stopping),
         }

@@ -15,6 +15,8 @@ pub mod config;
 
 pub mod telemetry;
 
+pub mod console;
+
 pub mod admin;
 
 pub mod door;
@@ -32,6 +34,8 @@ pub mod upstream;
 pub mod simulator;
 
 pub mod audit;
+
+pub mod trace;
 
 pub mod clock;
 

@@ -21,3 +21,6 @@ pub fn timestamp(micros: i64) -> prost_types::Timestamp {
 
 /// The encoded `FileDescriptorSet`, comments included.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
+
+#[cfg(test)]
+mod reference;

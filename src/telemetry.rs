@@ -1,14 +1,15 @@
-//! Logs, the audit log, and metrics.
+//! Logs, the audit log, metrics, and the export of traces and metrics.
 
 mod metrics;
+pub mod otlp;
 mod properties;
 
 use std::{
-    fs::OpenOptions,
-    io::{self, IsTerminal},
+    fs::{File, OpenOptions},
+    io::{self, IsTerminal, Write},
     os::unix::fs::OpenOptionsExt as _,
-    path::PathBuf,
-    sync::Mutex,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
 };
 
 use anyhow::Context;
@@ -52,12 +53,12 @@ pub fn log_and_audit(format: LogFormat, filter: &str, audit: Audit) -> anyhow::R
         Audit::Off => None,
         Audit::Stderr => Some(BoxMakeWriter::new(io::stderr)),
         Audit::File(path) => {
-            let mut options = OpenOptions::new();
-            // Others have no business in it; it names clients and addresses.
-            let file = options.append(true).create(true).mode(0o600).open(&path);
+            let file = append_to(&path);
             let file =
                 file.with_context(|| format!("cannot write the audit log {}", path.display()))?;
-            Some(BoxMakeWriter::new(Mutex::new(file)))
+            let file = Arc::new(AuditFile { path, file: Mutex::new(file) });
+            AUDIT_FILE.set(Arc::clone(&file)).ok();
+            Some(BoxMakeWriter::new(file))
         }
     };
     begin(format, filter, io::stderr, audit)
@@ -74,8 +75,44 @@ pub enum Audit {
     File(PathBuf),
 }
 
+/// The file of the audit log, where it goes to one: a process has one audit log.
+static AUDIT_FILE: OnceLock<Arc<AuditFile>> = OnceLock::new();
+
+struct AuditFile {
+    path: PathBuf,
+    file: Mutex<File>,
+}
+
+impl Write for &AuditFile {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        self.file.lock().unwrap_or_else(PoisonError::into_inner).write(line)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.lock().unwrap_or_else(PoisonError::into_inner).flush()
+    }
+}
+
+fn append_to(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    // Others have no business in it; it names clients and addresses.
+    options.append(true).create(true).mode(0o600).open(path)
+}
+
+/// Opens the audit log's file again, for whoever has moved the old one away.
+pub fn reopen_audit() {
+    let Some(audit) = AUDIT_FILE.get() else { return };
+    match append_to(&audit.path) {
+        Ok(file) => *audit.file.lock().unwrap_or_else(PoisonError::into_inner) = file,
+        Err(error) => {
+            let path = audit.path.display();
+            tracing::error!(%path, %error, "the audit log goes on in the old file");
+        }
+    }
+}
+
 /// Begins to log to a file.
-pub fn log_to(format: LogFormat, filter: &str, file: std::fs::File) -> anyhow::Result<()> {
+pub fn log_to(format: LogFormat, filter: &str, file: File) -> anyhow::Result<()> {
     begin(format, filter, Mutex::new(file), None)
 }
 

@@ -1,11 +1,9 @@
 //! The scenarios, and the figures that each is about.
-//!
-//! The express lane is not among them: the model of the account has no real-time endpoint.
 
 use std::{ops::Range, time::Duration};
 
 use userpilot_gateway::{
-    cli::plan::{suppression, with_defaults},
+    cli::plan::{express, suppression, with_defaults},
     domain::update::Lane,
     plan::{
         Freshness, Plan, Report,
@@ -30,6 +28,15 @@ pub struct Outcome {
     pub batching: Report,
 }
 
+const BACKFILL: &str = "a backfill of 1,000,000 users into the interactive lane, others send 5 \
+                        updates/s about other users";
+const AMONG: &str = "the same, but the others' users are the last of the million";
+const EXPRESS: &str = "the same, with other users, and the others' updates go by express";
+const EXPRESS_AMONG: &str = "the same by express, and the users are the last of the million";
+
+/// The class of the services' updates.
+const SERVICES: &str = "services";
+
 const HOUR: Duration = Duration::from_secs(3_600);
 const DAY: Duration = Duration::from_secs(24 * 3_600);
 
@@ -40,6 +47,11 @@ pub fn all(seed: u64) -> Vec<Scenario> {
         Scenario { number, name, plan, figures }
     };
     let zipf = Choice::Zipf(1.1);
+    let of_two = |name, others, figures| {
+        let services = services(49, 5.0, others, zipf, DAY / 2);
+        let backfill = backfill(0..1_000_000, HOUR / 2, Lane::Interactive);
+        of(2, name, [services, vec![backfill]].concat(), DAY / 2, figures)
+    };
     let mut outage = of(
         4,
         "an outage of 4 h under 15 updates/s over 200,000 users, and a backfill of 150,000 others in bulk",
@@ -60,28 +72,10 @@ pub fn all(seed: u64) -> Vec<Scenario> {
             DAY,
             of_steady,
         ),
-        of(
-            2,
-            "a backfill of 1,000,000 users into the interactive lane, others send 5 updates/s about other users",
-            [
-                services(49, 5.0, 1_000_000..1_200_000, zipf, DAY / 2),
-                vec![backfill(0..1_000_000, HOUR / 2, Lane::Interactive)],
-            ]
-            .concat(),
-            DAY / 2,
-            of_backfill,
-        ),
-        of(
-            2,
-            "the same, but the others' users are the last of the million",
-            [
-                services(49, 5.0, 800_000..1_000_000, zipf, DAY / 2),
-                vec![backfill(0..1_000_000, HOUR / 2, Lane::Interactive)],
-            ]
-            .concat(),
-            DAY / 2,
-            of_backfill,
-        ),
+        of_two(BACKFILL, 1_000_000..1_200_000, of_backfill),
+        of_two(AMONG, 800_000..1_000_000, of_backfill),
+        by_express(of_two(EXPRESS, 1_000_000..1_200_000, of_backfill_by_express)),
+        by_express(of_two(EXPRESS_AMONG, 800_000..1_000_000, of_backfill_by_express)),
         nightly_resync(seed),
         outage,
         of(
@@ -101,6 +95,15 @@ pub fn all(seed: u64) -> Vec<Scenario> {
     ]
 }
 
+/// The same, with the services' updates in the express lane.
+fn by_express(mut scenario: Scenario) -> Scenario {
+    scenario.plan.express = Some(express());
+    for source in scenario.plan.traffic.iter_mut().filter(|source| source.class == SERVICES) {
+        source.lane = Lane::Express;
+    }
+    scenario
+}
+
 fn services(
     count: u32,
     rate: f64,
@@ -111,7 +114,7 @@ fn services(
     let service = |number| Source {
         client: format!("service-{number}"),
         weight: 1,
-        class: "services".to_owned(),
+        class: SERVICES.to_owned(),
         lane: Lane::Interactive,
         sends: Sends::Flow {
             updates_per_second: rate / f64::from(count),
@@ -170,14 +173,28 @@ fn of_steady(outcome: &Outcome) -> Vec<Row> {
 }
 
 fn of_backfill(outcome: &Outcome) -> Vec<Row> {
-    let of = |report: &Report| report.freshness(Some("services"), Lane::Interactive).cloned();
-    let p99 = of(&outcome.gateway).map_or(f64::INFINITY, |of| of.p99_s);
-    let row = Row::of("freshness of the others", outcome, |report| freshness(of(report)));
+    of_backfill_beside(outcome, 90.0)
+}
+
+fn of_backfill_by_express(outcome: &Outcome) -> Vec<Row> {
+    let mut rows = of_backfill_beside(outcome, 5.0);
+    let report = &outcome.gateway;
+    let sent = format!(
+        "{} records with {} updates, {} too many",
+        report.express_records, report.express_updates, report.express_throttled
+    );
+    rows.insert(1, Row::beside("sent by express", sent));
+    rows
+}
+
+fn of_backfill_beside(outcome: &Outcome, p99_max: f64) -> Vec<Row> {
+    let p99 = of_services(&outcome.gateway).map_or(f64::INFINITY, |of| of.p99_s);
+    let row = fresh("freshness of the others", outcome);
     // What the others leave: the budget from the backfill's arrival to its end, less their rows.
     let got = backfill_got(&outcome.gateway);
     let share = Row::beside("of what the others leave, the backfill gets", percent(got));
     vec![
-        row.with("p99 at most 90 s", p99 <= 90.0),
+        row.with(&format!("p99 at most {p99_max:.0} s"), p99 <= p99_max),
         share.with("at least 95 %", got >= 0.95),
         busy(outcome, 0.97),
         Row::of("the backfill is applied after", outcome, drained),
@@ -262,9 +279,12 @@ fn spending(outcome: &Outcome) -> Vec<Row> {
 }
 
 fn fresh(what: &str, outcome: &Outcome) -> Row {
-    Row::of(what, outcome, |report| {
-        freshness(report.freshness(Some("services"), Lane::Interactive).cloned())
-    })
+    Row::of(what, outcome, |report| freshness(of_services(report)))
+}
+
+/// How long the services' updates took, in whatever lane.
+fn of_services(report: &Report) -> Option<&Freshness> {
+    report.freshness.iter().find(|of| of.class.as_deref() == Some(SERVICES))
 }
 
 fn waiting(outcome: &Outcome) -> Row {
@@ -286,7 +306,7 @@ fn drained(report: &Report) -> String {
     maybe(report.drained_at_s.map(|at| at - report.disturbed_until_s))
 }
 
-fn freshness(of: Option<Freshness>) -> String {
+fn freshness(of: Option<&Freshness>) -> String {
     of.map_or_else(String::new, |of| {
         let [p50, p95, p99] = [of.p50_s, of.p95_s, of.p99_s].map(time);
         format!("p50 {p50}, p95 {p95}, p99 {p99}")

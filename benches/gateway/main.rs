@@ -23,6 +23,7 @@ mod gateway;
 mod load;
 mod machine;
 mod million;
+mod remembered;
 mod report;
 #[path = "../shared/mod.rs"]
 mod shared;
@@ -80,6 +81,8 @@ struct Args {
 enum Role {
     /// The long run at half of the rate that the gateway reaches: `make soak`.
     Soak(soak::Args),
+    /// What `suppress_unchanged` takes, for each user that is remembered.
+    Remembered(remembered::Args),
     #[command(hide = true)]
     Echo,
     #[command(hide = true)]
@@ -107,6 +110,7 @@ fn main() -> anyhow::Result<()> {
         Some(Role::Soak(soak)) => {
             soak::run(&soak, &Subject { binary: args.gateway, engine: args.engine })
         }
+        Some(Role::Remembered(of)) => runtime.block_on(remembered::run(of, args.engine)),
         Some(Role::Echo) => runtime.block_on(echo::serve()),
         Some(Role::Unary(args)) => child::report(&runtime.block_on(load::unary::run(args))?),
         Some(Role::Paced(args)) => child::report(&runtime.block_on(load::paced::run(args))?),

@@ -45,11 +45,12 @@ pub struct AdminGrant {
     pub role: Role,
 }
 
-/// Who calls. Stands in the request's extensions.
+/// Who calls. Stands in the extensions of each request to the admin service.
 #[derive(Clone, Debug)]
-pub(super) struct Who {
+pub struct Who {
     name: Arc<str>,
     peer: Option<SocketAddr>,
+    role: Role,
 }
 
 /// All operators. Clones are of the same; a reload replaces what they know.
@@ -83,13 +84,16 @@ impl From<Denied<'_>> for Status {
 }
 
 /// What a reader may call. All else, and what comes to be, is for operators: also what shows the
-/// values of dead letters, which are of users.
-const READERS: [&str; 7] = [
+/// values of records, which are of users.
+const READERS: [&str; 10] = [
     "/userpilot_gateway.v1.AdminService/GetStatus",
     "/userpilot_gateway.v1.AdminService/WatchStatus",
     "/userpilot_gateway.v1.AdminService/ListJobs",
     "/userpilot_gateway.v1.AdminService/GetJob",
     "/userpilot_gateway.v1.AdminService/ListDeadLetters",
+    "/userpilot_gateway.v1.AdminService/ListClients",
+    "/userpilot_gateway.v1.AdminService/GetHistory",
+    "/userpilot_gateway.v1.AdminService/GetConfig",
     "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
     "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
 ];
@@ -107,9 +111,18 @@ impl Admins {
     }
 
     fn admit(&self, request: &Request) -> Result<Who, Status> {
-        let peer = peer(request);
-        match judge(&self.0.borrow(), credential(request), request.uri().path()) {
-            Ok(name) => Ok(Who { name, peer }),
+        self.admit_to(request.uri().path(), credential(request), peer(request))
+    }
+
+    /// Who has shown `credential`, if it may call `path`, a method's. Whoever may not is on record.
+    pub fn admit_to(
+        &self,
+        path: &str,
+        credential: Option<Hash>,
+        peer: Option<SocketAddr>,
+    ) -> Result<Who, Status> {
+        match judge(&self.0.borrow(), credential, path) {
+            Ok(Known { name, role }) => Ok(Who { name, peer, role }),
             Err(denied) => {
                 match denied {
                     Denied::Unknown => audit::authentication_failed(Door::Admin, peer),
@@ -120,8 +133,23 @@ impl Admins {
         }
     }
 
+    /// The name and role of who has shown `credential`; whoever calls where none is asked for.
+    pub fn identify(&self, credential: Option<Hash>) -> Option<(Arc<str>, Role)> {
+        let known = self.0.borrow();
+        if known.is_empty() {
+            return Some((ANYONE.into(), Role::Operator));
+        }
+        let found = credential.and_then(|hash| hash.find(&known));
+        found.map(|Known { name, role }| (name.clone(), *role))
+    }
+
+    /// Whether a credential is asked for.
+    pub fn ask_for_credentials(&self) -> bool {
+        !self.0.borrow().is_empty()
+    }
+
     /// Comes about once who has shown `credential` may not call `path` any more.
-    async fn revoked(self, credential: Option<Hash>, path: String) -> Status {
+    pub async fn revoked(self, credential: Option<Hash>, path: String) -> Status {
         let mut known = self.0.subscribe();
         loop {
             if let Err(denied) = judge(&known.borrow_and_update(), credential, &path) {
@@ -151,22 +179,22 @@ fn credential(request: &Request) -> Option<Hash> {
     }
 }
 
-/// The name of who has shown `credential`, if it may call `path`.
+/// Who has shown `credential`, if it may call `path`.
 fn judge<'a>(
     known: &'a [(Hash, Known)],
     credential: Option<Hash>,
     path: &'a str,
-) -> Result<Arc<str>, Denied<'a>> {
+) -> Result<Known, Denied<'a>> {
     if known.is_empty() {
-        return Ok(ANYONE.into());
+        return Ok(Known { name: ANYONE.into(), role: Role::Operator });
     }
     let found = credential.and_then(|hash| hash.find(known));
-    let Known { name, role } = found.ok_or(Denied::Unknown)?;
-    if *role < needed(path) {
+    let known = found.ok_or(Denied::Unknown)?;
+    if known.role < needed(path) {
         let method = path.rsplit('/').next().unwrap_or_default();
-        return Err(Denied::Reader { name, method });
+        return Err(Denied::Reader { name: &known.name, method });
     }
-    Ok(name.clone())
+    Ok(known.clone())
 }
 
 fn table(grants: Vec<AdminGrant>) -> Vec<(Hash, Known)> {
@@ -185,6 +213,9 @@ fn needed(path: &str) -> Role {
 /// Lets a request through if its operator may do what it asks for, and its answer for as long as
 /// that holds.
 pub async fn guard(State(admins): State<Admins>, mut request: Request, next: Next) -> Response {
+    if let Err(status) = refuse_pages(&request) {
+        return status.into_http::<tonic::body::Body>().into_response();
+    }
     match admins.admit(&request) {
         Ok(who) => {
             request.extensions_mut().insert(who);
@@ -196,6 +227,16 @@ pub async fn guard(State(admins): State<Admins>, mut request: Request, next: Nex
     }
 }
 
+/// A browser says that it is one. Nothing that a page of anybody's sends is a call of an operator's
+/// client: where no credential is asked for, it could be any page that an operator looks at.
+fn refuse_pages(request: &Request) -> Result<(), Status> {
+    let of_browsers = ["origin", "sec-fetch-site"];
+    match of_browsers.iter().any(|header| request.headers().contains_key(*header)) {
+        true => Err(Status::permission_denied("web pages may not call this service")),
+        false => Ok(()),
+    }
+}
+
 /// Lets a request for the page of metrics through if an operator sends it, of whatever role.
 pub async fn guard_metrics(State(admins): State<Admins>, request: Request, next: Next) -> Response {
     if request.uri().path() != "/metrics" || admins.know(&request) {
@@ -204,6 +245,11 @@ pub async fn guard_metrics(State(admins): State<Admins>, request: Request, next:
     audit::authentication_failed(Door::Http, peer(&request));
     let headers = [(header::WWW_AUTHENTICATE, CHALLENGE)];
     (StatusCode::UNAUTHORIZED, headers, "no valid credential\n").into_response()
+}
+
+/// Whether an operator asks, who may see what is of users.
+pub(super) fn is_operator(extensions: &Extensions) -> bool {
+    extensions.get().is_some_and(|who: &Who| who.role >= Role::Operator)
 }
 
 /// Puts on record who does `action` to an app; an empty name stands for all of them.
@@ -225,7 +271,9 @@ mod tests {
             let method = path.rsplit('/').next().unwrap();
             assert!(descriptors.contains(method), "{path}");
         }
-        for method in ["Pause", "Resume", "FlushNow", "ReplayDeadLetters", "DiscardDeadLetters"] {
+        let changing = ["Pause", "Resume", "FlushNow", "ReplayDeadLetters", "DiscardDeadLetters"];
+        let telling = ["GetDeadLetter", "ExportDeadLetters", "FindSubject", "ExportPending"];
+        for method in changing.into_iter().chain(telling).chain(["ForgetSubject", "Whatever"]) {
             let path = format!("/userpilot_gateway.v1.AdminService/{method}");
             assert_eq!(needed(&path), Role::Operator, "{path}");
         }

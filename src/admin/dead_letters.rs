@@ -3,17 +3,18 @@
 use std::pin::Pin;
 
 use futures_util::{Stream, StreamExt, TryStreamExt, stream};
-use prost_types::{Struct, value::Kind};
-use tonic::Status;
+use tonic::{Request, Status};
 
 use super::{
-    grpc::{Admin, PAGE_SIZE_MAX, read_page_size, read_page_token, timestamp},
+    access,
+    grpc::{Admin, PAGE_SIZE_MAX, read_page_size, read_page_token},
+    messages::{self, timestamp},
     status::App,
 };
 use crate::{
     domain::{
         batch::DeadReason,
-        update::{AppId, Subject, SubjectKind, Value},
+        update::{AppId, Subject, SubjectKind},
     },
     proto::{
         self, DeadLetterReason, DeadLetterState, dead_letter_selection::Selection,
@@ -44,8 +45,10 @@ enum Selected {
 impl Admin {
     pub(super) async fn list_dead(
         &self,
-        request: proto::ListDeadLettersRequest,
+        request: Request<proto::ListDeadLettersRequest>,
     ) -> Result<proto::ListDeadLettersResponse, Status> {
+        let is_operator = access::is_operator(request.extensions());
+        let request = request.into_inner();
         let app = self.app(&request.app)?;
         let filter = read_filter(request.filter, request.include_closed)?;
         let page_size = read_page_size(request.page_size)?;
@@ -58,7 +61,8 @@ impl Admin {
             let limit = CHUNK.min(page_size - dead_letters.len());
             let page = self.dead_page(app.id, &filter, after, limit).await?;
             bytes += page.letters.iter().map(|letter| letter.record.size()).sum::<usize>();
-            dead_letters.extend(page.letters.into_iter().map(|it| dead_letter(&app.name, it)));
+            let listed = |letter| listed(dead_letter(&app.name, letter), is_operator);
+            dead_letters.extend(page.letters.into_iter().map(listed));
             next = page.next.map(Some);
         }
         let next_page_token = next.flatten().map(|id| id.to_string()).unwrap_or_default();
@@ -147,7 +151,7 @@ impl Admin {
         Ok(Box::pin(letters))
     }
 
-    async fn dead_page(
+    pub(super) async fn dead_page(
         &self,
         app: AppId,
         filter: &DeadFilter,
@@ -209,7 +213,7 @@ impl Admin {
     }
 
     /// Between two letters, whether the gateway goes on.
-    fn go_on(&self) -> Result<(), Status> {
+    pub(super) fn go_on(&self) -> Result<(), Status> {
         match self.stop.is_cancelled() {
             true => Err(Status::unavailable("the gateway is stopping: not all is done")),
             false => Ok(()),
@@ -217,7 +221,7 @@ impl Admin {
     }
 }
 
-fn unreadable(error: StoreError) -> Status {
+pub(super) fn unreadable(error: StoreError) -> Status {
     Status::unavailable(error.to_string())
 }
 
@@ -260,7 +264,13 @@ fn read_filter(
     Ok(DeadFilter { subject, reason, closed_too })
 }
 
-fn dead_letter(app: &str, letter: DeadLetter) -> proto::DeadLetter {
+/// A letter as it stands in a list, which is not for its values. Upstream's words may quote them.
+fn listed(letter: proto::DeadLetter, is_operator: bool) -> proto::DeadLetter {
+    let detail = if is_operator { letter.detail } else { String::new() };
+    proto::DeadLetter { detail, company_id: None, metadata: None, ..letter }
+}
+
+pub(super) fn dead_letter(app: &str, letter: DeadLetter) -> proto::DeadLetter {
     let DeadLetter { id, subject, death, closed, record } = letter;
     let (state, closed_at) = match closed {
         None => (DeadLetterState::Open, None),
@@ -273,15 +283,10 @@ fn dead_letter(app: &str, letter: DeadLetter) -> proto::DeadLetter {
         DeadReason::JobFailed => DeadLetterReason::JobFailed,
         DeadReason::NotTaken => DeadLetterReason::NotTaken,
     };
-    let subject = match subject.kind {
-        SubjectKind::User => SubjectId::UserId(subject.id),
-        SubjectKind::Company => SubjectId::CompanyId(subject.id),
-    };
-    let fields = record.properties.into_iter().map(|it| (it.name, value(it.value))).collect();
     proto::DeadLetter {
         app: app.to_owned(),
         id: id.to_string(),
-        subject: Some(proto::Subject { id: Some(subject) }),
+        subject: Some(messages::subject(subject)),
         reason: reason.into(),
         detail: death.detail,
         batch_id: death.batch.to_string(),
@@ -295,19 +300,6 @@ fn dead_letter(app: &str, letter: DeadLetter) -> proto::DeadLetter {
         state: state.into(),
         closed_at: closed_at.map(timestamp),
         company_id: record.company_id.map(|(id, _)| id),
-        metadata: Some(Struct { fields }),
+        metadata: Some(messages::metadata(record.properties)),
     }
-}
-
-fn value(value: Value) -> prost_types::Value {
-    let kind = match value {
-        Value::Null => Kind::NullValue(0),
-        Value::Bool(value) => Kind::BoolValue(value),
-        // Whole numbers came as such doubles, too.
-        #[expect(clippy::cast_precision_loss, reason = "it is exact up to 2^53, as it came")]
-        Value::Integer(value) => Kind::NumberValue(value as f64),
-        Value::Float(value) => Kind::NumberValue(value),
-        Value::Text(value) => Kind::StringValue(value),
-    };
-    prost_types::Value { kind: Some(kind) }
 }

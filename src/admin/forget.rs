@@ -29,7 +29,8 @@ impl Admin {
     }
 }
 
-fn subject(named: Option<proto::Subject>) -> Result<Subject, Status> {
+/// Who is meant.
+pub(super) fn subject(named: Option<proto::Subject>) -> Result<Subject, Status> {
     let (kind, id) = match named.and_then(|named| named.id) {
         Some(Id::UserId(id)) => (SubjectKind::User, id),
         Some(Id::CompanyId(id)) => (SubjectKind::Company, id),

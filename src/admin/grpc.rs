@@ -9,16 +9,15 @@ use tonic::{Request, Response, Status};
 use super::{
     access,
     dead_letters::DeadLetters,
-    status::{App, AppStatus, Observatory},
+    messages::{app_status, job, timestamp},
+    status::{App, Observatory},
+    subjects::PendingRecords,
 };
 use crate::{
     clock,
     delivery::Operation,
-    domain::{
-        batch::{Batch, BatchId, BatchState, Settlement},
-        time::Timestamp,
-        update::SubjectKind,
-    },
+    domain::batch::{Batch, BatchId},
+    door::auth::Callers,
     proto::{self, admin_service_server::AdminService},
 };
 
@@ -26,6 +25,8 @@ use crate::{
 #[derive(Clone)]
 pub struct Admin {
     pub(super) observatory: Observatory,
+    /// Those who send updates.
+    pub(super) callers: Callers,
     pub(super) stop: CancellationToken,
 }
 
@@ -36,12 +37,12 @@ pub(super) const PAGE_SIZE_MAX: usize = 1_000;
 
 impl Admin {
     /// The service. When `stop` is cancelled, watches end.
-    pub fn new(observatory: Observatory, stop: CancellationToken) -> Self {
-        Self { observatory, stop }
+    pub fn new(observatory: Observatory, callers: Callers, stop: CancellationToken) -> Self {
+        Self { observatory, callers, stop }
     }
 
     async fn status(&self) -> proto::GatewayStatus {
-        let Observatory { started_at, not_ready, config_problem, space, store, apps } =
+        let Observatory { started_at, not_ready, config_problem, space, store, apps, .. } =
             &self.observatory;
         let not_ready = *not_ready.borrow();
         let mut app_statuses = Vec::with_capacity(apps.len());
@@ -50,7 +51,7 @@ impl Admin {
                 0 => None,
                 _ => self.observatory.oldest_pending(app.id).await,
             };
-            app_statuses.push(app_status(status, oldest));
+            app_statuses.push(app_status(app, status, oldest));
         }
         let gauges = store.gauges();
         let count = |n: &std::sync::atomic::AtomicU64| n.load(std::sync::atomic::Ordering::Relaxed);
@@ -71,16 +72,20 @@ impl Admin {
         }
     }
 
-    /// The app called `name`; the only one where the name is empty. With one that is held,
-    /// nothing can be done.
-    pub(super) fn app(&self, name: &str) -> Result<&App, Status> {
-        let app = match &*self.observatory.apps {
-            [only] if name.is_empty() => only,
+    /// The app called `name`; the only one where the name is empty.
+    pub(super) fn app_or_held(&self, name: &str) -> Result<&App, Status> {
+        match &*self.observatory.apps {
+            [only] if name.is_empty() => Ok(only),
             apps => apps
                 .iter()
                 .find(|app| app.name == name)
-                .ok_or_else(|| Status::not_found(format!("no app is called {name:?}")))?,
-        };
+                .ok_or_else(|| Status::not_found(format!("no app is called {name:?}"))),
+        }
+    }
+
+    /// The same, but with one that is held nothing can be done.
+    pub(super) fn app(&self, name: &str) -> Result<&App, Status> {
+        let app = self.app_or_held(name)?;
         match app.operator.view().held {
             None => Ok(app),
             Some(held) => {
@@ -189,7 +194,7 @@ impl AdminService for Admin {
         let more = batches.get(page_size).map(|batch| batch.id.number);
         batches.truncate(page_size);
         Ok(Response::new(proto::ListJobsResponse {
-            jobs: batches.into_iter().map(|batch| job(&app.name, batch)).collect(),
+            jobs: batches.into_iter().map(|batch| job(app, batch)).collect(),
             next_page_token: more.map(|number| number.to_string()).unwrap_or_default(),
         }))
     }
@@ -202,7 +207,7 @@ impl AdminService for Admin {
         let app = self.app(&app)?;
         let batch = self.find_batch(app, &id).await?;
         let batch = batch.ok_or_else(|| Status::not_found("no job has this id"))?;
-        Ok(Response::new(proto::GetJobResponse { job: Some(job(&app.name, batch)) }))
+        Ok(Response::new(proto::GetJobResponse { job: Some(job(app, batch)) }))
     }
 
     async fn pause(
@@ -238,7 +243,7 @@ impl AdminService for Admin {
         &self,
         request: Request<proto::ListDeadLettersRequest>,
     ) -> Result<Response<proto::ListDeadLettersResponse>, Status> {
-        Ok(Response::new(self.list_dead(request.into_inner()).await?))
+        Ok(Response::new(self.list_dead(request).await?))
     }
 
     async fn get_dead_letter(
@@ -286,6 +291,45 @@ impl AdminService for Admin {
         access::record(request.extensions(), "forget_subject", &request.get_ref().app)?;
         Ok(Response::new(self.forget(request.into_inner()).await?))
     }
+
+    async fn list_clients(
+        &self,
+        _: Request<proto::ListClientsRequest>,
+    ) -> Result<Response<proto::ListClientsResponse>, Status> {
+        Ok(Response::new(self.clients().await?))
+    }
+
+    async fn find_subject(
+        &self,
+        request: Request<proto::FindSubjectRequest>,
+    ) -> Result<Response<proto::FindSubjectResponse>, Status> {
+        access::record(request.extensions(), "find_subject", &request.get_ref().app)?;
+        Ok(Response::new(self.find(request.into_inner()).await?))
+    }
+
+    async fn get_history(
+        &self,
+        request: Request<proto::GetHistoryRequest>,
+    ) -> Result<Response<proto::GetHistoryResponse>, Status> {
+        Ok(Response::new(self.history(&request.into_inner())?))
+    }
+
+    async fn get_config(
+        &self,
+        _: Request<proto::GetConfigRequest>,
+    ) -> Result<Response<proto::GetConfigResponse>, Status> {
+        Ok(Response::new(self.config()))
+    }
+
+    type ExportPendingStream = PendingRecords;
+
+    async fn export_pending(
+        &self,
+        request: Request<proto::ExportPendingRequest>,
+    ) -> Result<Response<Self::ExportPendingStream>, Status> {
+        access::record(request.extensions(), "export_pending", &request.get_ref().app)?;
+        Ok(Response::new(self.export_pending_of(&request.into_inner()).await?))
+    }
 }
 
 /// How many are asked for; 0 stands for the default.
@@ -304,96 +348,4 @@ pub(super) fn read_page_token<T: FromStr>(token: &str) -> Result<Option<T>, Stat
     }
     let read = token.parse().map(Some);
     read.map_err(|_| Status::invalid_argument("page_token: is not of a page before"))
-}
-
-fn app_status(status: AppStatus, oldest: Option<Timestamp>) -> proto::AppStatus {
-    let (state, summary) = (status.state(), status.summary());
-    let AppStatus { name, queue, view, updates, suppressed, .. } = status;
-    let now = clock::now();
-    let duration = |d: Duration| prost_types::Duration::try_from(d).ok();
-    let totals = proto::AppTotals {
-        accepted_updates: updates.0,
-        coalesced_updates: updates.1,
-        suppressed_updates: suppressed,
-        refused_updates: updates.2,
-        delivered_rows: view.delivered_rows,
-        completed_jobs: view.completed_jobs,
-        failed_attempts: view.failed_attempts,
-        conflicts: view.conflicts,
-        dead_rows: view.dead_rows,
-    };
-    proto::AppStatus {
-        state: state.into(),
-        summary,
-        paused: view.paused,
-        pending_records: queue.depth.records,
-        pending_bulk_records: queue.depth.bulk_records,
-        pending_express_records: queue.depth.express_records,
-        express_in_flight_records: queue.depth.express_in_flight,
-        pending_companies: queue.depth.company_records,
-        halted_kinds: SubjectKind::ALL
-            .into_iter()
-            .filter(|kind| *view.halted.of(*kind))
-            .map(|kind| subject_kind(kind).into())
-            .collect(),
-        pending_bytes: queue.depth.bytes,
-        oldest_pending_age: oldest.and_then(|at| duration(now.wall.since(at))),
-        drain_eta: duration(status.drain_eta),
-        users_per_minute: status.users_per_minute,
-        occupancy_remaining: duration(status.occupancy_remaining),
-        failed_attempts: view.failures_in_a_row,
-        retry_at: status.retry_in.map(|left| timestamp(now.wall.plus(left))),
-        last_error: view.last_error,
-        failing_since: view.failing_since.map(timestamp),
-        dead_letters: queue.depth.dead_letters,
-        slot_holder: view.slot_holder.map(|holder| proto::SlotHolder {
-            job_id: holder.job_id,
-            filename: holder.filename,
-            is_gateway: holder.is_gateway,
-        }),
-        totals: Some(totals),
-        current_job: view.batch.map(|batch| job(&name, batch)),
-        app: name,
-    }
-}
-
-fn job(app: &str, batch: Batch) -> proto::Job {
-    let state = match batch.state {
-        BatchState::Claiming | BatchState::Claimed => proto::JobState::Claimed,
-        BatchState::Submitting => proto::JobState::Submitting,
-        BatchState::Running | BatchState::Settling(_) => proto::JobState::Running,
-        BatchState::Settled(Settlement::Delivered) => proto::JobState::Delivered,
-        BatchState::Settled(Settlement::Requeued) => proto::JobState::Requeued,
-        BatchState::Settled(Settlement::Split(_)) => proto::JobState::Split,
-        BatchState::Settled(Settlement::Dead(_)) => proto::JobState::Dead,
-    };
-    proto::Job {
-        app: app.to_owned(),
-        batch_id: batch.id.to_string(),
-        kind: subject_kind(batch.kind).into(),
-        job_id: batch.job_id.unwrap_or_default(),
-        state: state.into(),
-        upstream_status: batch.upstream_status,
-        rows: batch.rows,
-        completed_rows: batch.completed_rows,
-        updates: batch.updates,
-        bytes: batch.bytes,
-        claimed_at: Some(timestamp(batch.claimed_at)),
-        submitted_at: batch.submitted_at.map(timestamp),
-        settled_at: batch.settled_at.map(timestamp),
-        submissions: batch.submissions,
-        request_id: batch.request_id.unwrap_or_default(),
-        last_error: batch.last_error,
-    }
-}
-
-fn subject_kind(kind: SubjectKind) -> proto::SubjectKind {
-    match kind {
-        SubjectKind::User => proto::SubjectKind::User,
-        SubjectKind::Company => proto::SubjectKind::Company,
-    }
-}
-
-pub(super) fn timestamp(at: Timestamp) -> prost_types::Timestamp {
-    proto::timestamp(at.as_micros())
 }

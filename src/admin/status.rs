@@ -7,15 +7,19 @@ use std::{
 
 use tokio::sync::watch;
 
+use super::{
+    ShownConfig,
+    history::{History, Observed, Percentiles},
+};
 use crate::{
     clock,
     delivery::Operator,
     domain::{
-        batch::Batch,
+        batch::{Batch, BatchState},
         budget,
         lifecycle::{Activity, SlotHolder, View},
         space::Space,
-        time::Timestamp,
+        time::{Now, Timestamp},
         update::{AppId, ByKind, SubjectKind},
     },
     proto::AppState,
@@ -46,6 +50,10 @@ pub struct Observatory {
     pub config_problem: watch::Receiver<Option<String>>,
     /// The file system of the store.
     pub space: watch::Receiver<Space>,
+    /// The configuration in force.
+    pub config: watch::Receiver<ShownConfig>,
+    /// How the apps have done.
+    pub history: History,
     /// The store.
     pub store: Store,
     /// The apps, in the order of the configuration.
@@ -73,6 +81,10 @@ pub struct AppStatus {
     pub updates: (u64, u64, u64),
     /// Of the accepted ones, those that upstream needed nothing of.
     pub suppressed: u64,
+    /// The share of the budget that was used in the last hour.
+    pub utilisation: f64,
+    /// How fresh the rows of the last hour were.
+    pub freshness: Option<Percentiles>,
 }
 
 impl Observatory {
@@ -105,8 +117,34 @@ impl Observatory {
                 (count(&gauges.accepted), count(&gauges.coalesced), count(&gauges.refused))
             }),
             suppressed: gauges.map_or(0, |gauges| gauges.suppressed.load(Relaxed)),
+            utilisation: self.utilisation(app, now),
+            freshness: self.history.freshness(app.id, now.instant),
             queue,
             view,
+        }
+    }
+
+    fn utilisation(&self, app: &App, now: Now) -> f64 {
+        let rows = self.history.job_rows_per_second(app.id, now.instant).unwrap_or(0.0);
+        (rows * 60.0 / f64::from(app.users_per_minute.max(1))).min(1.0)
+    }
+
+    /// The numbers that the app's history is made of. Reads the disk.
+    pub async fn observed(&self, app: &App) -> Observed {
+        let AppStatus { queue, view, updates, suppressed, .. } = self.app(app);
+        let pending_records = queue.depth.records;
+        let oldest = match pending_records {
+            0 => None,
+            _ => self.oldest_pending(app.id).await,
+        };
+        Observed {
+            accepted: updates.0,
+            coalesced: updates.1,
+            suppressed,
+            refused: updates.2,
+            job_rows: view.delivered_rows,
+            pending_records,
+            oldest_pending: oldest.map_or(Duration::ZERO, |at| clock::now().wall.since(at)),
         }
     }
 
@@ -170,6 +208,14 @@ impl AppStatus {
                 "The last job has ended; the budget is free again in {}.",
                 seconds(self.occupancy_remaining)
             ),
+            Activity::BackingOff if runs(view) => format!(
+                "A job of {} runs, as far as is known: {} questions about it came to nothing \
+                 ({}){}.",
+                batch_rows(view),
+                view.failures_in_a_row,
+                view.last_error,
+                retry()
+            ),
             Activity::BackingOff => {
                 format!(
                     "{} failed attempts in a row ({}){}.",
@@ -208,6 +254,10 @@ impl AppStatus {
             },
         }
     }
+}
+
+fn runs(view: &View) -> bool {
+    view.batch.as_ref().is_some_and(|batch| batch.state == BatchState::Running)
 }
 
 fn batch_rows(view: &View) -> String {

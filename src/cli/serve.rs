@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::Context;
+use rustix::process::{Resource, Rlimit, setrlimit};
 
 use super::shutdown;
 use crate::{
@@ -21,6 +22,7 @@ pub struct Args {
 
 /// Serves until `shutdown` completes.
 pub async fn run(args: Args, shutdown: impl Future) -> anyhow::Result<()> {
+    keep_no_cores()?;
     let hangups = shutdown::hangups()?;
     // A file that is there now must be there at each reload: without it the defaults would hold.
     let default = || Some(PathBuf::from(DEFAULT_FILE)).filter(|file| file.exists());
@@ -44,4 +46,10 @@ pub async fn run(args: Args, shutdown: impl Future) -> anyhow::Result<()> {
     let gateway = Gateway::start(&config).await?.reloading(config, file, hangups);
     let ended = gateway.run(shutdown).await;
     ended.with_context(|| format!("the gateway of {} has ended", store.display()))
+}
+
+/// A core file would hold keys, tokens and what is known of users.
+fn keep_no_cores() -> anyhow::Result<()> {
+    let none = Rlimit { current: Some(0), maximum: Some(0) };
+    setrlimit(Resource::Core, none).context("core files cannot be turned off")
 }

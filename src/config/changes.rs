@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use secrecy::ExposeSecret as _;
 use toml::{Table, Value};
 
-use super::{AppConfig, Config, Problem, ServerConfig, read_access};
+use super::{AppConfig, Config, Problem, ServerConfig, TlsConfig, read_access};
 
 /// The keys that differ, by their full paths, such as `apps[0].linger_ms`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -68,6 +68,26 @@ impl Config {
             }
         }
         changes
+    }
+
+    /// What is in force once `new` was read by a gateway that has started with this.
+    #[must_use]
+    pub fn with_live(&self, new: &Self) -> Self {
+        let mut config = self.clone();
+        config.auth.clone_from(&new.auth);
+        config.clients.clone_from(&new.clients);
+        config.admins.clone_from(&new.admins);
+        if self.tls.server.is_some() == new.tls.server.is_some() {
+            let TlsConfig { grpc, http, admin, handshake_timeout_ms, .. } = self.tls;
+            config.tls = TlsConfig { grpc, http, admin, handshake_timeout_ms, ..new.tls.clone() };
+        }
+        if self.has_same_apps(new) {
+            for (app, new) in config.apps.iter_mut().zip(&new.apps) {
+                app.api_key_source.clone_from(&new.api_key_source);
+                app.properties.clone_from(&new.properties);
+            }
+        }
+        config
     }
 
     /// Whether the apps are those of `other`, in the same order.

@@ -6,10 +6,10 @@ use std::{collections::BTreeMap, path::Path};
 use config::{Map, Value, ValueKind};
 
 use super::{
-    AuditConfig, BadRows, Config, DeadLettersConfig, EngineKind, HistoryConfig, HttpConfig,
-    IntakeConfig, LimitsConfig, LogConfig, LogFormat, MetricsAuth, Problem, ServerConfig,
-    StoreConfig, Unauthenticated, Warning, encryption, read_access, read_apps::apps,
-    reader::Reader, tls::tls,
+    AuditConfig, BadRows, Config, ConsoleConfig, DeadLettersConfig, EngineKind, HistoryConfig,
+    HttpConfig, IntakeConfig, LimitsConfig, LogConfig, LogFormat, MetricsAuth, Problem,
+    ServerConfig, StoreConfig, Unauthenticated, Warning, encryption, otlp::otlp, read_access,
+    read_apps::apps, reader::Reader, tls::tls,
 };
 
 pub(super) const HOUR_MS: u64 = 3_600_000;
@@ -29,6 +29,7 @@ pub(super) fn config(
     warnings: &mut Vec<Warning>,
 ) -> Option<Config> {
     let server = server(&mut table(values, "server", problems)?);
+    let console = console(&mut table(values, "console", problems)?);
     let http = http(&mut table(values, "http", problems)?);
     let tls = tls(&mut table(values, "tls", problems)?, folder, warnings);
     let store = store(&mut table(values, "store", problems)?, folder);
@@ -37,12 +38,14 @@ pub(super) fn config(
     let history = history(&mut table(values, "history", problems)?);
     let dead_letters = dead_letters(&mut table(values, "dead_letters", problems)?);
     let log = log(&mut table(values, "log", problems)?);
+    let otlp = otlp(&mut table(values, "otlp", problems)?, env);
     let auth = read_access::auth(&mut table(values, "auth", problems)?, folder);
     let apps = apps(values, folder, env, problems, warnings);
     let clients = read_access::clients(values, &apps, &auth, problems);
     let admins = read_access::admins(values, problems);
     let config = Config {
         server,
+        console,
         http,
         tls,
         store,
@@ -51,6 +54,7 @@ pub(super) fn config(
         history,
         dead_letters,
         log,
+        otlp,
         auth,
         apps,
         clients,
@@ -109,6 +113,15 @@ fn server(reader: &mut Reader<'_>) -> ServerConfig {
     }
 }
 
+fn console(reader: &mut Reader<'_>) -> ConsoleConfig {
+    ConsoleConfig {
+        enabled: reader.flag("enabled"),
+        session_idle_ms: reader.number("session_idle_ms", 1_000..=30 * DAY_MS),
+        session_max_ms: reader.number("session_max_ms", 1_000..=30 * DAY_MS),
+        sessions_max: reader.number("sessions_max", 1..=100_000),
+    }
+}
+
 fn http(reader: &mut Reader<'_>) -> HttpConfig {
     let policies = [("skip_rows", BadRows::SkipRows), ("reject_file", BadRows::RejectFile)];
     HttpConfig {
@@ -118,6 +131,7 @@ fn http(reader: &mut Reader<'_>) -> HttpConfig {
         bulk_rows_max: reader.number("bulk_rows_max", 1..=10_000),
         buffered_bytes_max: reader.number("buffered_bytes_max", KIB..=4 * GIB),
         bad_rows: reader.word("bad_rows", policies),
+        spooled_bytes_max: reader.number("spooled_bytes_max", KIB..=4 * GIB),
         jobs_max: reader.number("jobs_max", 1..=100_000),
         listed_jobs_max: reader.number("listed_jobs_max", 1..=100_000),
     }
@@ -190,6 +204,7 @@ fn log(reader: &mut Reader<'_>) -> LogConfig {
 fn check_together(config: &Config, problems: &mut Vec<Problem>) {
     let Config {
         server,
+        console: _,
         http,
         tls: _,
         store,
@@ -198,6 +213,7 @@ fn check_together(config: &Config, problems: &mut Vec<Problem>) {
         history: _,
         dead_letters: _,
         log: _,
+        otlp: _,
         auth: _,
         apps,
         clients: _,
@@ -216,7 +232,8 @@ fn check_together(config: &Config, problems: &mut Vec<Problem>) {
 
     let bulk = http.bulk_bytes_max;
     let message = at_least("http.bulk_bytes_max", bulk as u64);
-    demand(http.buffered_bytes_max >= bulk, "http.buffered_bytes_max", message);
+    demand(http.buffered_bytes_max >= bulk, "http.buffered_bytes_max", message.clone());
+    demand(http.spooled_bytes_max >= bulk, "http.spooled_bytes_max", message);
 
     let updates = limits.updates_per_request_max;
     let message = at_least("limits.updates_per_request_max", updates as u64);

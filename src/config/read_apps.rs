@@ -122,14 +122,25 @@ pub(super) fn may_pass(request: &str) -> Result<(), &'static str> {
     {
         return Err("a method and a path, such as \"POST /v1/track\"");
     }
-    let own = ["/v1/identify", "/v1/users", "/v1/companies", "/v1/background_jobs"];
-    let is_own = |own: &&str| {
-        path.strip_prefix(*own).is_some_and(|rest| ["", "/"].contains(&rest.get(..1).unwrap_or("")))
-    };
-    match own.iter().any(is_own) {
+    match is_answered_here(path) {
         true => Err("a path that the gateway does not answer itself"),
         false => Ok(()),
     }
+}
+
+/// Whether the gateway has an answer of its own for a path, whatever the method: where it has, no
+/// request comes as far as being passed through. Userpilot may take other spellings for the same.
+fn is_answered_here(path: &str) -> bool {
+    let path = path.to_ascii_lowercase();
+    let segments: Vec<&str> = path.split('/').filter(|segment| !segment.is_empty()).collect();
+    matches!(
+        segments[..],
+        ["v1", "identify"]
+            | ["v1", "companies", "identify"]
+            | ["v1", "users" | "companies", "bulk_identify"]
+            | ["v1", "background_jobs"]
+            | ["v1", "background_jobs", _]
+    )
 }
 
 /// The app's key, of the one place that says where it is. One that somebody named goes before
@@ -170,6 +181,41 @@ fn api_key(
         Err(message) => {
             reader.refuse(key, message);
             None
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_gateway_answers_itself_is_not_passed_through() {
+        for passed in [
+            "POST /v1/track",
+            "DELETE /v1/users",
+            "DELETE /v1/companies",
+            "DELETE /v1/users/ada",
+            "GET /v1/background_jobs/7/rows",
+            "GET /v1/identify-later",
+        ] {
+            assert_eq!(may_pass(passed), Ok(()), "{passed}");
+        }
+        for (own, part) in [
+            ("POST /v1/identify", "does not answer itself"),
+            // The gateway answers 405.
+            ("DELETE /v1/identify", "does not answer itself"),
+            ("POST /v1//Identify/", "does not answer itself"),
+            ("POST /v1/companies/identify", "does not answer itself"),
+            ("POST /v1/users/bulk_identify", "does not answer itself"),
+            ("POST /v1/companies/bulk_identify", "does not answer itself"),
+            ("GET /v1/background_jobs", "does not answer itself"),
+            ("DELETE /v1/background_jobs/7", "does not answer itself"),
+            ("HEAD /v1/track", "a method and a path"),
+            ("POST /v2/track", "a method and a path"),
+            ("POST /v1/%74rack", "a method and a path"),
+        ] {
+            assert!(may_pass(own).unwrap_err().contains(part), "{own}");
         }
     }
 }

@@ -2,6 +2,7 @@
 
 mod properties;
 mod refusals;
+mod shown;
 mod tls;
 
 use std::{collections::BTreeSet, fs};

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::{AppLedger, LedgerError, carry_out};
+use super::{AppLedger, LedgerError, carry_out, words::Words};
 use crate::{
     clock,
     domain::{
@@ -13,9 +13,9 @@ use crate::{
         express::ExpressEnd,
         lifecycle::{Command, Event, Lifecycle, Recovered, Settings, Step, View, Waiting},
         time::{Instant, Now, Timestamp},
-        update::{ByKind, SubjectKind},
+        update::{ByKind, ClientId, SubjectKind},
     },
-    store::{QueueView, queue::Settling},
+    store::{QueueView, queue::SettledRow},
     upstream::Upstream,
 };
 
@@ -62,14 +62,14 @@ impl Operator {
 
 /// What a driver tells about what it did, for metrics.
 pub trait Report: Send + Sync + 'static {
-    /// Rows were delivered, that many; and how long each had waited since its first update.
-    fn delivered(&self, freshness: &mut dyn Iterator<Item = Duration>);
-    /// A job has ended.
-    fn job_ended(&self, settlement: Settlement, rows: u64, took: Duration);
+    /// Rows were delivered: whose own each was, and how long it took since its first update.
+    fn delivered(&self, rows: &mut dyn Iterator<Item = (ClientId, Duration)>);
+    /// A batch was settled.
+    fn job_ended(&self, batch: &Batch, settlement: Settlement, took: Duration);
     /// What went by express came to this end.
     fn express_ended(&self, end: ExpressEnd);
-    /// Records were delivered by express; how long each had waited since its first update.
-    fn delivered_by_express(&self, freshness: &mut dyn Iterator<Item = Duration>);
+    /// The same of records that went by express.
+    fn delivered_by_express(&self, rows: &mut dyn Iterator<Item = (ClientId, Duration)>);
 }
 
 /// One app's driver.
@@ -83,6 +83,7 @@ pub struct Delivery<U, R> {
     view: watch::Sender<View>,
     /// The kinds that are known to be halted.
     halted: ByKind<bool>,
+    words: Words,
 }
 
 /// Why a driver ended.
@@ -123,6 +124,7 @@ impl<U: Upstream, R: Report> Delivery<U, R> {
             operations,
             view,
             halted: ByKind::default(),
+            words: Words::default(),
         };
         (delivery, Operator { operations: operator, express: None, view: viewer })
     }
@@ -221,12 +223,19 @@ impl<U: Upstream, R: Report> Delivery<U, R> {
             |settlement, chunk| {
                 outcome = Some(settlement);
                 if settlement == Settlement::Delivered {
-                    report.delivered(&mut freshness(chunk, clock::now().wall));
+                    report.delivered(&mut freshness(chunk.rows, clock::now().wall));
                 }
             },
         )
         .await?;
         log(&self.name, &event, current.as_ref());
+        for status in self.words.news(&event) {
+            tracing::warn!(
+                app = self.name,
+                status,
+                "a job has a status that is not known: it is taken for one that has not ended"
+            );
+        }
         if let (true, Some(settlement), Some(batch)) = (settling, outcome, &current) {
             self.log_settled(batch, settlement);
         }
@@ -238,7 +247,7 @@ impl<U: Upstream, R: Report> Delivery<U, R> {
     fn log_settled(&self, batch: &Batch, settlement: Settlement) {
         let since = batch.submitted_at.unwrap_or(batch.claimed_at);
         let took = clock::now().wall.since(since);
-        self.report.job_ended(settlement, batch.rows, took);
+        self.report.job_ended(batch, settlement, took);
         if let Settlement::Dead(reason) = settlement {
             return self.log_death(batch, reason);
         }
@@ -276,8 +285,12 @@ fn waiting(view: QueueView) -> Waiting {
     Waiting { records: depth.by_kind(), since, urgent_updates }
 }
 
-fn freshness(chunk: Settling, now: Timestamp) -> impl Iterator<Item = Duration> {
-    chunk.accepted_at.into_iter().map(move |accepted_at| now.since(accepted_at))
+/// Whose own each row was, and how fresh it is now.
+pub(super) fn freshness(
+    rows: Vec<SettledRow>,
+    now: Timestamp,
+) -> impl Iterator<Item = (ClientId, Duration)> {
+    rows.into_iter().map(move |row| (row.client, now.since(row.accepted_at)))
 }
 
 /// Failures are logged once, here, without upstream's words: they may quote a row.

@@ -1,11 +1,9 @@
 //! The express lane's driver: a loop around its state machine, with several requests under way.
 
-use std::time::Duration;
-
 use tokio::{sync::mpsc, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use super::{AppLedger, DeliveryEnd, LedgerError, Operation, Report};
+use super::{AppLedger, DeliveryEnd, LedgerError, Operation, Report, driver::freshness};
 use crate::{
     clock,
     domain::{
@@ -146,9 +144,7 @@ impl<U: Upstream + Clone + 'static, R: Report> ExpressDelivery<U, R> {
             self.report.express_ended(*end);
         }
         let delivered = self.ledger.store.settle_express(self.ledger.app, ends).await?;
-        let now = clock::now().wall;
-        let mut freshness = delivered.into_iter().map(|at| now.since(at));
-        self.report.delivered_by_express(&mut freshness as &mut dyn Iterator<Item = Duration>);
+        self.report.delivered_by_express(&mut freshness(delivered, clock::now().wall));
         self.tell(ExpressEvent::Settled);
         Ok(())
     }

@@ -3,6 +3,7 @@
 
 mod driver;
 mod express;
+mod words;
 
 use std::future::Future;
 

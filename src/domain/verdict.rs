@@ -66,6 +66,13 @@ pub struct JobReport {
     pub completed_rows: Option<u64>,
 }
 
+/// Whether upstream's documents name this status. A job without one of theirs runs, as far as
+/// anybody knows.
+pub fn is_known_status(status: &str) -> bool {
+    ["queued", "validating", "processing", "pending_refresh", "completed", "failed"]
+        .contains(&status)
+}
+
 /// What a job's status means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum JobPhase {

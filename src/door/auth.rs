@@ -6,6 +6,7 @@ mod tests;
 
 use std::{
     collections::BTreeMap,
+    net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -84,15 +85,6 @@ enum Unknown {
     NoKeys(Arc<Issuer>),
 }
 
-impl Unknown {
-    fn into_refusal(self) -> Refusal {
-        match self {
-            Self::Unauthenticated | Self::Key(_) => Refusal::Unauthenticated,
-            Self::NoKeys(_) => Refusal::NoKeys,
-        }
-    }
-}
-
 impl Callers {
     /// Those of `access`.
     pub fn new(access: Access) -> Self {
@@ -116,9 +108,9 @@ impl Callers {
     ) -> Option<Result<Caller, Refusal>> {
         match self.0.table.load().identify(headers, extensions, schemes) {
             Ok(caller) => Some(Ok(caller)),
-            Err(Unknown::Unauthenticated) => Some(Err(self.refuse(door, extensions))),
+            Err(Unknown::Unauthenticated) => Some(Err(self.refuse(door, address(extensions)))),
             Err(Unknown::Key(issuer) | Unknown::NoKeys(issuer)) if issuer.can_refresh() => None,
-            Err(Unknown::Key(_)) => Some(Err(self.refuse(door, extensions))),
+            Err(Unknown::Key(_)) => Some(Err(self.refuse(door, address(extensions)))),
             Err(Unknown::NoKeys(_)) => Some(Err(Refusal::NoKeys)),
         }
     }
@@ -140,21 +132,33 @@ impl Callers {
         match self.0.table.load().identify(headers, extensions, schemes) {
             Ok(caller) => Ok(caller),
             Err(Unknown::NoKeys(_)) => Err(Refusal::NoKeys),
-            Err(Unknown::Unauthenticated | Unknown::Key(_)) => Err(self.refuse(door, extensions)),
+            Err(Unknown::Unauthenticated | Unknown::Key(_)) => {
+                Err(self.refuse(door, address(extensions)))
+            }
         }
     }
 
     /// The same caller as it stands `now`, or a refusal if its credential is not taken any more:
     /// it expired, or the configuration, the issuer's keys or those who vouch for certificates
-    /// are others by now. Another issuer may be asked for its keys.
-    pub async fn renew(&self, caller: &Caller, now: Timestamp) -> Result<Caller, Refusal> {
-        match self.renew_at_once(caller, now) {
+    /// are others by now. Another issuer may be asked for its keys. A refusal goes on record, as
+    /// one at the door does.
+    pub async fn renew(
+        &self,
+        caller: &Caller,
+        now: Timestamp,
+        (door, peer): (Door, Option<SocketAddr>),
+    ) -> Result<Caller, Refusal> {
+        let renewed = match self.renew_at_once(caller, now) {
             Err(Unknown::Key(issuer) | Unknown::NoKeys(issuer)) if issuer.can_refresh() => {
                 issuer.refresh().await;
-                self.renew_at_once(caller, now).map_err(Unknown::into_refusal)
+                self.renew_at_once(caller, now)
             }
-            told => told.map_err(Unknown::into_refusal),
-        }
+            told => told,
+        };
+        renewed.map_err(|unknown| match unknown {
+            Unknown::Unauthenticated | Unknown::Key(_) => self.refuse(door, peer),
+            Unknown::NoKeys(_) => Refusal::NoKeys,
+        })
     }
 
     fn renew_at_once(&self, caller: &Caller, now: Timestamp) -> Result<Caller, Unknown> {
@@ -174,6 +178,13 @@ impl Callers {
         self.0.table.load().clients.clone()
     }
 
+    /// The configured clients, or whoever calls where no credential is asked for.
+    pub fn all(&self) -> Vec<Arc<Client>> {
+        let table = self.0.table.load();
+        let anyone = table.anyone.iter().map(Caller::shared);
+        anyone.chain(table.clients.iter().cloned()).collect()
+    }
+
     /// Whose JSON web tokens are taken.
     pub fn issuer(&self) -> Option<Arc<Issuer>> {
         self.0.table.load().issuer.clone()
@@ -184,14 +195,16 @@ impl Callers {
         self.0.failures.load(Relaxed)
     }
 
-    fn refuse(&self, door: Door, extensions: &Extensions) -> Refusal {
+    fn refuse(&self, door: Door, peer: Option<SocketAddr>) -> Refusal {
         self.0.failures.fetch_add(1, Relaxed);
-        audit::authentication_failed(
-            door,
-            extensions.get().map(|peer: &PeerIdentity| peer.address),
-        );
+        audit::authentication_failed(door, peer);
         Refusal::Unauthenticated
     }
+}
+
+/// Where a request comes from.
+pub fn address(extensions: &Extensions) -> Option<SocketAddr> {
+    extensions.get().map(|peer: &PeerIdentity| peer.address)
 }
 
 impl Table {
@@ -214,8 +227,9 @@ impl Table {
 
     /// A client as it is from now on, with what there was of it before.
     fn go_on(&self, client: Client) -> Client {
-        let before = self.clients.iter().find(|before| before.name == client.name);
-        let Some(before) = before else { return client };
+        let anyone = self.anyone.as_ref().map(Caller::client);
+        let mut before = self.clients.iter().map(|before| &**before).chain(anyone);
+        let Some(before) = before.find(|before| before.name == client.name) else { return client };
         let limit = |client: &Client| client.rate.as_ref().map(|rate| rate.per_second());
         let rate = match limit(&client) == limit(before) {
             true => before.rate.clone(),

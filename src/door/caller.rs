@@ -11,10 +11,13 @@ use tonic::Status;
 use secrecy::SecretString;
 
 use super::{peer::PeerIdentity, rate::Rate, tally::Tally, token::Hash};
-use crate::domain::{
-    property::FoldedNames,
-    time::Timestamp,
-    update::{AppId, ClientId, Lane},
+use crate::{
+    domain::{
+        property::FoldedNames,
+        time::Timestamp,
+        update::{AppId, ClientId, Lane},
+    },
+    store::queue::ClientTerms,
 };
 
 /// What callers without a credential are called, where none is asked for.
@@ -76,6 +79,8 @@ pub struct Client {
     /// What is passed through to Userpilot for it, as methods and paths, where it is one of the
     /// configured.
     pub pass_through: BTreeSet<String>,
+    /// On what terms it uses the queue.
+    pub terms: ClientTerms,
     /// How fast it may send, where there is a limit.
     pub rate: Option<Arc<Rate>>,
     /// What has been counted of it.
@@ -109,6 +114,11 @@ impl Caller {
     /// What it may do.
     pub fn client(&self) -> &Client {
         &self.0.client
+    }
+
+    /// The same, to be kept.
+    pub(super) fn shared(&self) -> Arc<Client> {
+        self.0.client.clone()
     }
 
     /// What it has shown.

@@ -6,11 +6,15 @@ use axum::Router;
 use futures_util::future::{BoxFuture, Either};
 use http::{Request, Response};
 use hyper::{body::Incoming, service::Service};
-use tonic::{Status, body::Body, server::NamedService};
+use opentelemetry::{KeyValue, trace};
+use tonic::{Code, Status, body::Body, server::NamedService};
 use tower::ServiceExt as _;
 
 use super::{auth::Callers, caller::Caller, refusal::Refusal, token::Schemes};
-use crate::audit::Door;
+use crate::{
+    audit::Door,
+    trace::{RequestSpan, Traces},
+};
 
 /// Calls of `S` go straight to it, all others through a router, which would cost every call a
 /// boxed body, a boxed future and a copy of the route.
@@ -19,13 +23,14 @@ pub struct Front<S> {
     service: S,
     router: Router,
     callers: Callers,
+    traces: Traces,
 }
 
 impl<S: NamedService> Front<S> {
     /// `service` before `router`, for `callers`. `service` is ready always, as generated services
     /// are.
-    pub fn new(service: S, router: Router, callers: Callers) -> Self {
-        Self { service, router, callers }
+    pub fn new(service: S, router: Router, callers: Callers, traces: Traces) -> Self {
+        Self { service, router, callers, traces }
     }
 
     /// Whether the path is `/<name of the service>/<method>`.
@@ -44,7 +49,7 @@ where
         + Clone
         + Send
         + 'static,
-    S::Future: Send,
+    S::Future: Send + 'static,
 {
     type Response = Response<Body>;
     type Error = Infallible;
@@ -61,7 +66,12 @@ where
         match self.callers.admit_at_once(request.headers(), request.extensions(), door) {
             Some(Ok(caller)) if is_called => {
                 request.extensions_mut().insert(caller);
-                Either::Left(self.service.clone().call(request))
+                let span = begin(&self.traces, &request);
+                let serving = self.service.clone().call(request);
+                match span {
+                    None => Either::Left(serving),
+                    Some(span) => Either::Right(Box::pin(span.around(serving, told))),
+                }
             }
             Some(Err(refusal)) => {
                 let answer = Status::from(refusal).into_http();
@@ -94,11 +104,56 @@ where
             Err(refusal) => Ok(Status::from(refusal).into_http()),
             Ok(caller) if is_called => {
                 request.extensions_mut().insert(caller);
-                self.service.call(request).await
+                let span = begin(&self.traces, &request);
+                let serving = self.service.call(request);
+                match span {
+                    None => serving.await,
+                    Some(span) => span.around(serving, told).await,
+                }
             }
             Ok(_) => Ok(self.router.oneshot(request).await?.map(Body::new)),
         }
     }
+}
+
+/// The span of a call. Its names are those of OpenTelemetry's conventions.
+/// <https://opentelemetry.io/docs/specs/semconv/rpc/grpc/>
+fn begin(traces: &Traces, request: &Request<Incoming>) -> Option<RequestSpan> {
+    let path = request.uri().path().trim_start_matches('/');
+    let attributes = || {
+        let (service, method) = path.split_once('/').unwrap_or((path, ""));
+        vec![
+            KeyValue::new("rpc.system", "grpc"),
+            KeyValue::new("rpc.service", service.to_owned()),
+            KeyValue::new("rpc.method", method.to_owned()),
+        ]
+    };
+    traces.begin(|| path.to_owned().into(), request.headers(), attributes)
+}
+
+/// What came of a call, as far as its headers tell.
+fn told(answer: &Answer) -> (Vec<KeyValue>, trace::Status) {
+    let refused = answer.as_ref().ok().and_then(|it| Status::from_header_map(it.headers()));
+    let code = refused.map_or(Code::Ok, |status| status.code());
+    let status = match code {
+        Code::Ok => trace::Status::Unset,
+        Code::Unknown | Code::Internal | Code::DataLoss | Code::Unavailable => {
+            trace::Status::error(code.description())
+        }
+        Code::Cancelled
+        | Code::InvalidArgument
+        | Code::DeadlineExceeded
+        | Code::NotFound
+        | Code::AlreadyExists
+        | Code::PermissionDenied
+        | Code::ResourceExhausted
+        | Code::FailedPrecondition
+        | Code::Aborted
+        | Code::OutOfRange
+        | Code::Unimplemented
+        | Code::Unauthenticated => trace::Status::Unset,
+    };
+    (vec![KeyValue::new("rpc.grpc.status_code", i64::from(code as i32))], status)
 }
 
 fn is_open(path: &str) -> bool {

@@ -42,14 +42,29 @@ impl<'a> Gate<'a> {
 
     /// Lets an update pass that was read, or not.
     pub fn pass(&mut self, read: Result<Update, Refusal>) -> Result<Update, Refusal> {
+        let update = audited(self.caller.client(), read)?;
+        self.take().map(|()| update)
+    }
+
+    /// Lets the updates of one body pass together, or none of them. They count as one: a rate of
+    /// one a second lets in a user and its company.
+    pub fn pass_as_one(
+        &mut self,
+        read: impl IntoIterator<Item = Result<Update, Refusal>>,
+    ) -> Result<Vec<Update>, Refusal> {
         let client = self.caller.client();
-        let update = audited(client, read)?;
-        let Some(rate) = &client.rate else { return Ok(update) };
+        let updates = read.into_iter().map(|read| audited(client, read));
+        let updates = updates.collect::<Result<_, _>>()?;
+        self.take().map(|()| updates)
+    }
+
+    fn take(&mut self) -> Result<(), Refusal> {
+        let Some(rate) = &self.caller.client().rate else { return Ok(()) };
         if self.closed.is_none() {
             self.closed = rate.take().err();
         }
         match self.closed {
-            None => Ok(update),
+            None => Ok(()),
             Some(retry_after) => Err(Refusal::RateLimited { retry_after }),
         }
     }

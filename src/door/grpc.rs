@@ -1,28 +1,31 @@
 //! The gRPC door.
 
-use std::{collections::BTreeMap, pin::Pin, sync::Arc};
+use std::{collections::BTreeMap, net::SocketAddr, pin::Pin, sync::Arc};
 
 use futures_util::{Stream, StreamExt, stream};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{
-    auth::Callers,
+    auth::{Callers, address},
     caller::Caller,
     found::{disposition, update_state},
     gate::Gate,
-    receipt::{self, Receipt},
+    receipt::{NoReceipt, Receipt, Receipts},
     refusal::{Refusal, Violation},
+    senders::{Sender, Senders, split},
     sent::Sent,
     wire::Wire,
 };
 use crate::{
-    audit, clock,
+    audit::{self, Door},
+    clock,
     delivery::Operator,
-    domain::update::{AppId, Subject, Update},
+    domain::update::{AppId, Update},
     intake::{HandedOver, Intake, NotAccepted},
     proto::{self, ingest_service_server::IngestService},
     store::{Accepted, Store, queue::Found},
+    trace,
 };
 
 /// Updates that are handed to the writer together: about as many as it commits at once.
@@ -39,6 +42,7 @@ struct Parts {
     wire: Wire,
     intake: Intake,
     store: Store,
+    receipts: Receipts,
     operators: BTreeMap<AppId, Operator>,
     updates_per_request_max: usize,
     stop: CancellationToken,
@@ -50,7 +54,7 @@ impl Ingest {
         callers: Callers,
         wire: Wire,
         intake: Intake,
-        store: Store,
+        (store, receipts): (Store, Receipts),
         operators: BTreeMap<AppId, Operator>,
         updates_per_request_max: usize,
         stop: CancellationToken,
@@ -60,6 +64,7 @@ impl Ingest {
             wire,
             intake,
             store,
+            receipts,
             operators,
             updates_per_request_max,
             stop,
@@ -67,17 +72,11 @@ impl Ingest {
     }
 }
 
-/// What is remembered of an update to answer it.
-struct Sender {
-    app: AppId,
-    subject: Subject,
-}
-
 impl Parts {
     fn receipt(&self, sender: &Sender, accepted: Accepted) -> proto::AcceptedUpdate {
         let Sender { app, subject } = sender;
         proto::AcceptedUpdate {
-            receipt: receipt::encode(self.store.id(), *app, accepted.sequence, subject),
+            receipt: self.receipts.encode(*app, accepted.sequence, subject),
             sequence: accepted.sequence,
             disposition: disposition(accepted.disposition).into(),
         }
@@ -182,22 +181,6 @@ impl Parts {
     }
 }
 
-/// Who sent what, for the answers; or why it is refused.
-type Senders = Vec<Result<Sender, Refusal>>;
-
-/// Splits updates into the good ones and who is to be answered.
-fn split(updates: impl Iterator<Item = Result<Update, Refusal>>) -> (Vec<Update>, Senders) {
-    let mut good = Vec::with_capacity(updates.size_hint().0);
-    let senders = updates.map(|update| {
-        let update = update?;
-        let sender = Sender { app: update.app, subject: update.subject.clone() };
-        good.push(update);
-        Ok(sender)
-    });
-    let senders = senders.collect();
-    (good, senders)
-}
-
 #[tonic::async_trait]
 impl IngestService for Ingest {
     async fn update_user(
@@ -263,14 +246,19 @@ impl IngestService for Ingest {
     ) -> Result<Response<Self::StreamUserUpdatesStream>, Status> {
         let parts = self.0.clone();
         let caller = Caller::of(request.extensions())?;
+        let peer = address(request.extensions());
         let stop = parts.stop.clone();
+        let span = trace::served();
         let answers = request
             .into_inner()
             .take_until(stop.cancelled_owned())
             .ready_chunks(CHUNK_UPDATES_MAX)
             // One chunk after the other, so that they are accepted in this order. Only the
             // answers are waited for side by side.
-            .then(move |chunk| hand_over_chunk(parts.clone(), caller.clone(), chunk))
+            .then(move |chunk| {
+                let handing_over = hand_over_chunk(parts.clone(), (caller.clone(), peer), chunk);
+                trace::serving(span.clone(), handing_over)
+            })
             .map(Chunk::answer)
             .buffered(STREAM_CHUNKS_MAX)
             .flat_map(stream::iter);
@@ -284,12 +272,15 @@ impl IngestService for Ingest {
         let store = &self.0.store;
         let caller = Caller::of(request.extensions())?;
         let text = request.into_inner().receipt;
-        let Some(Receipt { store: of, app, sequence, subject }) = receipt::decode(&text) else {
-            return Err(Refusal::field("receipt", "is not a receipt").into());
+        let Receipt { app, sequence, subject } = match self.0.receipts.decode(&text) {
+            Ok(receipt) => receipt,
+            Err(NoReceipt::Unreadable) => {
+                return Err(Refusal::field("receipt", "is not a receipt").into());
+            }
+            Err(NoReceipt::AnotherStores) => {
+                return Err(Status::not_found("the receipt is of another gateway's store"));
+            }
         };
-        if of != store.id() {
-            return Err(Status::not_found("the receipt is of another gateway's store"));
-        }
         let own = &caller.client().apps;
         if !own.values().any(|own| *own == app) {
             self.0.may_be_held(app, own)?;
@@ -326,7 +317,7 @@ struct Chunk {
 
 async fn hand_over_chunk(
     parts: Arc<Parts>,
-    caller: Caller,
+    (caller, peer): (Caller, Option<SocketAddr>),
     messages: Vec<Result<proto::StreamUserUpdatesRequest, Status>>,
 ) -> Chunk {
     let now = clock::now().wall;
@@ -334,7 +325,7 @@ async fn hand_over_chunk(
     let mut tags = Vec::with_capacity(messages.len());
     let mut updates = Vec::with_capacity(messages.len());
     // A stream may last longer than what its sender was let in with.
-    let caller = match parts.callers.renew(&caller, now).await {
+    let caller = match parts.callers.renew(&caller, now, (Door::Grpc, peer)).await {
         Ok(renewed) => renewed,
         Err(refusal) => {
             let (senders, handed_over) = (Vec::new(), Ok(HandedOver::nothing()));

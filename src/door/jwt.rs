@@ -17,7 +17,7 @@ use url::Url;
 
 use super::{jwks, signature};
 use crate::{
-    clock,
+    audit, clock,
     domain::time::{Instant, Timestamp},
 };
 
@@ -67,10 +67,17 @@ pub struct Issuer {
     keys: ArcSwapOption<Keys>,
     /// How many key sets there have been since the first.
     key_set: AtomicU64,
-    /// When keys were last asked for. Held while they are.
-    asked_at: Mutex<Option<Instant>>,
+    /// What is known of the last fetch. Held while there is one.
+    asked: Mutex<Asked>,
     /// The same, to be looked at by whoever will not wait.
     fetch_from: ArcSwapOption<Instant>,
+}
+
+/// When keys were last asked for, and what they were when they came last.
+#[derive(Debug, Default)]
+struct Asked {
+    at: Option<Instant>,
+    set: Option<JwkSet>,
 }
 
 /// What a token says that was verified.
@@ -114,8 +121,8 @@ impl Issuer {
             KeySource::Set(set) => Some(Keys::new(set, &options.algorithms)?.into()),
             KeySource::Fetched(_) => None,
         };
-        let (key_set, asked_at, fetch_from) = Default::default();
-        Ok(Self { options, keys: ArcSwapOption::new(keys), key_set, asked_at, fetch_from })
+        let (key_set, asked, fetch_from) = Default::default();
+        Ok(Self { options, keys: ArcSwapOption::new(keys), key_set, asked, fetch_from })
     }
 
     /// What it was made of.
@@ -175,29 +182,32 @@ impl Issuer {
     pub async fn refresh(&self) {
         let KeySource::Fetched(options) = &self.options.keys else { return };
         let came_at = clock::now().instant;
-        let mut asked_at = self.asked_at.lock().await;
-        if asked_at.is_some_and(|at| at.plus(options.interval_min) > came_at) {
+        let mut asked = self.asked.lock().await;
+        if asked.at.is_some_and(|at| at.plus(options.interval_min) > came_at) {
             return;
         }
         match jwks::fetch(options).await {
+            Ok(set) if asked.set.as_ref() == Some(&set) => {}
             Ok(set) => match Keys::new(&set, &self.options.algorithms) {
                 Ok(keys) => {
+                    audit::issuer_keys_changed(&self.options.issuer, &keys.names());
                     self.keys.store(Some(keys.into()));
                     self.key_set.fetch_add(1, SeqCst);
+                    asked.set = Some(set);
                 }
                 Err(error) => tracing::warn!(%error, "the issuer's keys stay as they were"),
             },
             Err(error) => tracing::warn!(error, "the issuer's keys cannot be fetched"),
         }
         let now = clock::now().instant;
-        *asked_at = Some(now);
+        asked.at = Some(now);
         self.fetch_from.store(Some(now.plus(options.interval_min).into()));
     }
 
     /// Fetches its keys if they are too old, or not there.
     pub async fn keep_fresh(&self) {
         let KeySource::Fetched(options) = &self.options.keys else { return };
-        let asked_at = *self.asked_at.lock().await;
+        let asked_at = self.asked.lock().await.at;
         let age = asked_at.map(|at| clock::now().instant.since(at));
         let age_max = match self.keys.load().is_some() {
             true => options.age_max,
@@ -233,6 +243,13 @@ impl Keys {
         };
         let named = usable.into_iter().filter_map(|(name, key)| Some((name?, key)));
         Ok(Self { named: named.collect(), only })
+    }
+
+    /// Their names, in order.
+    fn names(&self) -> String {
+        let mut names: Vec<&str> = self.named.keys().map(String::as_str).collect();
+        names.sort_unstable();
+        names.join(", ")
     }
 }
 

@@ -52,12 +52,7 @@ impl Doorkeeper {
 
     async fn access(&self, config: &Config) -> anyhow::Result<Access> {
         let issuer = self.issuer(&config.auth).context("auth.issuer")?;
-        let terms = |client: &ClientConfig| {
-            let max = client.pending_records_max;
-            let terms =
-                ClientTerms { records_max: (max > 0).then_some(max), weight: client.weight };
-            (client.name.clone(), terms)
-        };
+        let terms = |client: &ClientConfig| (client.name.clone(), terms(client));
         // Whoever calls without a credential has a number of its own, whoever else there is.
         let mut names = vec![(ANYONE.to_owned(), ClientTerms::default())];
         names.extend(config.clients.iter().map(terms));
@@ -85,6 +80,7 @@ impl Doorkeeper {
             record_bytes_max: (config.record_bytes_max > 0).then_some(config.record_bytes_max),
             properties: config.properties.as_ref().map(|names| names.iter().collect()),
             pass_through: config.pass_through.iter().cloned().collect(),
+            terms: terms(config),
             rate: Rate::new(config.updates_per_second_max).map(Arc::new),
             tally: Arc::default(),
         };
@@ -136,6 +132,11 @@ impl Doorkeeper {
             }
         }
     }
+}
+
+fn terms(client: &ClientConfig) -> ClientTerms {
+    let max = client.pending_records_max;
+    ClientTerms { records_max: (max > 0).then_some(max), weight: client.weight }
 }
 
 /// The operators that the configuration names.

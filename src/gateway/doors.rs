@@ -8,10 +8,7 @@ use std::{
 use anyhow::Context;
 use axum::{Router, middleware};
 use hyper_util::service::TowerToHyperService;
-use tokio::{
-    net::TcpListener,
-    sync::{Semaphore, watch},
-};
+use tokio::{net::TcpListener, sync::watch};
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use tonic_health::{pb::health_server::HealthServer, server::HealthService};
@@ -24,20 +21,24 @@ use crate::{
         status::Observatory,
     },
     config::{Config, MetricsAuth},
+    console,
     door::{
         auth::Callers,
         front::Front,
         grpc::Ingest,
         health::UntilStopped,
-        http::{self, Api, HttpDoor, PassThroughs},
+        http::{self, Api, HttpDoor, PassThroughs, Room},
         properties::Properties,
+        receipt::Receipts,
         wire::Wire,
     },
     intake::Intake,
     proto::{
         self, admin_service_server::AdminServiceServer, ingest_service_server::IngestServiceServer,
     },
+    store,
     telemetry::Metrics,
+    trace::Traces,
 };
 
 pub(super) struct Listeners {
@@ -77,12 +78,12 @@ pub(super) struct Routers {
 pub(super) fn http(
     config: &Config,
     (not_ready, metrics): (watch::Receiver<Option<&'static str>>, Metrics),
-    api: Arc<OnceLock<Arc<Api>>>,
+    (api, traces): (Arc<OnceLock<Arc<Api>>>, Traces),
     admins: &Admins,
 ) -> TowerToHyperService<Router> {
     let metrics = Arc::new(move || metrics.page());
     let request_timeout = settings::http_timeout(config);
-    let router = http::router(HttpDoor { not_ready, metrics, request_timeout, api });
+    let router = http::router(HttpDoor { not_ready, metrics, request_timeout, traces, api });
     TowerToHyperService::new(match config.server.metrics_auth {
         MetricsAuth::None => router,
         MetricsAuth::Admin => {
@@ -93,26 +94,33 @@ pub(super) fn http(
 
 pub(super) fn routers(
     config: &Config,
-    (observatory, properties): (&Observatory, Properties),
+    (observatory, properties, traces): (&Observatory, Properties, Traces),
     keeper: &Doorkeeper,
     (health, pass_through): (HealthService, PassThroughs),
     stop: &CancellationToken,
 ) -> anyhow::Result<Routers> {
     let (store, space) = (observatory.store.clone(), observatory.space.clone());
-    let intake = Intake::new(store, space, settings::intake(config));
+    let intake = Intake::new(store, traces.clone(), space, settings::intake(config));
     let wire = settings::wire(config, properties, &observatory.apps);
     let callers = keeper.callers.clone();
-    let ingest = ingest(config, observatory, (callers, wire.clone(), intake.clone()), stop.clone());
-    let admin = Admin::new(observatory.clone(), stop.clone());
+    let receipts = receipts(config, observatory)?;
+    let parts = (callers, wire.clone(), intake.clone(), receipts);
+    let ingest = ingest(config, observatory, parts, stop.clone());
+    let service = Admin::new(observatory.clone(), keeper.callers.clone(), stop.clone());
     let mut grpc = Routes::new(HealthServer::new(UntilStopped { health, stop: stop.clone() }));
-    let mut admin = Routes::new(AdminServiceServer::new(admin));
+    let mut admin = Routes::new(AdminServiceServer::new(service.clone()));
     if config.server.reflection {
         grpc = reflect(grpc)?;
         admin = reflect(admin)?;
     }
-    let grpc = Front::new(ingest, grpc.into_axum_router(), keeper.callers.clone());
+    let grpc = Front::new(ingest, grpc.into_axum_router(), keeper.callers.clone(), traces);
     let guard = middleware::from_fn_with_state(keeper.admins.clone(), access::guard);
-    let admin = TowerToHyperService::new(admin.into_axum_router().layer(guard));
+    let mut admin = admin.into_axum_router().layer(guard);
+    if config.console.enabled {
+        let admins = keeper.admins.clone();
+        admin = admin.merge(console::router(settings::console(config, service, admins, stop)));
+    }
+    let admin = TowerToHyperService::new(admin);
     let api = Api {
         wire,
         intake,
@@ -120,16 +128,24 @@ pub(super) fn routers(
         callers: keeper.callers.clone(),
         limits: settings::http(config),
         pass_through,
-        buffers: Arc::new(Semaphore::new(config.http.buffered_bytes_max)),
+        buffers: Room::new(config.http.buffered_bytes_max, config.http.bulk_bytes_max),
+        spools: Room::new(config.http.spooled_bytes_max, config.http.bulk_bytes_max),
         stop: stop.clone(),
     };
     Ok(Routers { grpc, admin, api: Arc::new(api) })
 }
 
+fn receipts(config: &Config, observatory: &Observatory) -> anyhow::Result<Receipts> {
+    let folder = &config.store.path;
+    let cannot = || format!("cannot read or make the key of receipts in {}", folder.display());
+    let key = store::receipt_key(folder).with_context(cannot)?;
+    Ok(Receipts::new(observatory.store.id(), &key))
+}
+
 fn ingest(
     config: &Config,
     observatory: &Observatory,
-    (callers, wire, intake): (Callers, Wire, Intake),
+    (callers, wire, intake, receipts): (Callers, Wire, Intake, Receipts),
     stop: CancellationToken,
 ) -> IngestServiceServer<Ingest> {
     let operators = observatory.apps.iter().map(|app| (app.id, app.operator.clone())).collect();
@@ -137,7 +153,7 @@ fn ingest(
         callers,
         wire,
         intake,
-        observatory.store.clone(),
+        (observatory.store.clone(), receipts),
         operators,
         config.limits.updates_per_request_max,
         stop,

@@ -11,7 +11,7 @@ use tonic_health::{ServingStatus, server::HealthReporter};
 
 use super::{Ended, INGEST};
 use crate::{
-    admin::status::Observatory,
+    admin::{history::SAMPLE_INTERVAL, status::Observatory},
     clock,
     domain::space::{Room, Space},
     store::{
@@ -53,6 +53,7 @@ impl House {
         tasks.spawn(keep(observatory.store.clone(), keeping, stop.clone()));
         tasks.spawn(follow_jobs(observatory.store.clone(), stop.clone()));
         tasks.spawn(tell_health(observatory.not_ready.clone(), health, stop.clone()));
+        tasks.spawn(sample(observatory.clone(), stop.clone()));
         tasks.spawn(look(observatory, metrics, stop.clone()));
         tasks.spawn(watch_space(watermark, space, not_ready, stop));
     }
@@ -129,6 +130,26 @@ async fn look(observatory: Observatory, metrics: Metrics, stop: CancellationToke
             metrics.oldest_pending(&app.name, age);
         }
         let next = clock::now().instant.plus(LOOK_INTERVAL);
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = clock::sleep_until(Some(next)) => {}
+        }
+    }
+    Ended::Housekeeper
+}
+
+/// Keeps how the apps do.
+async fn sample(observatory: Observatory, stop: CancellationToken) -> Ended {
+    let mut next = clock::now().instant;
+    while !stop.is_cancelled() {
+        let mut observed = Vec::with_capacity(observatory.apps.len());
+        for app in observatory.apps.iter() {
+            observed.push((app.id, observatory.observed(app).await));
+        }
+        let now = clock::now();
+        observatory.history.sample(observed, now);
+        // As even as can be, and not in a hurry after a standstill.
+        next = next.plus(SAMPLE_INTERVAL).max(now.instant);
         tokio::select! {
             () = stop.cancelled() => {}
             () = clock::sleep_until(Some(next)) => {}

@@ -13,7 +13,8 @@ use crate::{
     upstream::ApiKey,
 };
 
-const LOOK_INTERVAL: Duration = Duration::from_millis(500);
+/// A key counts once it is read twice: within a second, and that with something to spare.
+const LOOK_INTERVAL: Duration = Duration::from_millis(300);
 
 /// Where a key comes from, and what was read there.
 #[derive(Clone)]

@@ -12,10 +12,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Ended, access::Doorkeeper, keys::KeySource, settings};
 use crate::{
+    admin::ShownConfig,
     audit, clock,
     config::{self, Config, ConfigError, Contents, Warning},
     door::{properties::Properties, tls::Tls},
-    telemetry::{Metrics, Reload},
+    telemetry::{self, Metrics, Reload},
 };
 
 const LOOK_INTERVAL: Duration = Duration::from_millis(500);
@@ -80,6 +81,8 @@ pub(super) struct Reloader {
     pub(super) metrics: Metrics,
     /// Why the files as they are now are not in force.
     pub(super) problem: watch::Sender<Option<String>>,
+    /// What is in force, as operators see it.
+    pub(super) shown: watch::Sender<ShownConfig>,
     /// What was said to need a restart.
     pub(super) told: BTreeSet<String>,
 }
@@ -95,6 +98,9 @@ impl Reloader {
                 Some(()) = hangups.recv() => true,
                 () = clock::sleep_until(Some(next)) => false,
             };
+            if told {
+                blocking(telemetry::reopen_audit).await;
+            }
             let mut files = self.in_force.files();
             files.extend(self.file.clone());
             let Some(contents) = blocking(move || Contents::of(files)).await else { continue };
@@ -138,6 +144,8 @@ impl Reloader {
         }
         audit::config_reloaded(&changed, &keys);
         self.metrics.reloaded(Reload::Applied);
+        let in_force = self.started.with_live(&config);
+        self.shown.send_replace(settings::shown(&in_force, self.file.as_deref()));
         self.told = at_restart;
         self.in_force = config;
     }

@@ -2,18 +2,21 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    path::Path,
     time::Duration,
 };
 
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use secrecy::ExposeSecret;
 
 use super::housekeeping::{Keeping, Watermark};
 use crate::{
-    admin::status::App,
+    admin::{ShownConfig, access::Admins, grpc::Admin, status::App},
     clock,
-    config::{self, AppConfig, Config, LimitsConfig, ServerTls, StoreConfig},
+    config::{self, AppConfig, Config, ConsoleConfig, LimitsConfig, ServerTls, StoreConfig},
+    console::{Console, SessionLimits},
     domain::{
         admission::QueueLimits,
         backoff::BackoffLimits,
@@ -196,6 +199,36 @@ pub(super) fn pass_through(app: &AppConfig, upstream: HttpUpstream) -> PassThrou
     PassThrough::new(upstream, allowed, app.pass_through_per_minute)
 }
 
+/// The configuration in force, as operators may see it.
+pub(super) fn shown(config: &Config, file: Option<&Path>) -> ShownConfig {
+    ShownConfig {
+        toml: config.shown_toml(),
+        file: file.map(|file| file.display().to_string()).unwrap_or_default(),
+        loaded_at: clock::now().wall,
+    }
+}
+
+pub(super) fn console(
+    config: &Config,
+    admin: Admin,
+    admins: Admins,
+    stop: &CancellationToken,
+) -> Console {
+    let ConsoleConfig { enabled: _, session_idle_ms, session_max_ms, sessions_max } =
+        config.console;
+    Console {
+        admin,
+        admins,
+        sessions: SessionLimits {
+            idle: Duration::from_millis(session_idle_ms),
+            total: Duration::from_millis(session_max_ms),
+            count: sessions_max,
+        },
+        is_secure: config.tls.server.is_some() && config.tls.admin,
+        stop: stop.clone(),
+    }
+}
+
 pub(super) fn listener(config: &Config) -> ListenerLimits {
     ListenerLimits {
         connections_max: config.server.connections_max,
@@ -277,7 +310,6 @@ pub(crate) fn lifecycle(app: &AppConfig) -> Settings {
             config::OnPartial::Isolate => PartialPolicy::Isolate,
             config::OnPartial::Accept => PartialPolicy::Accept,
         },
-        uploads_are_named: upload(app) == Upload::File,
         values: values(app),
     }
 }
@@ -290,7 +322,7 @@ fn values(app: &AppConfig) -> RowValues {
 }
 
 /// Of an app with an express lane; and as what its values go up.
-pub(super) fn express(app: &AppConfig) -> Option<(ExpressSettings, RowValues)> {
+pub(crate) fn express(app: &AppConfig) -> Option<(ExpressSettings, RowValues)> {
     let Settings { backoff, retry_after_max, held_retry, values, .. } = lifecycle(app);
     let settings = ExpressSettings {
         per_minute: app.express_per_minute,

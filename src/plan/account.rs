@@ -1,8 +1,11 @@
-//! The account: one bulk job at a time, at its own pace, and away now and then.
+//! The account: one bulk job at a time, at its own pace; beside it so many requests a minute; and
+//! away now and then.
 
-use std::{ops::Range, time::Duration};
+use std::{collections::VecDeque, ops::Range, time::Duration};
 
 use crate::domain::budget::occupancy;
+
+const MINUTE: Duration = Duration::from_secs(60);
 
 /// How the account works.
 #[derive(Clone, Debug)]
@@ -13,6 +16,10 @@ pub struct Pace {
     pub fixed_cost: Duration,
     /// How long a request takes until it is answered.
     pub round_trip: Duration,
+    /// The same of one to the real-time endpoint, which by then has applied it.
+    pub express_round_trip: Duration,
+    /// How many of these it takes in any minute.
+    pub express_per_minute: u32,
     /// While any of these lasts, no request arrives. A job that runs goes on.
     pub outages: Vec<Range<Duration>>,
 }
@@ -37,6 +44,9 @@ pub struct Account {
     jobs: u64,
     conflicts: u64,
     early: u64,
+    /// When the express requests of the last minute were taken.
+    express: VecDeque<Duration>,
+    throttled: u64,
 }
 
 /// What became of a submission.
@@ -46,6 +56,17 @@ pub enum Answer {
     Taken(Job),
     /// Another job runs.
     Conflict,
+    /// It did not arrive.
+    Down,
+}
+
+/// What became of an express request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExpressAnswer {
+    /// It is applied by the time that this is heard.
+    Applied,
+    /// There were too many: come back after so long.
+    Throttled(Duration),
     /// It did not arrive.
     Down,
 }
@@ -68,7 +89,8 @@ pub struct Job {
 impl Account {
     /// An account that has had no job.
     pub fn new(pace: Pace) -> Self {
-        Self { pace, last: None, jobs: 0, conflicts: 0, early: 0 }
+        let express = VecDeque::new();
+        Self { pace, last: None, jobs: 0, conflicts: 0, early: 0, express, throttled: 0 }
     }
 
     /// How it works.
@@ -102,6 +124,28 @@ impl Account {
         };
         self.last = Some(job);
         Answer::Taken(job)
+    }
+
+    /// An express request of one row arrives.
+    pub fn identify(&mut self, now: Duration) -> ExpressAnswer {
+        if self.pace.is_down(now) {
+            return ExpressAnswer::Down;
+        }
+        while self.express.front().is_some_and(|first| *first + MINUTE <= now) {
+            self.express.pop_front();
+        }
+        if self.express.len() >= self.pace.express_per_minute as usize {
+            self.throttled += 1;
+            let first = self.express.front().copied().unwrap_or(now);
+            return ExpressAnswer::Throttled(first + MINUTE - now);
+        }
+        self.express.push_back(now);
+        ExpressAnswer::Applied
+    }
+
+    /// Express requests that were too many.
+    pub fn throttled(&self) -> u64 {
+        self.throttled
     }
 
     /// The last job that was taken.

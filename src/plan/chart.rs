@@ -37,7 +37,9 @@ pub fn html(report: &Report, text: &str) -> Result<String, String> {
     let picture = svg(report)?;
     Ok(format!(
         "<!DOCTYPE html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n\
-         <title>userpilot-gateway plan</title>\n{picture}\n<pre>\n{text}</pre>\n</html>\n"
+         <title>userpilot-gateway plan</title>\n\
+         <style>body {{ max-width: 960px; margin: 1em auto; }} pre {{ margin-left: 80px; }}</style>\n\
+         {picture}\n<pre>\n{text}</pre>\n</html>\n"
     ))
 }
 
@@ -76,10 +78,17 @@ fn lines(
     let mut chart = ChartBuilder::on(area)
         .caption(caption, ("sans-serif", 18))
         .margin(10)
-        .x_label_area_size(36)
+        .x_label_area_size(40)
         .y_label_area_size(80)
         .build_cartesian_2d(0.0..hours, 0.0..most * 1.05)?;
-    chart.configure_mesh().x_desc("hours").light_line_style(WHITE).draw()?;
+    chart
+        .configure_mesh()
+        .x_desc("hours")
+        .x_label_formatter(&|hours| number(*hours))
+        .y_label_formatter(&|of| number(*of))
+        .label_style(("sans-serif", 13))
+        .light_line_style(WHITE)
+        .draw()?;
     for line in lines {
         let color = line.color;
         chart
@@ -87,10 +96,48 @@ fn lines(
             .label(line.name)
             .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], color.stroke_width(2)));
     }
+    // One line is what the caption says.
+    if lines.len() < 2 {
+        return Ok(());
+    }
     chart
         .configure_series_labels()
+        .label_font(("sans-serif", 13))
         .position(SeriesLabelPosition::UpperRight)
         .background_style(WHITE.mix(0.8))
         .border_style(BLACK)
         .draw()
+}
+
+/// A number at an axis: without the fraction of a whole one, and with its thousands apart.
+fn number(number: f64) -> String {
+    let text = format!("{number:.1}");
+    let (whole, fraction) = text.split_once('.').unwrap_or((&text, "0"));
+    let mut apart = String::new();
+    for (place, digit) in whole.chars().enumerate() {
+        if place > 0 && (whole.len() - place).is_multiple_of(3) {
+            apart.push(',');
+        }
+        apart.push(digit);
+    }
+    if fraction != "0" {
+        apart = apart + "." + fraction;
+    }
+    apart
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_at_an_axis_reads_at_a_glance() {
+        let check = |of, expected: &str| assert_eq!(number(of), expected);
+        check(0.0, "0");
+        check(0.5, "0.5");
+        check(12.0, "12");
+        check(600.0, "600");
+        check(60_000.0, "60,000");
+        check(1_000_000.0, "1,000,000");
+    }
 }

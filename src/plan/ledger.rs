@@ -11,7 +11,7 @@ use std::{
 
 use tokio::sync::Mutex;
 
-use super::account::{Account, Answer, Job};
+use super::account::{Account, Answer, ExpressAnswer, Job};
 use crate::{
     delivery::Ledger,
     domain::{
@@ -163,9 +163,14 @@ impl Upstream for Network {
         ready(self.inside().list())
     }
 
-    /// The model has no real-time endpoint, and no source of a plan uses it.
     fn identify(&self, _: SubjectKind, _: Vec<u8>) -> impl Future<Output = Identified> + Send {
-        ready(Err(failure(FailureKind::NotSent)))
+        let mut inside = self.inside();
+        let now = inside.now;
+        ready(match inside.account.identify(now) {
+            ExpressAnswer::Applied => Ok(()),
+            ExpressAnswer::Throttled(wait) => Err(failure(FailureKind::Throttled(Some(wait)))),
+            ExpressAnswer::Down => Err(failure(FailureKind::NotSent)),
+        })
     }
 }
 

@@ -2,9 +2,9 @@
 //! time against a model of Userpilot's account.
 //!
 //! The queue is [`crate::store::queue::Queue`] over memory, the decisions are
-//! [`Lifecycle`](crate::domain::lifecycle::Lifecycle)'s, and
-//! commands are carried out by [`crate::delivery::carry_out`], as in the gateway. What is left
-//! out is what takes no budget: sockets, the disk, and faults other than outages. Everything is
+//! [`Lifecycle`](crate::domain::lifecycle::Lifecycle)'s, and of the express lane
+//! [`Express`](crate::domain::express::Express)'s, and commands are carried out by
+//! [`crate::delivery::carry_out`], as in the gateway. What is left out is what takes no budget: sockets, the disk, and faults other than outages. Everything is
 //! decided by the seed, so the same plan gives the same report.
 
 mod account;
@@ -21,14 +21,17 @@ mod world;
 
 use std::time::Duration;
 
-pub use account::{Account, Answer, Job, Pace};
+pub use account::{Account, Answer, ExpressAnswer, Job, Pace};
 pub use ages::Ages;
 pub use report::{Freshness, Report, Sample};
 pub use tally::{Left, Tally};
 pub use world::{disturbed_until, run};
 
 use crate::{
-    domain::{admission::QueueLimits, delivered::Suppression, lifecycle::Settings},
+    domain::{
+        admission::QueueLimits, delivered::Suppression, express::ExpressSettings,
+        lifecycle::Settings,
+    },
     store::StoreError,
 };
 use traffic::Source;
@@ -42,6 +45,8 @@ pub struct Plan {
     pub pace: Pace,
     /// How the scheduler is set.
     pub settings: Settings,
+    /// How the express lane is set. Without it, what is sent in it counts as interactive.
+    pub express: Option<ExpressSettings>,
     /// How much may wait.
     pub queue: QueueLimits,
     /// Whether what upstream holds is not sent again.

@@ -18,12 +18,18 @@ pub struct Report {
     pub suppressed_updates: u64,
     /// Updates that were refused, since too much waited.
     pub refused_updates: u64,
-    /// Updates that still waited for a job at the end.
+    /// Updates that still waited for a job, or for express, at the end.
     pub waiting_updates: u64,
-    /// Rows that were sent.
+    /// Rows that were sent in jobs.
     pub rows: u64,
     /// The same for each update that was sent in them.
     pub rows_per_update: f64,
+    /// Records that were delivered by express.
+    pub express_records: u64,
+    /// Updates that were delivered in them.
+    pub express_updates: u64,
+    /// Express requests that upstream found too many.
+    pub express_throttled: u64,
     /// Rows that were applied, as a share of what the budget would have allowed.
     pub utilisation: f64,
     /// The occupied share of the time in which more waited than one job may have, and upstream
@@ -82,7 +88,7 @@ pub struct Freshness {
 pub struct Sample {
     /// When.
     pub at_s: f64,
-    /// Rows in the interactive lane.
+    /// Rows in the interactive lane, and in the express lane.
     pub interactive_rows: u64,
     /// Rows in the bulk lane.
     pub bulk_rows: u64,

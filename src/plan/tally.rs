@@ -30,6 +30,8 @@ pub struct Tally {
     /// Updates that were refused, since too much waited.
     pub refused: u64,
     rows: u64,
+    express_records: u64,
+    express_updates: u64,
     applied_rows: u64,
     jobs: Histogram<u64>,
     last: Option<(Job, bool)>,
@@ -77,6 +79,8 @@ impl Tally {
             suppressed: 0,
             refused: 0,
             rows: 0,
+            express_records: 0,
+            express_updates: 0,
             applied_rows: 0,
             jobs: sizes(),
             last: None,
@@ -128,6 +132,15 @@ impl Tally {
         }
     }
 
+    /// A record was applied by express, with these updates: the source and the time of each.
+    pub fn express(&mut self, updates: &[(usize, Duration)], at: Duration) {
+        self.express_records += 1;
+        self.express_updates += updates.len() as u64;
+        for (source, accepted_at) in updates {
+            self.applied(*source, *accepted_at, at);
+        }
+    }
+
     /// One update is applied at `at`, which may be after the end of the run.
     fn applied(&mut self, source: usize, accepted_at: Duration, at: Duration) {
         let age = at.min(self.length).saturating_sub(accepted_at).as_millis();
@@ -157,6 +170,7 @@ impl Tally {
     /// The run is over. What still waits has been waiting until now.
     pub fn report(mut self, account: &Account, ages: &mut Ages) -> Report {
         let waiting = ages.waiting();
+        let in_jobs = self.accepted.saturating_sub(waiting + self.express_updates);
         let (mut all, length) = (Vec::new(), self.length);
         ages.take_all(|source, accepted_at| all.push((source, accepted_at)));
         for (source, accepted_at) in all {
@@ -185,7 +199,10 @@ impl Tally {
             refused_updates: self.refused,
             waiting_updates: waiting,
             rows: self.rows,
-            rows_per_update: self.rows as f64 / (self.accepted - waiting).max(1) as f64,
+            rows_per_update: self.rows as f64 / in_jobs.max(1) as f64,
+            express_records: self.express_records,
+            express_updates: self.express_updates,
+            express_throttled: account.throttled(),
             utilisation: self.applied_rows as f64 / (pace * length.as_secs_f64()),
             utilisation_with_backlog: (!span.is_zero())
                 .then(|| occupied.as_secs_f64() / span.as_secs_f64()),

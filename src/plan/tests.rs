@@ -11,6 +11,7 @@ use crate::domain::{
     backoff::BackoffLimits,
     batch::BatchLimits,
     delivered::Suppression,
+    express::ExpressSettings,
     lifecycle::{PartialPolicy, Settings},
     row::RowValues,
     update::Lane,
@@ -26,6 +27,8 @@ fn plan(traffic: Vec<Source>) -> Plan {
             users_per_minute: 1_800,
             fixed_cost: seconds(2),
             round_trip: Duration::from_millis(100),
+            express_round_trip: Duration::from_millis(200),
+            express_per_minute: 600,
             outages: Vec::new(),
         },
         settings: Settings {
@@ -41,9 +44,9 @@ fn plan(traffic: Vec<Source>) -> Plan {
             held_retry: seconds(180),
             failed_jobs_max: 3,
             partial: PartialPolicy::Isolate,
-            uploads_are_named: true,
             values: RowValues::Primitive,
         },
+        express: None,
         queue: QueueLimits {
             records_max: 5_000_000,
             bytes_max: u64::MAX,
@@ -165,6 +168,86 @@ fn of_a_resync_only_what_changed_is_sent_where_that_is_asked_for() {
         (report.accepted_updates, report.suppressed_updates),
         (20_000, 20_000 - report.rows)
     );
+}
+
+/// A plan with an express lane.
+fn with_express(traffic: Vec<Source>) -> Plan {
+    let plan = plan(traffic);
+    let Settings { backoff, retry_after_max, held_retry, .. } = plan.settings;
+    let (per_minute, requests_max) = (600, 16);
+    let express =
+        ExpressSettings { per_minute, requests_max, backoff, retry_after_max, held_retry };
+    Plan { express: Some(express), ..plan }
+}
+
+/// Updates of one user each, at these times, in the express lane.
+fn wishes(at: impl Iterator<Item = Duration>) -> Source {
+    let recorded = at.zip(700_000..).collect();
+    source("wishes", Lane::Express, Sends::Recorded(recorded))
+}
+
+#[test]
+fn express_goes_past_the_backlog_at_once_and_takes_nothing_of_the_budget() {
+    let wishes = wishes((60..900).map(Duration::from_secs));
+    let mut plan = with_express(vec![backfill(0..40_000, Lane::Interactive), wishes]);
+    let report = check(&plan);
+    let of_wishes = report.freshness(Some("wishes"), Lane::Express).unwrap();
+    assert_eq!((of_wishes.updates, report.express_records), (840, 840));
+    assert_eq!(of_wishes.max_s, 0.2, "a request");
+    assert_eq!((report.express_throttled, report.rows_per_update), (0, 1.0));
+    // Without the lane they are interactive, and wait for a job.
+    plan.express = None;
+    let report = check(&plan);
+    let of_wishes = report.freshness(Some("wishes"), Lane::Express).unwrap();
+    assert!(of_wishes.p50_s > 20.0 && report.express_records == 0, "{of_wishes:?}");
+}
+
+#[test]
+fn what_is_over_the_pace_of_express_goes_at_the_head_of_a_job() {
+    // Twenty a second for a minute, where ten may go.
+    let wishes = wishes((0..1_200).map(|place| Duration::from_millis(place * 50)));
+    let report = check(&with_express(vec![backfill(0..50_000, Lane::Interactive), wishes]));
+    let of_wishes = report.freshness(Some("wishes"), Lane::Express).unwrap();
+    assert!((500..700).contains(&report.express_records), "{report:?}");
+    assert_eq!((report.rows + report.express_records, report.waiting_updates), (51_200, 0));
+    assert!(of_wishes.max_s < 180.0, "{of_wishes:?}");
+}
+
+#[test]
+fn after_an_outage_express_goes_on() {
+    let wishes = wishes((0..1_200).map(Duration::from_secs));
+    let mut plan = with_express(vec![wishes]);
+    plan.pace.outages = vec![HOUR / 12..HOUR / 6];
+    let report = check(&plan);
+    assert_eq!((report.accepted_updates, report.waiting_updates), (1_200, 0));
+    assert!(report.express_records > 600 && report.rows > 100, "{report:?}");
+    assert_eq!(report.freshness(None, Lane::Express).unwrap().p50_s, 0.2);
+}
+
+#[test]
+fn an_express_update_waits_for_the_job_that_carries_its_user() {
+    let seconds = Duration::from_secs;
+    let one = source("wishes", Lane::Express, Sends::Recorded(vec![(seconds(10), 7)]));
+    let report = check(&with_express(vec![backfill(0..600, Lane::Bulk), one]));
+    let of_wishes = report.freshness(Some("wishes"), Lane::Express).unwrap();
+    // A second of linger, twenty for the rows, two of fixed cost, and the poll that sees the end.
+    // By then it has waited for so long that it goes at the head of the next job.
+    assert!((13.0..16.0).contains(&of_wishes.max_s), "{of_wishes:?}");
+    assert_eq!((report.rows, report.express_records), (601, 0));
+}
+
+#[test]
+fn a_client_gets_of_a_job_by_its_weight() {
+    let backfill = |client: &str, users, weight| Source {
+        weight,
+        ..source(client, Lane::Interactive, Sends::Backfill { at: Duration::ZERO, users })
+    };
+    let traffic = vec![backfill("light", 0..40_000, 1), backfill("heavy", 50_000..90_000, 3)];
+    let report = check(&plan(traffic));
+    let p50 = |class| report.freshness(Some(class), Lane::Interactive).unwrap().p50_s;
+    // Half of the heavy one is through when three quarters of so many are sent.
+    assert!((p50("heavy") / (20_000.0 / 22.5) - 1.0).abs() < 0.1, "{report:?}");
+    assert!(p50("light") > 1.5 * p50("heavy"));
 }
 
 #[test]

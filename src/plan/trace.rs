@@ -60,6 +60,7 @@ enum At {
 #[derive(Clone, Copy, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum LaneWord {
+    Express,
     Interactive,
     Bulk,
 }
@@ -92,6 +93,7 @@ pub fn read(lines: impl BufRead) -> Result<(Vec<Source>, Duration), TraceError> 
         let number = u32::try_from(users.len()).unwrap_or(u32::MAX);
         let user = *users.entry(update.user_id).or_insert(number);
         let lane = match update.lane {
+            Some(LaneWord::Express) => Lane::Express,
             Some(LaneWord::Bulk) => Lane::Bulk,
             Some(LaneWord::Interactive) | None => Lane::Interactive,
         };

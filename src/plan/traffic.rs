@@ -128,6 +128,12 @@ impl Arrivals {
         arrivals
     }
 
+    /// When the next update of one of these sources comes, if one does.
+    pub fn next_of(&self, sources: impl Fn(usize) -> bool) -> Option<Duration> {
+        let ahead = self.ahead.iter().filter(|Reverse((_, source, ..))| sources(*source));
+        ahead.map(|Reverse((at, ..))| *at).min()
+    }
+
     /// When the next update comes, if one does.
     pub fn next_at(&self) -> Option<Duration> {
         self.ahead.peek().map(|Reverse((at, ..))| *at)

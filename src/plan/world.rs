@@ -1,5 +1,7 @@
 //! The world: virtual time, what arrives, the gateway's scheduler, and the account.
 
+mod express;
+
 use std::{
     future::Future, sync::atomic::AtomicI64, sync::atomic::Ordering::Relaxed, time::Duration,
 };
@@ -8,6 +10,7 @@ use futures_util::FutureExt;
 use rand::{SeedableRng, rngs::StdRng};
 use tokio::sync::Mutex;
 
+use self::express::ExpressLane;
 use super::{
     Plan, PlanError,
     account::Account,
@@ -24,7 +27,7 @@ use crate::{
         lifecycle::{Command, Event, Lifecycle, Recovered, Step, Waiting},
         memory::Memory,
         time::{Instant, Now, Timestamp},
-        update::{ClientId, Subject, Update, Value},
+        update::{ClientId, Lane, Subject, Update, Value},
     },
     store::{
         StoreError,
@@ -49,6 +52,7 @@ pub fn run(plan: &Plan) -> Result<Report, PlanError> {
     while world.time < plan.length {
         world.turn()?;
     }
+    world.call_express_back();
     let account = world.network.inside().account.clone();
     Ok(world.tally.report(&account, &mut world.ages))
 }
@@ -63,6 +67,7 @@ struct World<'a> {
     ledger: VirtualLedger,
     network: Network,
     machine: Lifecycle,
+    express: Option<ExpressLane>,
     /// Since when something waits.
     since: Option<Instant>,
     /// The jitter of retries.
@@ -100,6 +105,7 @@ impl<'a> World<'a> {
             },
             network: Network::new(Account::new(plan.pace.clone())),
             machine: Lifecycle::new(plan.settings, Recovered::default(), now(Duration::ZERO)),
+            express: plan.express.map(|settings| ExpressLane::new(settings, now(Duration::ZERO))),
             since: None,
             random: StdRng::seed_from_u64(plan.seed),
             next_sample_at: Duration::ZERO,
@@ -143,6 +149,7 @@ impl<'a> World<'a> {
 
     /// One turn of the driver's loop.
     fn turn(&mut self) -> Result<(), StoreError> {
+        self.express()?;
         let waiting = self.waiting();
         self.tell(Event::Waiting(waiting));
         match self.machine.next(now(self.time)) {
@@ -174,7 +181,8 @@ impl<'a> World<'a> {
         let wake = until.map(|until| self.time + until.since(now(self.time).instant));
         debug_assert!(wake.is_none_or(|wake| wake > self.time), "waits for the past");
         // While something waits already, nothing that comes makes it wake sooner.
-        let news = self.arrivals.next_at().filter(|_| !something_waits);
+        let news = self.arrivals.next_at().into_iter().chain(self.express_stop());
+        let news = news.filter(|_| !something_waits);
         let next = wake.into_iter().chain(news).min().unwrap_or(self.plan.length);
         self.pass(next.min(self.plan.length))
     }
@@ -185,9 +193,10 @@ impl<'a> World<'a> {
             let mark = self.next_sample_at.max(self.time);
             let disturbed = self.disturbed_until;
             let stop = if disturbed > self.time { mark.min(disturbed) } else { mark };
-            let stop = stop.min(until);
+            let stop = self.express_stop().into_iter().fold(stop.min(until), Duration::min);
             self.accept_until(stop)?;
             self.set_time(stop)?;
+            self.express()?;
             if stop >= until {
                 return Ok(());
             }
@@ -213,6 +222,9 @@ impl<'a> World<'a> {
                 bulk_rows: depth.bulk_records,
                 oldest_s: oldest.as_secs_f64(),
             });
+            if self.express.is_some() {
+                self.forget_history()?;
+            }
         }
         Ok(())
     }
@@ -220,7 +232,12 @@ impl<'a> World<'a> {
     /// Accepts what comes until then, in groups.
     fn accept_until(&mut self, until: Duration) -> Result<(), StoreError> {
         while let Some(first_at) = self.arrivals.next_at().filter(|at| *at <= until) {
-            let end = until.min(first_at + GROUP_SPAN_MAX);
+            // How long a record has been the express lane's is told to the second.
+            let express = self.next_express_at().map(|at| match at > first_at {
+                true => at - Duration::from_nanos(1),
+                false => first_at,
+            });
+            let end = express.into_iter().fold(until.min(first_at + GROUP_SPAN_MAX), Duration::min);
             let (mut came, mut updates) = (Vec::new(), Vec::new());
             while came.len() < GROUP_UPDATES_MAX
                 && let Some(arrival) = self.arrivals.next_until(end)
@@ -259,15 +276,24 @@ impl<'a> World<'a> {
             company_id: None,
             properties: vec![(PROPERTY.to_owned(), Value::Integer(arrival.value))],
             occurred_at: None,
-            lane: self.plan.traffic[arrival.source].lane,
+            lane: self.lane(arrival.source),
+        }
+    }
+
+    /// The lane of a source's updates, as the door takes them.
+    fn lane(&self, source: usize) -> Lane {
+        match self.plan.traffic[source].lane {
+            Lane::Express if self.express.is_none() => Lane::Interactive,
+            lane @ (Lane::Express | Lane::Interactive | Lane::Bulk) => lane,
         }
     }
 
     /// Counts the job that upstream has taken, if it has just done so.
     fn count_job(&mut self) {
         let depth = self.depth();
-        let left =
-            Left { interactive: depth.records - depth.bulk_records, bulk: depth.bulk_records };
+        // What express sends within the second is no backlog.
+        let interactive = depth.records - depth.bulk_records - depth.express_records;
+        let left = Left { interactive, bulk: depth.bulk_records };
         let mut network = self.network.inside();
         if let Some((job, users)) = network.taken.take() {
             self.tally.job(&job, &users, left, &network.account, &mut self.ages);

@@ -80,6 +80,14 @@ pub enum Fault {
     /// The job is unknown from now on, to its own address and to the list. It still holds the
     /// slot and applies its rows.
     ForgetJob,
+    /// The list shows so many jobs only.
+    Page {
+        /// How many.
+        jobs: usize,
+        /// Whether these are the oldest, and the oldest first.
+        #[serde(default)]
+        oldest_first: bool,
+    },
 }
 
 /// The part a fault has in a request.
@@ -89,6 +97,7 @@ pub(super) enum Effect {
     Answer,
     AcceptedJob,
     KnownJob,
+    List,
 }
 
 impl Fault {
@@ -104,6 +113,7 @@ impl Fault {
             | Fault::Redirect { .. } => Effect::Answer,
             Fault::FailJob { .. } | Fault::PartialJob { .. } => Effect::AcceptedJob,
             Fault::ForgetJob => Effect::KnownJob,
+            Fault::Page { .. } => Effect::List,
         }
     }
 }
@@ -153,6 +163,7 @@ impl FaultRule {
             Effect::Wait | Effect::Answer => true,
             Effect::AcceptedJob => submits,
             Effect::KnownJob => submits || self.on == FaultPoint::Job,
+            Effect::List => matches!(self.on, FaultPoint::Jobs | FaultPoint::Any),
         };
         if !of_job {
             return Err(InvalidRule::NoJob(self.on));
@@ -176,7 +187,8 @@ impl FaultRule {
             | Fault::Truncated
             | Fault::FailJob { .. }
             | Fault::PartialJob { .. }
-            | Fault::ForgetJob => Ok(()),
+            | Fault::ForgetJob
+            | Fault::Page { .. } => Ok(()),
         }
     }
 }
@@ -187,8 +199,8 @@ pub enum InvalidRule {
     /// A probability below 0 or above 1.
     #[error("a fault's probability must lie between 0 and 1, and is {0}")]
     Probability(f64),
-    /// A fault of a job, on a request that has none.
-    #[error("a fault of a job cannot strike on {0:?}")]
+    /// A fault of a job or a list, on a request that has none.
+    #[error("a fault of a job or a list cannot strike on {0:?}")]
     NoJob(FaultPoint),
     /// A status that cannot be an answer.
     #[error("a fault's status must lie between 200 and 599, and is {0}")]

@@ -124,6 +124,16 @@ impl Faults {
         fate
     }
 
+    /// How much of the list is shown, if not all: how many jobs, and whether the oldest first.
+    pub(super) fn page(&mut self) -> Option<(usize, bool)> {
+        let random = &mut self.random;
+        self.armed.iter_mut().find_map(|armed| {
+            let Fault::Page { jobs, oldest_first } = armed.rule.fault else { return None };
+            let of_lists = armed.rule.on.covers(FaultPoint::Jobs);
+            (of_lists && armed.strikes(random)).then_some((jobs, oldest_first))
+        })
+    }
+
     /// Whether the job that is asked for is to be forgotten. To be asked only for one that is
     /// known.
     pub(super) fn forgets_known_job(&mut self) -> bool {

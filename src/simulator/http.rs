@@ -1,6 +1,7 @@
 //! The documented addresses. Each handler reads, asks the account, and shapes the answer.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::{DefaultBodyLimit, Path, Request, State};
 use axum::middleware::{Next, from_fn_with_state};
@@ -11,7 +12,9 @@ use bytes::Bytes;
 use http::{HeaderMap, StatusCode, header};
 use serde_json::Value;
 
+use super::account::Account;
 use super::body;
+use super::jobs::Job;
 use super::profiles::{Row, Subjects};
 use super::refusal::Refusal;
 use super::shapes;
@@ -106,11 +109,16 @@ async fn show_job(
 }
 
 async fn list_jobs(State(world): State<Arc<World>>) -> Json<Vec<Value>> {
-    let (state, now) = world.advanced();
-    let known = state.account.jobs.iter().rev().filter(|job| !job.forgotten);
+    let (mut guard, now) = world.advanced();
+    let state = &mut *guard;
+    let (jobs, oldest_first) = state.faults.page().unwrap_or((LISTED_JOBS_MAX, false));
+    let mut known: Vec<&Job> = state.account.jobs.iter().filter(|job| !job.forgotten).collect();
+    if !oldest_first {
+        known.reverse();
+    }
     let with_filename = world.config.list_filenames;
-    let page = known.take(LISTED_JOBS_MAX).map(|job| shapes::listed(job, with_filename, now));
-    Json(page.collect())
+    let page = known.into_iter().take(jobs.min(LISTED_JOBS_MAX));
+    Json(page.map(|job| shapes::listed(job, with_filename, now)).collect())
 }
 
 async fn identify_user(
@@ -136,7 +144,7 @@ fn identify(
 ) -> Result<StatusCode, Refusal> {
     let (mut state, now) = world.now();
     state.account.take_identify(now)?;
-    check_realtime_headers(headers)?;
+    check_realtime_headers(headers, &mut state.account, now)?;
     let rows = parse()?;
     state.account.identify(now, rows);
     Ok(StatusCode::ACCEPTED)
@@ -149,19 +157,32 @@ async fn track(
 ) -> Result<StatusCode, Refusal> {
     let (mut state, now) = world.now();
     state.account.take_track(now)?;
-    check_realtime_headers(&headers)?;
+    check_realtime_headers(&headers, &mut state.account, now)?;
     body::parse_track(&body)?;
     state.account.track();
     Ok(StatusCode::ACCEPTED)
 }
 
-/// The version may be left out, since the document does not say that it must be sent.
-fn check_realtime_headers(headers: &HeaderMap) -> Result<(), Refusal> {
+/// A request without the version is carried out, since no document says what becomes of it, and
+/// noted, since the guide calls it required.
+fn check_realtime_headers(
+    headers: &HeaderMap,
+    account: &mut Account,
+    now: Duration,
+) -> Result<(), Refusal> {
     body::expect_json(headers)?;
     match headers.get("x-api-version") {
         Some(version) if version != API_VERSION => {
             Err(Refusal::Malformed(format!("X-API-Version must be {API_VERSION}")))
         }
-        Some(_) | None => Ok(()),
+        Some(_) => Ok(()),
+        None => {
+            account.violate(
+                Rule::NoApiVersion,
+                now,
+                format!("X-API-Version: {API_VERSION} is missing"),
+            );
+            Ok(())
+        }
     }
 }

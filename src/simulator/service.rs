@@ -118,7 +118,8 @@ async fn answer_faultily(
             | Fault::Delay { .. }
             | Fault::FailJob { .. }
             | Fault::PartialJob { .. }
-            | Fault::ForgetJob,
+            | Fault::ForgetJob
+            | Fault::Page { .. },
         ) => unreachable!("a fault that decides no answer, or that was carried out above"),
     }
 }

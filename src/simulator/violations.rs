@@ -29,6 +29,8 @@ pub enum Rule {
     BadAuth,
     /// More real-time requests came in a minute than are allowed.
     Rate,
+    /// A real-time request does not say which version of the API it speaks.
+    NoApiVersion,
 }
 
 /// One broken rule. It never holds a property's value or a key.

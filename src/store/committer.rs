@@ -5,6 +5,7 @@
 //! (claim, advance, settle …) is a commit by itself, in its turn, so that no accepted update
 //! waits for a commit of a thousand rows that it has no part in.
 
+mod gauges;
 mod jobs;
 
 use std::{
@@ -17,13 +18,14 @@ use std::{
 
 use tokio::sync::{mpsc, oneshot, watch};
 
+pub use self::gauges::{ClientCounts, ClientGauges};
 pub(super) use self::jobs::JobOp;
 use super::{
     engine::Engine,
     handle::Permits,
     queue::{
-        Accepted, Claim, ClientTerms, DeadId, Disposition, Forgotten, PruneCursor, Queue,
-        QueueDepth, Replay, Retention, Settling, StoreError, Swept, TakenExpress,
+        Accepted, Claim, ClientTerms, DeadId, Forgotten, PruneCursor, Queue, QueueDepth, Replay,
+        Retention, SettledRow, Settling, StoreError, Swept, TakenExpress,
     },
 };
 use crate::{
@@ -33,7 +35,7 @@ use crate::{
         batch::{Batch, Claimable, Settlement},
         express::ExpressEnd,
         memory::Memory,
-        time::{Instant, Timestamp},
+        time::Instant,
         update::{AppId, ClientId, Sequence, Subject, SubjectKind, Update},
     },
 };
@@ -73,7 +75,7 @@ pub(super) enum Op {
     SettleExpress {
         app: AppId,
         ends: Vec<(Subject, ExpressEnd)>,
-        reply: oneshot::Sender<Vec<Timestamp>>,
+        reply: oneshot::Sender<Vec<SettledRow>>,
     },
     Pause {
         app: AppId,
@@ -157,6 +159,8 @@ pub struct StoreGauges {
     pub dead_lost: AtomicU64,
     /// Rises when records may have moved on.
     pub moves: AtomicU64,
+    /// What is counted of each client.
+    pub clients: ClientGauges,
 }
 
 /// The one writer.
@@ -230,9 +234,10 @@ impl<E: Engine> Committer<E> {
                 Err(_) => break,
             }
         }
-        let apps: Vec<AppId> = updates.iter().map(|update| update.app).collect();
-        let mut outcomes = self.queue.accept(updates, clock::now().wall).await?;
-        self.count(&apps, &outcomes);
+        let senders: Vec<_> = updates.iter().map(|update| (update.app, update.client)).collect();
+        let now = clock::now().wall;
+        let mut outcomes = self.queue.accept(updates, now).await?;
+        self.count(&senders, &outcomes, now);
         for (permits, reply, count) in replies.into_iter().rev() {
             let own = outcomes.split_off(outcomes.len() - count);
             // Who asked may have gone. What was accepted stays accepted.
@@ -295,12 +300,7 @@ impl<E: Engine> Committer<E> {
                 reply.send(swept).ok();
             }
             Op::Clients { clients, reply } => {
-                let numbers = match self.queue.clients(&clients).await {
-                    // Whoever names such clients has to do without, and all else goes on.
-                    damaged @ Err(StoreError::Damaged { .. }) => damaged,
-                    numbers => Ok(numbers?),
-                };
-                reply.send(numbers).ok();
+                reply.send(self.clients(&clients).await?).ok();
             }
             Op::Prune { from, retention, reply } => {
                 let next = self.queue.prune(from, retention).await?;
@@ -314,28 +314,18 @@ impl<E: Engine> Committer<E> {
         Ok(())
     }
 
-    /// Counts a group that has been committed, and publishes what it changed.
-    fn count(&self, apps: &[AppId], outcomes: &[Result<Accepted, QueueRefusal>]) {
-        self.store.group_commits.fetch_add(1, Relaxed);
-        let mut last = None;
-        for (app, outcome) in apps.iter().zip(outcomes) {
-            let Some(gauges) = self.apps.get(app) else { continue };
-            match outcome {
-                Ok(accepted) => {
-                    gauges.accepted.fetch_add(1, Relaxed);
-                    let coalesced = accepted.disposition == Disposition::Coalesced;
-                    gauges.coalesced.fetch_add(u64::from(coalesced), Relaxed);
-                    let suppressed = accepted.disposition == Disposition::Unchanged;
-                    gauges.suppressed.fetch_add(u64::from(suppressed), Relaxed);
-                }
-                Err(_) => {
-                    gauges.refused.fetch_add(1, Relaxed);
-                }
-            }
-            if last.replace(*app) != Some(*app) {
-                self.publish(*app);
-            }
-        }
+    /// The numbers of clients. Whoever names clients that are damaged has to do without, and all
+    /// else goes on.
+    async fn clients(
+        &mut self,
+        clients: &[(String, ClientTerms)],
+    ) -> Result<Result<Vec<ClientId>, StoreError>, StoreError> {
+        let numbers = match self.queue.clients(clients).await {
+            damaged @ Err(StoreError::Damaged { .. }) => damaged,
+            numbers => Ok(numbers?),
+        };
+        self.store.clients.waiting(self.queue.waiting_by_client());
+        Ok(numbers)
     }
 
     /// Publishes what waits for an app. Wakes who watches only when there comes to be something
@@ -363,5 +353,6 @@ impl<E: Engine> Committer<E> {
         self.store.last_sequence.store(last_sequence, Relaxed);
         self.store.quarantined.store(quarantined, Relaxed);
         self.store.dead_lost.store(self.queue.dead_lost(), Relaxed);
+        self.store.clients.waiting(self.queue.waiting_by_client());
     }
 }

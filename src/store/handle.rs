@@ -3,6 +3,7 @@
 mod express;
 mod forget;
 mod jobs;
+mod operators;
 mod reads;
 
 use std::{

@@ -21,6 +21,7 @@
 //! | `v` | app, subject | what upstream holds of the subject |
 //! | `x` | the damaged entry's key, last sequence then | an entry that did not decode, as it was found |
 
+mod held;
 pub(crate) mod jobs;
 #[cfg(test)]
 mod tests;
@@ -29,6 +30,7 @@ use std::ops::RangeInclusive;
 
 use ring::hmac;
 
+pub(crate) use self::held::{all_held, app_of_held, held_beside, held_of};
 use crate::domain::{
     time::Timestamp,
     update::{AppId, ClientId, Lane, Sequence, Subject, SubjectKind},
@@ -210,24 +212,6 @@ pub(crate) fn deliveries(app: AppId, subject: &Subject, from: Sequence) -> Range
 /// All deliveries of an app, from a key on.
 pub(crate) fn all_deliveries_of(app: AppId, from: Option<Vec<u8>>) -> RangeInclusive<Vec<u8>> {
     let (start, end) = below(&of_app(b'd', app)).into_inner();
-    from.unwrap_or(start)..=end
-}
-
-/// What upstream holds of the subject that another key ends with.
-pub(crate) fn held_of(app: AppId, subject_key: &[u8]) -> Vec<u8> {
-    let mut key = of_app(b'v', app);
-    key.extend(subject_key);
-    key
-}
-
-/// The app whose subject a key of kind `v` is of.
-pub(crate) fn app_of_held(key: &[u8]) -> Option<AppId> {
-    Some(AppId(u16::from_be_bytes(*key.get(1..3)?.first_chunk()?)))
-}
-
-/// What upstream holds of all subjects, from a key on.
-pub(crate) fn all_held(from: Option<Vec<u8>>) -> RangeInclusive<Vec<u8>> {
-    let (start, end) = below(b"v").into_inner();
     from.unwrap_or(start)..=end
 }
 

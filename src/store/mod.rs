@@ -22,16 +22,18 @@ mod orphans;
 pub mod private;
 pub mod queue;
 pub mod rebuild;
+mod receipt_key;
 mod records;
 mod walk;
 
-pub use committer::{Gauges, Outcomes, QueueView, StoreGauges};
+pub use committer::{ClientCounts, ClientGauges, Gauges, Outcomes, QueueView, StoreGauges};
 pub use engine::EngineError;
 pub use handle::{AppTerms, Closed, Erased, GroupLimits, RecoveredApps, Store, Writer, start};
 pub use keys::jobs::JobId;
 pub use mention::Traces;
 pub use orphans::{Orphan, orphans};
 pub use queue::{Accepted, Disposition, StoreError, jobs::JobPlace};
+pub use receipt_key::receipt_key;
 pub use records::{
     Closing, Death,
     jobs::{Job, JobRow, RowError},

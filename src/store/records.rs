@@ -5,6 +5,7 @@
 mod dead;
 mod express;
 pub(super) mod jobs;
+mod page;
 mod remembered;
 #[cfg(test)]
 mod tests;
@@ -14,7 +15,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 pub(crate) use self::dead::Dead;
 pub use self::dead::{Closing, Death};
 use self::jobs::{Job, JobRow};
-pub(crate) use self::{express::EXPRESS, remembered::Remembered};
+pub(crate) use self::{express::EXPRESS, page::PageEntry, remembered::Remembered};
 use crate::domain::{
     admission::Depth,
     ageing::Ageing,
@@ -115,15 +116,6 @@ impl From<StoredDepth> for Depth {
     fn from(depth: StoredDepth) -> Self {
         Self { records: depth.records, bytes: depth.bytes }
     }
-}
-
-/// A subject's place in a page of the queue. The entry is stale where the subject's pending
-/// record is gone, or has another first sequence or lane.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct PageEntry {
-    pub(crate) first_sequence: Sequence,
-    /// The end of the pending record's key, from the subject on.
-    pub(crate) subject_key: Vec<u8>,
 }
 
 /// A record in flight.
@@ -238,6 +230,7 @@ struct StoredRecord<'a> {
     updates: u64,
     lane: Lane,
     client: ClientId,
+    guests: Vec<ClientId>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -276,6 +269,7 @@ impl<'a> From<&'a Record> for StoredRecord<'a> {
             updates: record.updates,
             lane: record.lane,
             client: record.client,
+            guests: record.guests.clone(),
         }
     }
 }
@@ -309,6 +303,7 @@ impl StoredRecord<'_> {
             updates: self.updates,
             lane: self.lane,
             client: self.client,
+            guests: self.guests,
         })
     }
 }

@@ -2,6 +2,7 @@
 
 mod clients;
 mod observed;
+mod reporter;
 
 use std::{
     sync::{
@@ -14,18 +15,22 @@ use std::{
 use clients::ObservedClients;
 use observed::Observed;
 use prometheus_client::{
-    encoding::{EncodeLabelSet, text},
+    encoding::{
+        EncodeLabelSet,
+        prometheus_protobuf::{self, prometheus_data_model::MetricFamily},
+        text,
+    },
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
     registry::{Registry, Unit},
 };
 
+pub use self::reporter::Reporter;
 use super::properties::ObservedProperties;
 use crate::{
-    admin::status::Observatory,
-    clock,
-    delivery::Report,
-    domain::{batch::Settlement, express::ExpressEnd, time::Timestamp},
+    admin::{history::History, status::Observatory},
+    domain::{time::Timestamp, update::AppId},
     door::{auth::Callers, properties::Properties},
+    trace::Traces,
 };
 
 /// From 50 ms to an hour and a half: an idle gateway's freshness to that of a backlog.
@@ -81,6 +86,7 @@ pub struct Metrics {
     oldest_pending: Family<OfApp, Seconds>,
     last_delivery: Family<OfApp, Seconds>,
     last_freshness: Freshness,
+    history: History,
     reloads: Family<OfReload, Counter>,
     certificate_expiry: Family<Vec<(String, String)>, Seconds>,
 }
@@ -160,6 +166,7 @@ impl Default for Metrics {
             oldest_pending,
             last_delivery,
             last_freshness,
+            history: History::default(),
             reloads,
             certificate_expiry,
         }
@@ -206,9 +213,15 @@ impl Metrics {
         self.oldest_pending.get_or_create(&of_app).set(age.as_secs_f64());
     }
 
-    /// What an app's driver reports to.
-    pub fn reporter(&self, app: &str) -> Reporter {
-        Reporter { metrics: self.clone(), app: app.to_owned() }
+    /// What the driver of an app of this number and name reports to.
+    pub fn reporter(&self, (id, app): (AppId, &str), traces: Traces) -> Reporter {
+        let history = self.history.recorder(id);
+        Reporter { metrics: self.clone(), id, app: app.to_owned(), history, traces }
+    }
+
+    /// How the apps have done of late.
+    pub fn history(&self) -> History {
+        self.history.clone()
     }
 
     /// How fresh the rows were that were delivered last.
@@ -239,69 +252,12 @@ impl Metrics {
         page
     }
 
+    /// What is on the page, family by family.
+    pub fn families(&self) -> Vec<MetricFamily> {
+        prometheus_protobuf::encode(&self.registry()).unwrap_or_default()
+    }
+
     fn registry(&self) -> std::sync::MutexGuard<'_, Registry> {
         self.registry.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// What one app's driver reports to.
-#[derive(Clone)]
-pub struct Reporter {
-    metrics: Metrics,
-    app: String,
-}
-
-impl Report for Reporter {
-    fn delivered(&self, freshness: &mut dyn Iterator<Item = Duration>) {
-        let histogram =
-            self.metrics.freshness.get_or_create_owned(&OfApp { app: self.app.clone() });
-        let (mut sum, mut rows) = (Duration::ZERO, 0);
-        for fresh in freshness {
-            histogram.observe(fresh.as_secs_f64());
-            sum += fresh;
-            rows += 1;
-        }
-        if let Some(mean) = sum.checked_div(rows) {
-            let micros = u64::try_from(mean.as_micros()).unwrap_or(u64::MAX);
-            self.metrics.last_freshness.0.store(micros.max(1), Relaxed);
-        }
-    }
-
-    fn express_ended(&self, end: ExpressEnd) {
-        let outcome = match end {
-            ExpressEnd::Delivered => "delivered",
-            ExpressEnd::Back | ExpressEnd::Unknown => "requeued",
-            ExpressEnd::Refused => "refused",
-        };
-        let of = OfJob { app: self.app.clone(), outcome };
-        self.metrics.express_requests.get_or_create(&of).inc();
-    }
-
-    fn delivered_by_express(&self, freshness: &mut dyn Iterator<Item = Duration>) {
-        let of_app = OfApp { app: self.app.clone() };
-        let by_express = self.metrics.express_freshness.get_or_create_owned(&of_app);
-        self.delivered(&mut freshness.inspect(|fresh| by_express.observe(fresh.as_secs_f64())));
-    }
-
-    fn job_ended(&self, settlement: Settlement, rows: u64, took: Duration) {
-        let outcome = match settlement {
-            Settlement::Delivered => "delivered",
-            Settlement::Requeued => "requeued",
-            Settlement::Split(_) => "split",
-            Settlement::Dead(_) => "dead",
-        };
-        let of_job = OfJob { app: self.app.clone(), outcome };
-        self.metrics.jobs.get_or_create(&of_job).inc();
-        self.metrics.job_rows.get_or_create(&of_job).inc_by(rows);
-        let of_app = OfApp { app: self.app.clone() };
-        if let Settlement::Dead(reason) = settlement {
-            let of_death = OfDeath { app: self.app.clone(), reason: reason.to_string() };
-            self.metrics.dead_rows.get_or_create(&of_death).inc_by(rows);
-        }
-        if settlement == Settlement::Delivered {
-            let now = clock::now().wall.since(Timestamp::default());
-            self.metrics.last_delivery.get_or_create(&of_app).set(now.as_secs_f64());
-        }
-        self.metrics.job_duration.get_or_create(&of_app).observe(took.as_secs_f64());
     }
 }

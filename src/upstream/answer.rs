@@ -145,7 +145,7 @@ fn failure(answer: &Answer, now: Timestamp) -> Failure {
     let kind = match answer.status {
         400 | 422 => FailureKind::BadRows,
         401 | 403 => FailureKind::KeyRejected,
-        404 => FailureKind::NotFound,
+        404 | 410 => FailureKind::NotFound,
         409 => FailureKind::SlotTaken,
         413 => FailureKind::TooLarge,
         429 => {
@@ -255,6 +255,7 @@ mod tests {
             (401, FailureKind::KeyRejected),
             (403, FailureKind::KeyRejected),
             (404, FailureKind::NotFound),
+            (410, FailureKind::NotFound),
             (408, FailureKind::Unknown),
             (409, FailureKind::SlotTaken),
             (413, FailureKind::TooLarge),

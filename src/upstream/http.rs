@@ -44,7 +44,8 @@ impl Upload {
 }
 
 /// As the real-time endpoints ask for it.
-const API_VERSION: &str = "2020-09-22";
+pub(super) const API_VERSION: &str = "2020-09-22";
+pub(super) const VERSION_HEADER: &str = "x-api-version";
 
 /// What goes by express holds its subject back from batches until it is answered.
 const IDENTIFY_TIMEOUT_MAX: Duration = Duration::from_secs(10);
@@ -184,7 +185,7 @@ impl Upstream for HttpUpstream {
             .post(url)
             .timeout(self.options.request_timeout.min(IDENTIFY_TIMEOUT_MAX))
             .header(header::CONTENT_TYPE, "application/json")
-            .header("x-api-version", API_VERSION)
+            .header(VERSION_HEADER, API_VERSION)
             .body(body);
         answer::identified(&self.send(request).await?, clock::now().wall)
     }

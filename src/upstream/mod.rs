@@ -9,6 +9,7 @@ mod pass_through;
 
 use std::future::Future;
 
+pub use answer::Answer;
 pub use http::{HttpUpstream, HttpUpstreamOptions, Upload};
 pub use key::{ApiKey, UnfitKey};
 pub use pass_through::{PassedBack, Passing};

@@ -8,11 +8,11 @@ use reqwest::{
 
 use super::{
     answer::Answer,
-    http::{HttpUpstream, outage, read},
+    http::{API_VERSION, HttpUpstream, VERSION_HEADER, outage, read},
 };
 use crate::domain::verdict::Failure;
 
-/// What goes on to upstream. No header of the caller's does, but for the body's type.
+/// What goes on to upstream. No header of the caller's does, but for the body's type and the version.
 #[derive(Clone, Debug)]
 pub struct Passing {
     /// The method.
@@ -23,6 +23,8 @@ pub struct Passing {
     pub query: Option<String>,
     /// The body's type.
     pub content_type: Option<HeaderValue>,
+    /// The version of the API that the caller speaks. Without one it is the documented one.
+    pub api_version: Option<HeaderValue>,
     /// The body.
     pub body: Bytes,
 }
@@ -30,7 +32,7 @@ pub struct Passing {
 /// What comes back.
 #[derive(Clone, Debug)]
 pub struct PassedBack {
-    /// Status and body, shortened to `answer_bytes_max`, without the key.
+    /// Status, request id and body, shortened to `answer_bytes_max`, without the key.
     pub answer: Answer,
     /// The body's type.
     pub content_type: Option<HeaderValue>,
@@ -39,7 +41,8 @@ pub struct PassedBack {
 impl HttpUpstream {
     /// Passes a request through, once.
     pub async fn pass(&self, passing: Passing) -> Result<PassedBack, Failure> {
-        let Passing { method, segments, query, content_type, body } = passing;
+        let Passing { method, segments, query, content_type, api_version, body } = passing;
+        let api_version = api_version.unwrap_or(HeaderValue::from_static(API_VERSION));
         let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
         let mut url = self.url(&segments);
         url.set_query(query.as_deref());
@@ -48,6 +51,7 @@ impl HttpUpstream {
             .request(method, url)
             .header(header::AUTHORIZATION, self.key.authorization())
             .header(header::ACCEPT, "application/json, text/plain, */*")
+            .header(VERSION_HEADER, api_version)
             .body(body);
         if let Some(content_type) = content_type {
             request = request.header(header::CONTENT_TYPE, content_type);
@@ -59,6 +63,7 @@ impl HttpUpstream {
         if self.key.is_quoted_in(&answer.body) {
             answer.body = self.key.redact(answer.body);
         }
+        answer.request_id = answer.request_id.map(|id| self.key.redact_text(id));
         Ok(PassedBack { answer, content_type })
     }
 }

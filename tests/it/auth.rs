@@ -8,6 +8,7 @@ mod signing;
 mod steering;
 mod tokens;
 
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use futures_util::stream;
 use serde_json::json;
 use tonic::{Code, Request, Status, metadata::MetadataValue};
@@ -186,6 +187,16 @@ async fn a_client_keeps_to_what_it_may() {
     let mut client = stage.gateway.ingest().await;
     let asked = client.get_update(request(message.clone(), authorization.as_deref())).await;
     assert!(asked.is_ok());
+    // A receipt that nobody gave names a subject that whoever made it has no business with.
+    let mut forged = URL_SAFE_NO_PAD.decode(&message.receipt).unwrap();
+    let at = forged.windows(3).position(|part| part == b"ada").unwrap();
+    forged[at..at + 3].copy_from_slice(b"eve");
+    let forged = GetUpdateRequest { receipt: URL_SAFE_NO_PAD.encode(forged) };
+    let asked = client.get_update(request(forged, authorization.as_deref())).await.unwrap_err();
+    assert_eq!(
+        (asked.code(), asked.message()),
+        (Code::InvalidArgument, "receipt: is not a receipt")
+    );
     let asked = client.get_update(request(message, None)).await.unwrap_err();
     assert_eq!(asked.code(), Code::Unauthenticated);
 
@@ -281,6 +292,22 @@ async fn a_client_fills_its_own_share_of_the_queue_and_no_more() {
         send(&stage.gateway, "upg_b", "d").await.unwrap();
         stage.restart().await;
     }
+}
+
+#[tokio::test]
+async fn a_user_and_its_company_count_as_one_update() {
+    let lines = "updates_per_second_max = 1";
+    let stage = Stage::of(at_speed(100), |site| site.and(&client("crm", TOKEN, lines))).await;
+    let identify = async || {
+        let url = format!("http://{}/v1/identify", stage.gateway.addresses.http);
+        let body = json!({"user_id": "ada", "company": {"id": "acme", "seats": 3}});
+        http().post(url).bearer_auth(TOKEN).json(&body).send().await.unwrap().status()
+    };
+    assert_eq!(
+        (identify().await, identify().await),
+        (202.try_into().unwrap(), 429.try_into().unwrap())
+    );
+    assert_eq!(stage.simulator.snapshot().violations, []);
 }
 
 #[tokio::test]

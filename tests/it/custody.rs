@@ -12,17 +12,19 @@ use base64::{
     engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD},
 };
 use futures_util::stream;
+use reqwest::multipart::{Form, Part};
 use serde_json::json;
 use tonic::{Request, metadata::MetadataValue, transport::Channel};
 use userpilot_gateway::{
+    door::token::Hash,
     proto::{
-        GetStatusRequest, ListDeadLettersRequest, ListJobsRequest, StreamUserUpdatesRequest,
+        GetStatusRequest, Lane, ListDeadLettersRequest, ListJobsRequest, StreamUserUpdatesRequest,
         UpdateUserRequest, UpdateUsersRequest, ingest_service_client::IngestServiceClient,
     },
     simulator::{Fault, FaultPoint, FaultRule, PoisonMode, SimulatorConfig},
 };
 
-use crate::rig::{Change, Stage, at_speed, run, settled, until};
+use crate::rig::{Change, Gateway, Stage, at_speed, http, run, settled, until};
 
 const KEY: &str = "custody-key-Zq8vN2rT5wXy";
 const SECOND_KEY: &str = "custody-second-Hj4kL9pM3nBv";
@@ -48,6 +50,14 @@ impl Elsewhere {
     }
 }
 
+const FAULT_POINTS: [FaultPoint; 5] = [
+    FaultPoint::Submit,
+    FaultPoint::Job,
+    FaultPoint::Jobs,
+    FaultPoint::Identify,
+    FaultPoint::Track,
+];
+
 /// Each fault at each place once, some of whom quote what they were sent.
 fn every_fault(elsewhere: &str) -> Vec<FaultRule> {
     let status = |code: u16| quoting(KEY, code);
@@ -68,7 +78,7 @@ fn every_fault(elsewhere: &str) -> Vec<FaultRule> {
         status(503),
     ];
     let mut rules = Vec::new();
-    for point in [FaultPoint::Submit, FaultPoint::Job, FaultPoint::Jobs] {
+    for point in FAULT_POINTS {
         rules.extend(anywhere.iter().map(|fault| FaultRule::once(point, fault.clone())));
     }
     let of_submissions = [
@@ -110,6 +120,10 @@ async fn send_all_ways(client: &mut IngestServiceClient<Channel>, nth: usize) ->
         let request = bearing_the_token(UpdateUserRequest { update: Some(update) });
         said.push(format!("{:?}", client.update_user(request).await));
     }
+    let mut express = change(format!("express-{}", nth % 3));
+    express.set_lane(Lane::Express);
+    let request = bearing_the_token(UpdateUserRequest { update: Some(express) });
+    said.push(format!("{:?}", client.update_user(request).await));
     let updates = vec![change("bob".to_owned()), wrong.clone()];
     let answer = client.update_users(bearing_the_token(UpdateUsersRequest { updates })).await;
     said.push(format!("{answer:?}"));
@@ -127,6 +141,39 @@ async fn send_all_ways(client: &mut IngestServiceClient<Channel>, nth: usize) ->
     said
 }
 
+/// The same over HTTP, as Userpilot's own callers do. What is answered by the gateway, and what by
+/// Userpilot, which may quote to a caller what it has sent.
+async fn send_over_http(gateway: &Gateway, nth: usize) -> [Vec<String>; 2] {
+    let row = json!({"user_id": format!("user-{}", nth % 7), "metadata": {"note": VALUE}});
+    let wrong = json!({"user_id": "ada", "metadata": {"list": [VALUE]}});
+    let event = json!({"user_id": "ada", "event_name": VALUE, "metadata": {"note": VALUE}});
+    let client = http();
+    let post = |path: &str| {
+        let request = client.post(format!("http://{}/v1{path}", gateway.addresses.http));
+        request.header("authorization", format!("Token {TOKEN}"))
+    };
+    let file = Part::text(format!("{row}\n{wrong}\n{VALUE}\n")).file_name("users.ndjson");
+    let (mut said, mut passed) = (Vec::new(), Vec::new());
+    for (request, is_passed) in [
+        (post("/identify").json(&row), false),
+        (post("/identify").json(&wrong), false),
+        (post("/identify").body(format!("{{{VALUE}")), false),
+        (post("/users/bulk_identify").json(&json!({"users": [row]})), false),
+        (post("/users/bulk_identify").json(&json!({"users": [row, wrong]})), false),
+        (post("/users/bulk_identify").multipart(Form::new().part("file", file)), false),
+        (post("/track").json(&event), true),
+        (post(&format!("/track?note={VALUE}")).json(&event), true),
+        (post("/goals").json(&event), false),
+    ] {
+        let answer = request.send().await.unwrap();
+        let (head, from) = (format!("{answer:?}"), if is_passed { &mut passed } else { &mut said });
+        // The URL that was asked for is the test's own.
+        let head = head.split_once("headers").unwrap().1.to_owned();
+        from.push(head + &answer.text().await.unwrap());
+    }
+    [said, passed]
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_secret_gets_out_by_any_way() {
     let elsewhere = Elsewhere::listen();
@@ -142,14 +189,26 @@ async fn no_secret_gets_out_by_any_way() {
             .with("app.connect_timeout_ms", 400)
             .with("app.held_retry_ms", 50)
             .with("app.job_users_max", 4)
+            .with("app.express", true)
+            .with("app.express_per_minute", 100_000)
+            .with("app.pass_through", vec![toml::Value::from("POST /v1/track")])
+            .with("app.pass_through_per_minute", 1_000_000)
+            .and(&format!(
+                "[[clients]]\nname = \"crm\"\ntoken_sha256 = \"{}\"\napps = [\"production\"]\n\
+                 pass_through = [\"POST /v1/track\"]\n",
+                Hash::of(TOKEN)
+            ))
     })
     .await;
     stage.simulator.poison(vec!["poisoned".to_owned()], PoisonMode::RejectBatch);
     let mut client = stage.gateway.ingest().await;
-    let (mut said, mut nth) = (Vec::new(), 0);
+    let (mut said, mut passed, mut nth) = (Vec::new(), Vec::new(), 0);
     until("every fault to strike", async || {
         nth += 1;
         said.extend(send_all_ways(&mut client, nth).await);
+        let [answered, quoted] = send_over_http(&stage.gateway, nth).await;
+        said.extend(answered);
+        passed.extend(quoted);
         stage.simulator.faults().iter().all(|armed| armed.struck > 0).then_some(())
     })
     .await;
@@ -163,7 +222,10 @@ async fn no_secret_gets_out_by_any_way() {
     said.extend(send_all_ways(&mut client, nth).await);
     settled(&stage.gateway).await;
 
-    said.extend(asked(&stage).await);
+    // Whoever tracks is told what Userpilot says, and that quoted the key; but for the key.
+    let told = passed.join("\n");
+    assert!(told.contains("no: Token") && told.contains(VALUE), "{told}");
+    let told_to_operators = asked(&stage).await;
     let pages = pages(&stage).await;
     stage.gateway.terminate();
     let ended = stage.gateway.end().await;
@@ -173,20 +235,26 @@ async fn no_secret_gets_out_by_any_way() {
     assert!(log.contains("\"level\":\"TRACE\""));
     elsewhere.was_never_visited();
 
-    let folder = stage.site.path("");
-    let secrets = [KEY, SECOND_KEY, TOKEN];
-    for secret in secrets {
-        absent(secret, "the log", log.as_bytes());
-        absent(secret, "a page", pages.as_bytes());
-        absent(secret, "an answer", said.join("\n").as_bytes());
-        for file in files(&folder) {
-            if !file.ends_with("userpilot.key") {
-                absent(secret, &file.display().to_string(), &fs::read(&file).unwrap());
-            }
-        }
+    let said = said.join("\n");
+    let texts = [("the log", &log), ("a page", &pages), ("an answer", &said)];
+    for (place, text) in texts {
+        absent(VALUE, place, text.as_bytes());
     }
-    absent(VALUE, "the log", log.as_bytes());
-    absent(VALUE, "a page", pages.as_bytes());
+    let told_to_operators = told_to_operators.join("\n");
+    let quoting = [("what Userpilot answers", &told), ("what operators see", &told_to_operators)];
+    for secret in [KEY, SECOND_KEY, TOKEN] {
+        for (place, text) in texts.iter().chain(&quoting) {
+            absent(secret, place, text.as_bytes());
+        }
+        absent_from_files(secret, &stage.site.path(""));
+    }
+}
+
+/// In no file of the gateway's but the one that is to hold it.
+fn absent_from_files(secret: &str, folder: &Path) {
+    for file in files(folder).iter().filter(|file| !file.ends_with("userpilot.key")) {
+        absent(secret, &file.display().to_string(), &fs::read(file).unwrap());
+    }
 }
 
 /// What the admin service and the commands tell.

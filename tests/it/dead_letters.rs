@@ -66,7 +66,7 @@ fn user_of(letter: &DeadLetter) -> String {
     }
 }
 
-/// The dead letters, page by page.
+/// The dead letters, page by page, each as it is shown.
 async fn listed(
     stage: &Stage,
     filter: Option<DeadLetterFilter>,
@@ -79,7 +79,15 @@ async fn listed(
     loop {
         let page = admin.list_dead_letters(request.clone()).await.unwrap().into_inner();
         assert!(page.dead_letters.len() <= 2);
-        letters.extend(page.dead_letters);
+        for listed in page.dead_letters {
+            assert_eq!((&listed.metadata, &listed.company_id), (&None, &None), "values in a list");
+            let request = GetDeadLetterRequest { app: listed.app.clone(), id: listed.id.clone() };
+            let shown = admin.get_dead_letter(request).await.unwrap().into_inner();
+            let shown = shown.dead_letter.unwrap();
+            let without = DeadLetter { metadata: None, company_id: None, ..shown.clone() };
+            assert_eq!(without, listed);
+            letters.push(shown);
+        }
         request.page_token = page.next_page_token;
         if request.page_token.is_empty() {
             return letters;

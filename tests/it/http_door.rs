@@ -2,9 +2,12 @@
 
 mod bulk;
 mod callers;
+mod envelopes;
 mod granted;
 mod refusals;
+mod shares;
 mod uploads;
+mod userpilot;
 
 use reqwest::{Client, Response};
 use serde_json::{Value, json};
@@ -81,13 +84,23 @@ async fn what_was_answered_with_202_outlives_a_kill() {
 async fn an_event_is_passed_through_with_the_key_and_within_the_budget() {
     let allow = toml::Value::Array(vec!["POST /v1/track".into()]);
     let settings = |site: crate::rig::Site| {
-        site.with("app.pass_through", allow).with("app.pass_through_per_minute", 20)
+        site.with("app.pass_through", allow).with("app.pass_through_per_minute", 30)
     };
     let stage = Stage::of(at_speed(1), settings).await;
     let event = json!({"user_id": "ada", "event_name": "signed up", "metadata": {"plan": "pro"}});
     let answer = post(&http(), &stage.gateway, "/v1/track", &event).await;
     assert_eq!(answer.status(), 202);
     assert_eq!(stage.simulator.snapshot().tracked, 1);
+    // Its id of the answer is what its support asks for; the gateway has one of its own.
+    let [own, userpilots] =
+        ["x-request-id", "userpilot-request-id"].map(|name| answer.headers()[name].clone());
+    assert!(!userpilots.is_empty() && own != userpilots, "{own:?} {userpilots:?}");
+    // The caller's version goes along.
+    let request =
+        http().post(url(&stage.gateway, "/v1/track")).header("x-api-version", "2019-01-01");
+    let answer = request.json(&event).send().await.unwrap();
+    assert_eq!(answer.status(), 400);
+    assert!(answer.text().await.unwrap().contains("X-API-Version"));
     // Userpilot's own refusal comes back as it is.
     let answer = post(&http(), &stage.gateway, "/v1/track", &json!({"user_id": "ada"})).await;
     assert_eq!(answer.status(), 422);
@@ -99,6 +112,21 @@ async fn an_event_is_passed_through_with_the_key_and_within_the_budget() {
     assert!(answer.headers().contains_key("retry-after"));
     // The caller's token went nowhere, or Userpilot would have complained of it.
     stage.is_blameless();
+}
+
+#[tokio::test]
+async fn userpilots_deletion_api_is_passed_through_where_it_is_allowed() {
+    let allow = ["DELETE /v1/users", "DELETE /v1/companies"].map(toml::Value::from);
+    let settings = |site: crate::rig::Site| site.with("app.pass_through", allow.to_vec());
+    let stage = Stage::of(at_speed(1), settings).await;
+    for path in ["/v1/users", "/v1/companies"] {
+        let request = http().delete(url(&stage.gateway, path));
+        let answer = request.json(&json!({"users": ["ada"]})).send().await.unwrap();
+        // The simulator does not know the address: it is its answer all the same.
+        assert!(answer.headers().contains_key("userpilot-request-id"), "{path}: {answer:?}");
+    }
+    let answer = http().delete(url(&stage.gateway, "/v1/goals")).send().await.unwrap();
+    assert!(!answer.headers().contains_key("userpilot-request-id"));
 }
 
 #[tokio::test]

@@ -1,9 +1,9 @@
 //! API keys that change while the gateway runs.
 
-use std::fs;
+use std::{fs, time::Duration};
 
 use serde_json::json;
-use userpilot_gateway::{proto::AppState, simulator::Simulator};
+use userpilot_gateway::{clock, proto::AppState, simulator::Simulator};
 
 use crate::rig::{Change, Gateway, Process, Site, Stage, at_speed, get, run, settled, until};
 
@@ -52,7 +52,11 @@ async fn a_key_that_is_put_right_in_its_file_is_used_at_once() {
         (gateway.app().await.state() == AppState::KeyRejected).then_some(())
     })
     .await;
+    let written = clock::now().instant;
     fs::write(&key, "simulated-key\n").unwrap();
+    gateway.says("there is another API key").await;
+    let took = clock::now().instant.since(written);
+    assert!(took < Duration::from_secs(1), "active after {took:?}");
     settled(&gateway).await;
     assert_eq!(plan(&url).await, "free");
 

@@ -66,16 +66,24 @@ async fn a_python_client_sends_is_refused_and_follows_its_update() {
 }
 
 #[test]
-fn the_documents_show_the_client_that_is_tested() {
-    let client = fs::read_to_string(project("tests/clients/python/client.py")).unwrap();
+fn the_documents_show_the_clients_that_there_are() {
+    check("python", "python/client.py", 10);
+    check("js", "node/client.mjs", 5);
+    check("go", "go/main.go", 2);
+    check("java", "java/src/main/java/Client.java", 1);
+}
+
+/// Whether each part of what docs/clients.md shows in a language stands in the client.
+fn check(language: &str, client: &str, parts_min: usize) {
+    let client = fs::read_to_string(project("tests/clients").join(client)).unwrap();
     let document = fs::read_to_string(project("docs/clients.md")).unwrap();
-    let mut blocks = 0;
-    for block in document.split("```python\n").skip(1) {
+    let mut parts = 0;
+    for block in document.split(&format!("```{language}\n")).skip(1) {
         let block = block.split("```").next().unwrap();
-        for part in block.split("\n\n\n").map(str::trim_end) {
-            assert!(client.contains(part), "docs/clients.md shows what is not tested:\n{part}");
-            blocks += 1;
+        for part in block.split("\n\n").map(str::trim_end) {
+            assert!(client.contains(part), "docs/clients.md shows what is not there:\n{part}");
+            parts += 1;
         }
     }
-    assert!(blocks > 3);
+    assert!(parts >= parts_min, "{language}: {parts}");
 }

@@ -9,7 +9,10 @@ use std::{
 
 use userpilot_gateway::domain::update::{Subject, SubjectKind};
 
-use crate::{random::Random, scenario::Scenario};
+use crate::{
+    random::Random,
+    scenario::{Fault, Scenario},
+};
 
 /// A property of a user: which, and which update its value came from.
 pub(crate) type Write = (u64, u64);
@@ -79,6 +82,8 @@ pub(crate) struct Job {
     pub(crate) fate: Fate,
     pub(crate) ours: bool,
     pub(crate) forgotten: bool,
+    /// The gateway has asked after it and was told.
+    pub(crate) is_heard_of: bool,
     pub(crate) taken_at: Duration,
     pub(crate) ends_at: Duration,
     mark: u64,
@@ -118,6 +123,8 @@ pub(crate) struct Account {
     bytes_max: u64,
     users_per_minute: u32,
     progressive: bool,
+    /// Whether lists show every job that runs.
+    lists_all: bool,
     /// Until when our last job occupies the budget.
     occupied_until: Duration,
     /// When the latest requests came, to notice a client that hammers.
@@ -150,6 +157,7 @@ impl Account {
             bytes_max: scenario.settings.batch.bytes_max,
             users_per_minute: scenario.settings.users_per_minute,
             progressive: scenario.progressive,
+            lists_all: !Fault::OF_LISTS.iter().any(|fault| scenario.has(*fault)),
             occupied_until: Duration::ZERO,
             latest: [Duration::ZERO; HAMMERING],
             identified_at: VecDeque::new(),
@@ -201,7 +209,13 @@ impl Account {
     /// A submission arrives: the rules are held against it, whatever it will be answered.
     /// Users and companies have an endpoint each.
     pub(crate) fn inspect(&mut self, kind: SubjectKind, upload: &[u8]) -> Vec<Row> {
-        if self.running().is_some_and(|job| job.ours) {
+        // Of a job that outlasts its occupancy, whose answer was lost and which no list shows, only
+        // the 409 can tell.
+        let may_be_unknown = |job: &Job| {
+            let is_unheard_of = job.forgotten || !job.is_heard_of;
+            !self.lists_all && is_unheard_of && self.now >= self.occupied_until
+        };
+        if self.running().is_some_and(|job| job.ours && !may_be_unknown(job)) {
             self.broken.push("submitted while a job of its own runs".into());
         }
         if self.now < self.occupied_until {
@@ -299,6 +313,7 @@ impl Account {
             fate,
             ours,
             forgotten: false,
+            is_heard_of: false,
             taken_at: self.now,
             ends_at: self.now + length,
             mark: self.mark,

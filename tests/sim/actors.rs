@@ -24,7 +24,6 @@ use crate::{
     world::{Halt, World},
 };
 
-/// The length of long texts and names.
 const LONG_TEXT: usize = 400;
 /// Far enough from all that happens in a run.
 const FAR_MICROS: i64 = 1_000_000_000_000;
@@ -41,6 +40,7 @@ impl World {
             self.set_the_clock(false);
         }
         match self.whim.below(20) {
+            8..14 if self.scenario.of_letters => self.tend_the_dead(),
             0..14 => self.send(),
             14 if self.scenario.has(Fault::Operator) => self.operate(),
             15 if self.scenario.has(Fault::Operator) => self.tend_the_dead(),

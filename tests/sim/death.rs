@@ -80,6 +80,10 @@ impl World {
                 let key = keys.swap_remove(usize::try_from(place).unwrap_or(0));
                 self.say(|| format!("damaged: {}", char::from(kind)));
                 self.engine.damage(&key, b"\x01nonsense");
+                // The names of its jobs may be lost with it.
+                for job in &mut self.network.inside().account.jobs {
+                    job.is_heard_of = false;
+                }
                 self.state_was_lost |= kind == APP;
             }
         }

@@ -19,6 +19,7 @@ mod checker;
 mod cost;
 mod death;
 mod express;
+mod fault;
 mod forgetting;
 mod ledger;
 mod process;

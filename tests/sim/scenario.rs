@@ -15,131 +15,8 @@ use userpilot_gateway::{
     store::engine::ENTRY_BYTES_MAX,
 };
 
+pub(crate) use crate::fault::Fault;
 use crate::{random::Random, sabotage::Sabotage};
-
-/// What may go wrong, or make things difficult.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Fault {
-    /// A submission does not reach upstream.
-    NotSent,
-    /// A submission has an unknown outcome, and was not taken.
-    LostRequest,
-    /// A submission has an unknown outcome, and was taken.
-    LostAnswer,
-    /// A submission is answered 409 although nothing runs.
-    FalseConflict,
-    /// A submission is taken, sent again by a proxy, and that is answered 409.
-    DoubledByProxy,
-    /// Somebody else's jobs hold the slot now and then.
-    ForeignJobs,
-    /// Somebody else's jobs are not listed.
-    ForeignJobsAreHidden,
-    /// 429, with or without `Retry-After`.
-    Throttled,
-    /// 401.
-    KeyRejected,
-    /// 413, though the limits were kept. Passes.
-    TooLarge,
-    /// 422 for rows that are good. Passes.
-    BadRows,
-    /// Some values are refused for ever: see [`Poison`].
-    Poison,
-    /// Upstream refuses everything for a while, as though the rows were to blame.
-    RefusesAll,
-    /// Upstream refuses all companies for as long as anything goes wrong.
-    RefusesCompanies,
-    /// 404 or another refusal of a submission. Passes.
-    Refused,
-    /// A job fails after none or some of its rows.
-    JobFails,
-    /// A job completes without some of its rows.
-    JobIsPartial,
-    /// An ended job is forgotten.
-    JobIsForgotten,
-    /// Polls fail.
-    PollFails,
-    /// Lists of jobs fail.
-    ListFails,
-    /// There is no list of jobs.
-    NoList,
-    /// Lists do not echo file names.
-    NoNames,
-    /// Jobs take longer than their occupancy.
-    Overrun,
-    /// The power goes at a commit.
-    PowerCut,
-    /// The process dies between any two steps, requests under way included.
-    Kill,
-    /// The wall clock is set back, while the process runs or is down.
-    ClockSetBack,
-    /// It is set forward, while the machine runs.
-    ClockSetForward,
-    /// Updates say when they occurred.
-    OccurredAt,
-    /// An operator pauses, resumes and flushes.
-    Operator,
-    /// The queue is short, and refuses.
-    ShortQueue,
-    /// History is pruned early.
-    Prune,
-    /// Operators have users forgotten.
-    Forget,
-    /// An app's state or a batch is damaged on the disk while the process is down.
-    Damage,
-    /// The app has an express lane, and clients use it.
-    Express,
-    /// Lists show a job only a while after it was taken. Not promised against.
-    ListLags,
-    /// A request whose answer was lost is carried out later. Not promised against.
-    LateArrival,
-    /// The wall clock is ahead after a reboot. Not promised against.
-    ClockAheadAfterReboot,
-}
-
-impl Fault {
-    /// Against these the promises are kept.
-    pub(crate) const EXPECTED: [Self; 34] = [
-        Self::NotSent,
-        Self::LostRequest,
-        Self::LostAnswer,
-        Self::FalseConflict,
-        Self::DoubledByProxy,
-        Self::ForeignJobs,
-        Self::ForeignJobsAreHidden,
-        Self::Throttled,
-        Self::KeyRejected,
-        Self::TooLarge,
-        Self::BadRows,
-        Self::Poison,
-        Self::RefusesAll,
-        Self::RefusesCompanies,
-        Self::Refused,
-        Self::JobFails,
-        Self::JobIsPartial,
-        Self::JobIsForgotten,
-        Self::PollFails,
-        Self::ListFails,
-        Self::NoList,
-        Self::NoNames,
-        Self::Overrun,
-        Self::PowerCut,
-        Self::Kill,
-        Self::ClockSetBack,
-        Self::ClockSetForward,
-        Self::OccurredAt,
-        Self::Operator,
-        Self::ShortQueue,
-        Self::Prune,
-        Self::Forget,
-        Self::Damage,
-        Self::Express,
-    ];
-
-    /// Against these they are not, for want of a way to know; the simulation shows what
-    /// comes of them.
-    pub(crate) const BEYOND: [Self; 3] =
-        [Self::ListLags, Self::LateArrival, Self::ClockAheadAfterReboot];
-}
 
 /// How upstream refuses a batch that holds a value that it never takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -192,6 +69,8 @@ pub(crate) struct Scenario {
     pub(crate) repeats_percent: u64,
     /// The most bytes of an entry of the store.
     pub(crate) entry_bytes_max: usize,
+    /// Whether operators mostly replay dead letters.
+    pub(crate) of_letters: bool,
     /// A bug that is planted.
     pub(crate) sabotage: Option<Sabotage>,
     /// Whether to tell what happens.
@@ -213,6 +92,35 @@ fn express(random: &mut Random) -> ExpressSettings {
     }
 }
 
+/// What may go wrong in the world of a seed.
+fn faults(seed: u64, share: u64, random: &mut Random) -> BTreeSet<Fault> {
+    let others = Fault::EXPECTED.into_iter().filter(|fault| !Fault::LATER.contains(fault));
+    let mut faults: BTreeSet<Fault> = others.filter(|_| random.percent(share)).collect();
+    for fault in Fault::LATER {
+        let name = format!("{fault:?}").to_lowercase();
+        // Those of lists seldom come alone to anything.
+        let share = if fault == Fault::Damage { share } else { share / 3 };
+        if Random::new(seed, &name).percent(share) {
+            faults.insert(fault);
+        }
+    }
+    // Where every job is denied, there must be a list to believe, and it does not say how many
+    // rows a job took.
+    if faults.contains(&Fault::PollDenies) {
+        let unclear = [
+            Fault::NoList,
+            Fault::NoNames,
+            Fault::ListIsBroken,
+            Fault::ListIsPaged,
+            Fault::ListIsOldestFirst,
+            Fault::JobIsPartial,
+            Fault::JobIsForgotten,
+        ];
+        faults.retain(|fault| !unclear.contains(fault));
+    }
+    faults
+}
+
 /// Half of the apps remember what they deliver.
 fn suppression(random: &mut Random) -> Option<Suppression> {
     random.percent(50).then_some(Suppression {
@@ -228,16 +136,12 @@ impl Scenario {
     pub(crate) fn new(seed: u64) -> Self {
         let mut random = Random::new(seed, "scenario");
         let share = random.between(0, 60);
-        let others = Fault::EXPECTED.into_iter().filter(|fault| *fault != Fault::Damage);
-        let mut faults: BTreeSet<Fault> = others.filter(|_| random.percent(share)).collect();
-        // Drawn apart: seeds keep the worlds that they had before there was damage.
-        if Random::new(seed, "damage").percent(share) {
-            faults.insert(Fault::Damage);
-        }
-        // Without a list, a job that outlasts its occupancy cannot be told from one that was
-        // never taken: only the 409 says so.
-        if faults.contains(&Fault::NoList) {
-            faults.remove(&Fault::Overrun);
+        let mut faults = faults(seed, share, &mut random);
+        let denies = faults.contains(&Fault::PollDenies);
+        let of_letters = Random::new(seed, "letters").percent(10);
+        if of_letters {
+            faults.extend([Fault::Operator, Fault::BadRows]);
+            faults.remove(&Fault::OccurredAt);
         }
         // After a reboot there is the wall clock alone, and one that has jumped says too much.
         if faults.contains(&Fault::PowerCut) {
@@ -247,7 +151,7 @@ impl Scenario {
         let users_per_minute = u32::try_from(random.between(10, 600)).unwrap_or(60);
         let batch = BatchLimits { rows_max: random.between(1, 6), bytes_max: 100_000 };
         let suppression = suppression(&mut random);
-        Self {
+        let scenario = Self {
             seed,
             faults,
             fault_percent: random.between(5, 45),
@@ -277,7 +181,6 @@ impl Scenario {
                 held_retry: Duration::from_secs(120),
                 failed_jobs_max: u32::try_from(random.between(1, 3)).unwrap_or(1),
                 partial: PartialPolicy::Isolate,
-                uploads_are_named: true,
                 values: RowValues::Primitive,
             },
             express: express(&mut random),
@@ -291,8 +194,30 @@ impl Scenario {
             memory_is_switched: Random::new(seed, "memory").percent(30),
             repeats_percent: [0, 20, 60][usize::try_from(random.below(3)).unwrap_or(0)],
             entry_bytes_max: if short { SHORT_ENTRY_BYTES_MAX } else { ENTRY_BYTES_MAX },
+            of_letters,
             sabotage: None,
             trace: false,
+        };
+        let scenario = if of_letters { scenario.with_letters() } else { scenario };
+        match denies && scenario.poison == Poison::Partial {
+            true => Self { poison: Poison::Fails, ..scenario },
+            false => scenario,
+        }
+    }
+
+    /// A world of few subjects and values, in which much dies, is replayed, and is remembered: what
+    /// a replay may go over is rare otherwise.
+    fn with_letters(self) -> Self {
+        let mut random = Random::new(self.seed, "of letters");
+        let suppression =
+            Suppression { refresh_after: Duration::from_secs(86_400), properties_max: 8 };
+        Self {
+            suppression: Some(suppression),
+            repeats_percent: 60,
+            subjects: random.between(1, 2),
+            properties: random.between(1, 2),
+            actions: random.between(30, 80),
+            ..self
         }
     }
 

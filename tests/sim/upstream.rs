@@ -75,6 +75,10 @@ const BY_EXPRESS: [Fault; 9] = [
 
 /// How long a list may lag, and a request that was given up may still be under way.
 const LATE: Duration = Duration::from_secs(20);
+/// How many jobs a page of the list shows.
+const PAGE: usize = 2;
+/// The name of a job that was cancelled long ago, by a word that is not documented.
+const ZOMBIE: &str = "bulk:jobs:zombie";
 
 impl Network {
     pub(crate) fn new(scenario: &Scenario) -> Self {
@@ -231,11 +235,18 @@ impl Inside {
         if self.fault(&[Fault::PollFails]).is_some() {
             return Err(self.failure_to_ask());
         }
+        if self.scenario.has(Fault::OddEntries) && job_id == ZOMBIE {
+            return Ok(zombie());
+        }
+        if self.scenario.has(Fault::PollDenies) {
+            return Err(failure(FailureKind::NotFound));
+        }
         let forgets = self.fault(&[Fault::JobIsForgotten]).is_some();
         let now = self.account.now;
         let job = self.account.jobs.iter_mut().find(|job| job.id == job_id);
         match job {
             Some(job) if !(job.forgotten || forgets && job.ends_at <= now) => {
+                job.is_heard_of = true;
                 Ok(report(job, now, Some(job.applied as u64)))
             }
             Some(job) => {
@@ -251,29 +262,44 @@ impl Inside {
         if self.scenario.has(Fault::NoList) {
             return Err(failure(FailureKind::NotFound));
         }
+        if self.scenario.has(Fault::ListIsBroken) {
+            return Err(self.failure_to_ask());
+        }
         if self.fault(&[Fault::ListFails]).is_some() {
             return Err(self.failure_to_ask());
         }
         let now = self.account.now;
         let lags = self.fault(&[Fault::ListLags]).is_some();
-        let hides = self.scenario.has(Fault::ForeignJobsAreHidden);
+        let has = |fault| self.scenario.has(fault);
         let listed = |job: &&Job| {
-            let hidden = lags && job.taken_at + LATE > now || hides && !job.ours;
-            !hidden && !job.forgotten
+            let hidden = lags && job.taken_at + LATE > now;
+            !hidden && !job.forgotten && (job.ours || !has(Fault::ForeignJobsAreHidden))
         };
-        let echoes = !self.scenario.has(Fault::NoNames);
-        let jobs = self.account.jobs.iter().rev().filter(listed);
-        Ok(jobs
-            .map(|job| JobReport {
-                filename: echoes.then(|| job.filename.clone()),
-                ..report(job, now, None)
-            })
-            .collect())
+        let echoes = !has(Fault::NoNames);
+        let shown = |job: &Job| JobReport {
+            filename: echoes.then(|| job.filename.clone()),
+            ..report(job, now, None)
+        };
+        let mut jobs: Vec<JobReport> = self.account.jobs.iter().filter(listed).map(shown).collect();
+        if !has(Fault::ListIsOldestFirst) {
+            jobs.reverse();
+        }
+        if has(Fault::ListIsPaged) {
+            jobs.truncate(PAGE);
+        }
+        if has(Fault::OddEntries) {
+            let nameless = JobReport { job_id: String::new(), ..zombie() };
+            let without_status = JobReport { status: String::new(), ..zombie() };
+            jobs.splice(0..0, [nameless, without_status]);
+            jobs.push(zombie());
+        }
+        Ok(jobs)
     }
 
     fn failure_to_ask(&mut self) -> Failure {
         let kinds = [
             FailureKind::NotSent,
+            FailureKind::Unknown,
             FailureKind::Unknown,
             FailureKind::Throttled(None),
             FailureKind::Throttled(Some(Duration::from_secs(20))),
@@ -320,13 +346,30 @@ fn report(job: &Job, now: Duration, completed_rows: Option<u64>) -> JobReport {
         Fate::Completes | Fate::Partial(_) => JobPhase::Completed,
         Fate::Fails(_) => JobPhase::Failed,
     };
+    let status = match phase {
+        JobPhase::Unfinished => "processing",
+        JobPhase::Completed => "completed",
+        JobPhase::Failed => "failed",
+    };
     JobReport {
         job_id: job.id.clone(),
         filename: None,
         phase,
-        status: format!("{phase:?}"),
+        status: status.into(),
         total_rows: Some(job.rows.len() as u64),
         completed_rows,
+    }
+}
+
+/// An entry that nobody tends any more.
+fn zombie() -> JobReport {
+    JobReport {
+        job_id: ZOMBIE.into(),
+        filename: Some("cancelled.csv".into()),
+        phase: JobPhase::Unfinished,
+        status: "cancelled".into(),
+        total_rows: Some(9),
+        completed_rows: None,
     }
 }
 

@@ -6,13 +6,14 @@ use crate::{
 };
 
 /// The top modules, in the order in which an update meets them. Each imports from those after it.
-const ORDER: [&str; 18] = [
+const ORDER: [&str; 20] = [
     "main",
     "fuzzing",
     "cli",
     "gateway",
     "config",
     "telemetry",
+    "console",
     "admin",
     "door",
     "intake",
@@ -22,6 +23,7 @@ const ORDER: [&str; 18] = [
     "upstream",
     "simulator",
     "audit",
+    "trace",
     "clock",
     "domain",
     "proto",

@@ -67,7 +67,7 @@ pub(super) fn json(letter: &DeadLetter) -> Value {
         Some(company) => json!({"company_id": company}),
         None => json!({"user_id": user}),
     };
-    json!({
+    let mut object = json!({
         "app": letter.app,
         "id": letter.id,
         "subject": subject,
@@ -83,9 +83,13 @@ pub(super) fn json(letter: &DeadLetter) -> Value {
         "updates": letter.updates,
         "state": state(letter),
         "closed_at": time(letter.closed_at.as_ref()),
-        "company_id": letter.company_id,
-        "metadata": Value::Object(properties(letter.metadata.as_ref())),
-    })
+    });
+    // Lists do not hold them, and that is not to look as if there were none.
+    if let Some(metadata) = &letter.metadata {
+        object["company_id"] = json!(letter.company_id);
+        object["metadata"] = Value::Object(properties(Some(metadata)));
+    }
+    object
 }
 
 fn reason(letter: &DeadLetter) -> String {

@@ -12,7 +12,7 @@ use std::{
 
 use anyhow::{Context, bail};
 
-pub use question::{suppression, with_defaults};
+pub use question::{express, suppression, with_defaults};
 
 use crate::{
     domain::update::Lane,
@@ -43,6 +43,11 @@ pub struct Args {
     /// In which lane.
     #[arg(long, value_enum, default_value_t = LaneWord::Interactive)]
     pub lane: LaneWord,
+
+    /// How many updates come in a second in the express lane besides, about the same users and from
+    /// the same clients.
+    #[arg(long, value_name = "NUMBER", default_value_t = 0.0)]
+    pub express_per_second: f64,
 
     /// One more client sends an update of each of so many users, all at once.
     #[arg(long, value_name = "USERS")]
@@ -82,6 +87,16 @@ pub struct Args {
     /// How long a request to Userpilot takes.
     #[arg(long, value_name = "TIME", default_value = "100ms", value_parser = question::time)]
     pub round_trip: Duration,
+
+    /// How long one to the real-time endpoint takes, by which express goes.
+    #[arg(long, value_name = "TIME", default_value = "200ms", value_parser = question::time)]
+    pub express_round_trip: Duration,
+
+    /// How many rows a client takes in its turn, instead of 1, or of what the configuration says.
+    /// Clients are called client-0, client-1 and so on, backfill, or what the trace calls them.
+    /// May be given several times.
+    #[arg(long, value_name = "CLIENT=NUMBER", value_parser = question::weight)]
+    pub weight: Vec<(String, u32)>,
 
     /// Userpilot cannot be reached from the one time to the other, such as 2h..6h. May be given
     /// several times.

@@ -1,6 +1,7 @@
 //! Arguments → a plan.
 
 use std::{
+    collections::BTreeMap,
     fs::File,
     io::{self, BufReader},
     ops::Range,
@@ -13,7 +14,7 @@ use anyhow::{Context, bail, ensure};
 use super::Args;
 use crate::{
     config::{self, AppConfig, Config},
-    domain::delivered::Suppression,
+    domain::{delivered::Suppression, express::ExpressSettings, turns::Weight, update::Lane},
     gateway::settings,
     plan::{
         Pace, Plan, trace,
@@ -34,6 +35,12 @@ pub fn suppression() -> Suppression {
     settings::terms(&app, &config).suppression.expect("it is on")
 }
 
+/// The express lane as it is where an app has nothing but it switched on.
+pub fn express() -> ExpressSettings {
+    let app = AppConfig { express: true, ..Config::defaults().apps[0].clone() };
+    settings::express(&app).expect("it is on").0
+}
+
 fn of_app(config: &Config, app: &AppConfig) -> Plan {
     Plan {
         traffic: Vec::new(),
@@ -41,9 +48,12 @@ fn of_app(config: &Config, app: &AppConfig) -> Plan {
             users_per_minute: app.users_per_minute,
             fixed_cost: Duration::from_secs(2),
             round_trip: Duration::from_millis(100),
+            express_round_trip: Duration::from_millis(200),
+            express_per_minute: app.express_per_minute,
             outages: Vec::new(),
         },
         settings: settings::lifecycle(app),
+        express: settings::express(app).map(|(settings, _)| settings),
         queue: settings::queue(&config.store, &config.limits),
         suppression: settings::terms(app, config).suppression,
         length: Duration::from_secs(24 * 60 * 60),
@@ -53,13 +63,15 @@ fn of_app(config: &Config, app: &AppConfig) -> Plan {
 
 /// The plan that the arguments ask for.
 pub(super) fn plan(args: &Args) -> anyhow::Result<Plan> {
-    let mut plan = match &args.config {
+    let (mut plan, mut weights) = match &args.config {
         Some(file) => configured(file, args.app.as_deref())?,
-        None => with_defaults(),
+        None => (with_defaults(), BTreeMap::new()),
     };
+    weights.extend(args.weight.iter().cloned());
     plan.seed = args.seed;
     plan.pace.fixed_cost = args.fixed_cost;
     plan.pace.round_trip = args.round_trip;
+    plan.pace.express_round_trip = args.express_round_trip;
     plan.pace.outages.clone_from(&args.outage);
     if let Some(users) = args.users_per_minute {
         ensure!(users > 0, "--users-per-minute 0: an account that takes nobody never will");
@@ -86,16 +98,27 @@ pub(super) fn plan(args: &Args) -> anyhow::Result<Plan> {
     }
     let backfill = backfill(args, &plan)?;
     plan.traffic.extend(backfill);
+    let asks = plan.traffic.iter().any(|source| source.lane == Lane::Express);
+    if asks && plan.express.is_none() && (args.config.is_none() || args.express_per_second > 0.0) {
+        plan.express = Some(express());
+    }
+    for source in &mut plan.traffic {
+        source.weight = weights.get(&source.client).copied().unwrap_or(1);
+    }
+    if let Some((client, _)) = args.weight.iter().find(|(client, _)| !sends(&plan, client)) {
+        bail!("--weight {client}: no client of the traffic is called so");
+    }
     if plan.traffic.is_empty() {
         bail!(
-            "nothing would be sent: say what comes with --updates-per-second, --backfill or \
-             --trace, such as --updates-per-second 20 --users 50000"
+            "nothing would be sent: say what comes with --updates-per-second, \
+             --express-per-second, --backfill or --trace, such as --updates-per-second 20 --users 50000"
         );
     }
     Ok(plan)
 }
 
-fn configured(file: &Path, app: Option<&str>) -> anyhow::Result<Plan> {
+/// A plan by an app's settings, and what the clients weigh.
+fn configured(file: &Path, app: Option<&str>) -> anyhow::Result<(Plan, Weights)> {
     let (config, _) = Config::load(Some(file), config::process_environment())?;
     let names = || {
         let names: Vec<&str> = config.apps.iter().map(|app| &*app.name).collect();
@@ -109,7 +132,15 @@ fn configured(file: &Path, app: Option<&str>) -> anyhow::Result<Plan> {
         (None, [app]) => app,
         (None, _) => bail!("the configuration has several apps: give --app, one of {}", names()),
     };
-    Ok(of_app(&config, app))
+    let weights = config.clients.iter().map(|client| (client.name.clone(), client.weight));
+    Ok((of_app(&config, app), weights.collect()))
+}
+
+/// What clients weigh, by their names.
+type Weights = BTreeMap<String, Weight>;
+
+fn sends(plan: &Plan, client: &str) -> bool {
+    plan.traffic.iter().any(|source| source.client == client)
 }
 
 fn trace(file: &Path) -> anyhow::Result<(Vec<Source>, Duration)> {
@@ -125,8 +156,12 @@ fn trace(file: &Path) -> anyhow::Result<(Vec<Source>, Duration)> {
 }
 
 fn flow(args: &Args, length: Duration) -> anyhow::Result<Vec<Source>> {
-    let rate = args.updates_per_second;
+    let (rate, express_rate) = (args.updates_per_second, args.express_per_second);
     ensure!((0.0..=1e6).contains(&rate), "--updates-per-second {rate}: give 0 to 1000000");
+    ensure!(
+        (0.0..=1e6).contains(&express_rate),
+        "--express-per-second {express_rate}: give 0 to 1000000"
+    );
     ensure!(args.users > 0, "--users 0: give the number of users that the updates are about");
     ensure!((1..=10_000).contains(&args.clients), "--clients {}: give 1 to 10000", args.clients);
     let choice = match args.zipf {
@@ -134,21 +169,21 @@ fn flow(args: &Args, length: Duration) -> anyhow::Result<Vec<Source>> {
         Some(exponent) => bail!("--zipf {exponent}: give 0 (all alike) to 10"),
         None => Choice::Uniform,
     };
-    if rate == 0.0 {
-        return Ok(Vec::new());
-    }
-    let one = |client: u32| Source {
+    let one = |client: u32, lane, rate: f64| Source {
         client: format!("client-{client}"),
         weight: 1,
         class: "clients".to_owned(),
-        lane: args.lane.into(),
+        lane,
         sends: Sends::Flow {
             updates_per_second: rate / f64::from(args.clients),
             users: Users { numbers: 0..args.users, choice },
             during: Duration::ZERO..length,
         },
     };
-    Ok((0..args.clients).map(one).collect())
+    let flows = [(args.lane.into(), rate), (Lane::Express, express_rate)];
+    let flows = flows.into_iter().filter(|(_, rate)| *rate > 0.0);
+    let of_lane = |(lane, rate)| (0..args.clients).map(move |client| one(client, lane, rate));
+    Ok(flows.flat_map(of_lane).collect())
 }
 
 fn backfill(args: &Args, plan: &Plan) -> anyhow::Result<Option<Source>> {
@@ -179,6 +214,15 @@ pub(super) fn time(text: &str) -> Result<Duration, String> {
     let time = text.parse::<jiff::SignedDuration>().ok();
     let time = time.and_then(|time| Duration::try_from(time).ok());
     time.ok_or_else(|| "expected a time such as 2h, 90m, 30s or 250ms".to_owned())
+}
+
+/// A client and what it weighs.
+pub(super) fn weight(text: &str) -> Result<(String, Weight), String> {
+    let expected = "expected a client and its weight from 1 to 1000, such as client-0=2";
+    let (client, weight) = text.rsplit_once('=').ok_or(expected)?;
+    let weight: Option<Weight> = weight.parse().ok();
+    let weight = weight.filter(|weight| (1..=1_000).contains(weight)).ok_or(expected)?;
+    Ok((client.to_owned(), weight))
 }
 
 /// From one time to another.
@@ -248,5 +292,28 @@ mod tests {
         check("--trace no-such-file", "cannot open no-such-file");
         check("--updates-per-second 5 --zipf 99", "--zipf 99: give 0");
         check("--backfill 9 --users-per-minute 0", "an account that takes nobody");
+        check("--express-per-second=-1", "--express-per-second -1: give 0");
+        check("--backfill 9 --weight backfill", "such as client-0=2");
+        check("--backfill 9 --weight client-0=2", "--weight client-0: no client of the traffic");
+    }
+
+    #[test]
+    fn express_is_a_flow_of_its_own_from_the_same_clients() {
+        let plan =
+            asked("--updates-per-second 4 --express-per-second 1 --clients 2 --weight client-1=3")
+                .unwrap();
+        let told: Vec<_> =
+            plan.traffic.iter().map(|it| (&*it.client, it.lane, it.weight)).collect();
+        assert_eq!(
+            told,
+            [
+                ("client-0", Lane::Interactive, 1),
+                ("client-1", Lane::Interactive, 3),
+                ("client-0", Lane::Express, 1),
+                ("client-1", Lane::Express, 3),
+            ]
+        );
+        assert_eq!(plan.express.map(|express| express.per_minute), Some(600));
+        assert!(asked("--updates-per-second 4").unwrap().express.is_none());
     }
 }

@@ -58,6 +58,14 @@ fn figures(report: &Report) -> Table {
         )
     });
     row("budget used", format!("{:.1} %{busy}", report.utilisation * 100.0));
+    if report.express_records > 0 {
+        let mut express =
+            format!("{} sent, with {} updates", report.express_records, report.express_updates);
+        if report.express_throttled > 0 {
+            write!(express, "; {} more were too many", report.express_throttled).ok();
+        }
+        row("by express", express);
+    }
     if report.conflicts + report.early_submissions > 0 {
         row(
             "trouble",

@@ -4,12 +4,12 @@ use std::{mem, time::Duration};
 
 use super::{
     super::{
-        batch::{DeadReason, is_gateway_filename},
+        batch::{DeadReason, Happening},
         update::SubjectKind,
-        verdict::{AcceptedJob, Failure, JobPhase},
+        verdict::{AcceptedJob, Failure},
     },
-    Batch, BatchState, Event, FailureKind, Hold, HoldReason, JobReport, Jobs, Lifecycle, Now,
-    Phase, Poll, Settlement, SlotHolder, Submission,
+    Batch, BatchState, Event, FailureKind, Hold, HoldReason, JobPhase, JobReport, Lifecycle, Now,
+    Phase, Poll, Settlement, Submission,
     halts::is_of_the_endpoint,
     polling,
 };
@@ -24,7 +24,7 @@ impl Lifecycle {
             Event::Claimed(batch) => self.on_claimed(batch, (now, random)),
             Event::Advanced => self.on_advanced(now),
             Event::Submitted(submission) => self.on_submitted(submission, now, random),
-            Event::Looked(jobs) => self.on_looked(jobs, now, random),
+            Event::Looked(jobs) => self.on_looked(jobs, (now, random)),
             Event::Polled(poll) => self.on_polled(poll, now, random),
             Event::Settled(next) => self.on_settled(next, now),
             Event::KeyChanged => self.on_key_changed(),
@@ -90,18 +90,26 @@ impl Lifecycle {
     }
 
     fn on_submitted(&mut self, submission: Submission, now: Now, random: u64) {
-        let Phase::Submitting(batch) = mem::replace(&mut self.phase, Phase::Idle) else {
+        let Phase::Submitting(mut batch) = mem::replace(&mut self.phase, Phase::Idle) else {
             return debug_assert!(false, "an answer to a submission that was not made");
         };
         match submission {
             Ok(job) => self.accept(batch, job, now),
-            Err(failure) => match self.disturbed(failure.kind) {
+            Err(failure) if self.stays(failure.kind, now) => {
+                batch.note_not_taken(now.wall, &failure);
+                self.began = None;
+                self.release();
+                self.stay(batch, &failure, (now, random));
+            }
+            Err(failure) => match self.disturbed(batch.note_not_taken(now.wall, &failure)) {
                 FailureKind::Unknown => {
                     // Upstream may have taken it as late as now.
                     self.occupy(&batch, now);
                     self.lost_by_conflict = false;
                     self.note(&failure, now);
-                    self.phase = Phase::Lost(batch);
+                    let delivering = self.delivering.of_mut(batch.kind);
+                    let wait = delivering.fail(&self.settings.backoff, random);
+                    self.lose(batch, wait, now);
                 }
                 // Ours or another's? The list tells. Ours may be this very submission, where a
                 // proxy sent it twice.
@@ -111,7 +119,7 @@ impl Lifecycle {
                     self.lost_by_conflict = true;
                     self.occupy(&batch, now);
                     self.blame(&failure, now);
-                    self.phase = Phase::Lost(batch);
+                    self.lose_to_conflict(batch, now);
                 }
                 FailureKind::BadRows => {
                     self.release();
@@ -135,142 +143,89 @@ impl Lifecycle {
 
     fn accept(&mut self, mut batch: Batch, job: AcceptedJob, now: Now) {
         batch.state = BatchState::Running;
+        batch.note_accepted(now.wall, &job);
         batch.job_id = Some(job.job_id);
         batch.request_id = job.request_id;
         self.slot_holder = None;
+        self.search.end();
+        if let Some(rescue) = &mut self.rescue {
+            rescue.job_unknown = false;
+        }
         // Upstream's pace counts from when it took the job, which is before now.
         self.occupy(&batch, now);
         self.phase = Phase::Accepted { batch, adopted: false };
     }
 
-    fn on_looked(&mut self, jobs: Jobs, now: Now, random: u64) {
-        let jobs = match jobs {
-            Ok(jobs) => {
-                self.asking.succeed();
-                jobs
-            }
-            // There is no list to be had: go on as though it were empty.
-            Err(failure)
-                if matches!(failure.kind, FailureKind::NotFound | FailureKind::Refused) =>
-            {
-                self.fail_to_ask(&failure, now, random);
-                Vec::new()
-            }
-            Err(failure) => return self.fail_to_ask(&failure, now, random),
-        };
-        if self.looks_first() {
-            return self.look_first(&jobs, now);
-        }
-        let Phase::Lost(batch) = mem::replace(&mut self.phase, Phase::Idle) else {
-            return debug_assert!(false, "a list of jobs that nothing was looked for in");
-        };
-        self.find(batch, &jobs, now, random);
-    }
-
-    /// Looks for the batch's job among `jobs`.
-    fn find(&mut self, mut batch: Batch, jobs: &[JobReport], now: Now, random: u64) {
-        let conflict = mem::take(&mut self.unexplained_conflict);
-        let filename = batch.id.filename();
-        // A store that was copied back can give a name twice: the rows must be as many, too.
-        let ours = |job: &&JobReport| {
-            job.filename.as_deref() == Some(&*filename)
-                && !job.job_id.is_empty()
-                && !batch.former_jobs.contains(&job.job_id)
-                && job.total_rows.is_none_or(|rows| rows == batch.rows)
-        };
-        let rank = |job: &&JobReport| match job.phase {
-            JobPhase::Unfinished => 2,
-            JobPhase::Completed => 1,
-            JobPhase::Failed => 0,
-        };
-        let found = jobs.iter().filter(ours).max_by_key(rank);
-        let holder = jobs.iter().find(|job| unfinished(job));
-        if conflict {
-            self.conflicts_with.count(found.or(holder));
-        }
-        if let Some(job) = found {
-            batch.state = BatchState::Running;
-            batch.job_id = Some(job.job_id.clone());
-            self.slot_holder = None;
-            self.phase = Phase::Accepted { batch, adopted: true };
-            return;
-        }
-        if let Some(holder) = holder {
-            if conflict && holder.filename.is_some() {
-                self.release();
-            }
-            self.slot_holder = Some(SlotHolder::of(holder));
-            return self.wait_for_slot(Phase::Lost(batch), now);
-        }
-        self.slot_holder = None;
-        // Where other uploads are listed by name and this one is not, it was not taken.
-        let names_are_echoed =
-            jobs.iter().any(|job| job.filename.as_deref().is_some_and(is_gateway_filename));
-        if names_are_echoed && self.settings.uploads_are_named {
-            self.release();
-        }
-        // Nobody holds it now. The list may be late: look once more before the next try.
-        if conflict {
-            return self.wait_for_slot(Phase::Lost(batch), now);
-        }
-        if !self.lost_by_conflict {
-            let delivering = self.delivering.of_mut(batch.kind);
-            let wait = delivering.fail(&self.settings.backoff, random);
-            self.hold_back(wait, HoldReason::Backoff, now);
-        }
-        batch.state = BatchState::Claimed;
-        self.phase = Phase::Claimed(batch);
-    }
-
-    fn wait_for_slot(&mut self, phase: Phase, now: Now) {
-        self.phase = phase;
-        let until = now.instant.plus(self.settings.poll_interval.1);
-        self.hold = Some(Hold { until, reason: HoldReason::SlotTaken });
-    }
-
     fn on_polled(&mut self, poll: Poll, now: Now, random: u64) {
-        let Phase::Running { mut batch, .. } = mem::replace(&mut self.phase, Phase::Idle) else {
-            return debug_assert!(false, "an answer about a job that does not run");
+        let mut batch = match mem::replace(&mut self.phase, Phase::Idle) {
+            Phase::Running { batch, .. } => batch,
+            Phase::Lost(batch) => return self.on_holder_polled(batch, poll, (now, random)),
+            Phase::Idle
+            | Phase::Claiming
+            | Phase::Claimed(_)
+            | Phase::Beginning(_)
+            | Phase::Submitting(_)
+            | Phase::Accepted { .. }
+            | Phase::Settling(..) => {
+                return debug_assert!(false, "an answer about a job that does not run");
+            }
         };
         let report = match poll {
             Ok(report) => report,
-            Err(failure) if failure.kind == FailureKind::NotFound => {
-                self.fail_to_ask(&failure, now, random);
-                batch.give_up_job();
-                self.lost_by_conflict = false;
-                // It was taken once: its occupancy stands, whatever the list says.
-                self.occupied_before = (self.memory.occupancy, self.occupied_until);
-                self.phase = Phase::Lost(batch);
-                return;
-            }
-            // A failed poll says nothing about the job.
             Err(failure) => {
                 self.fail_to_ask(&failure, now, random);
-                self.phase = Phase::Running { batch, poll_at: now.instant };
+                // A poll that came to nothing says nothing about the job; one that is refused again
+                // and again does.
+                match self.is_denied(failure.kind) {
+                    true => {
+                        batch.note_failure(Happening::Lost, now.wall, &failure);
+                        self.deny(batch, now);
+                    }
+                    false => self.phase = Phase::Running { batch, poll_at: now.instant },
+                }
                 return;
             }
         };
         self.asking.succeed();
+        self.search.refused_polls = 0;
         batch.upstream_status.clone_from(&report.status);
         batch.completed_rows = report.completed_rows.unwrap_or(batch.completed_rows);
+        if report.phase == JobPhase::Unfinished {
+            if self.is_beyond_knowing(&batch, now) {
+                self.last_error =
+                    format!("the job is {:?}, and nobody knows what that is", report.status);
+                self.failing_since.get_or_insert(now.wall);
+                batch.note(Happening::Lost, now.wall, &self.last_error);
+                return self.deny(batch, now);
+            }
+            let interval = self.settings.poll_interval;
+            let poll_at = polling::next(now.instant, self.expected_end(batch.kind), interval);
+            self.phase = Phase::Running { batch, poll_at };
+            return;
+        }
+        if report.phase == JobPhase::Completed && report.completed_rows.is_none() {
+            batch.completed_rows = batch.rows;
+        }
+        self.on_ended(batch, &report, (now, random));
+    }
+
+    /// The batch's job has ended.
+    pub(super) fn on_ended(&mut self, mut batch: Batch, report: &JobReport, chance: Chance) {
         match report.phase {
-            JobPhase::Unfinished => {
-                let interval = self.settings.poll_interval;
-                let end = self.expected_end(batch.kind);
-                let poll_at = polling::next(now.instant, end, interval);
-                self.phase = Phase::Running { batch, poll_at };
-            }
+            JobPhase::Unfinished => debug_assert!(false, "it has not ended"),
             JobPhase::Completed if report.completed_rows.is_none_or(|rows| rows >= batch.rows) => {
-                batch.completed_rows = batch.rows;
-                self.deliver(batch, now);
+                batch.completed_rows = batch.completed_rows.min(batch.rows);
+                self.deliver(batch, chance.0);
             }
-            JobPhase::Completed => self.on_partial(batch, &report, (now, random)),
-            JobPhase::Failed => self.on_failed(batch, &report, (now, random)),
+            JobPhase::Completed => self.on_partial(batch, report, chance),
+            JobPhase::Failed => self.on_failed(batch, report, chance),
         }
     }
 
     /// All rows are upstream's now.
-    pub(super) fn deliver(&mut self, batch: Batch, now: Now) {
+    pub(super) fn deliver(&mut self, mut batch: Batch, now: Now) {
+        let rows = format!("{} of {} rows", batch.completed_rows, batch.rows);
+        batch.note(Happening::Completed, now.wall, &rows);
         // What is wrong with a kind that is halted is not over with a job of the other.
         if self.halted_until.of(batch.kind.other()).is_none() {
             self.last_error.clear();
@@ -299,6 +254,7 @@ impl Lifecycle {
             batch.state = BatchState::Claimed;
             Phase::Claimed(batch)
         } else {
+            batch.note(Happening::Requeued, now.wall, "");
             Phase::Settling(batch, Settlement::Requeued)
         };
     }
@@ -318,21 +274,28 @@ impl Lifecycle {
             Settlement::Requeued | Settlement::Split(_) => {}
         }
         self.began = None;
-        if let Some(next) = next {
+        self.search.settle();
+        if let Some(mut next) = next {
             // What is left of a batch of a halted kind goes back, too, so that others go on.
-            self.phase = match self.is_halted(next.kind, now) {
-                true => Phase::Settling(*next, Settlement::Requeued),
-                false => Phase::Claimed(*next),
+            self.phase = if self.is_halted(next.kind, now) {
+                next.note(Happening::Requeued, now.wall, "its kind is halted");
+                Phase::Settling(*next, Settlement::Requeued)
+            } else {
+                Phase::Claimed(*next)
             };
         }
     }
 
-    /// A question came to nothing: ask again later.
-    fn fail_to_ask(&mut self, failure: &Failure, now: Now, random: u64) {
+    /// A question came to nothing: ask again later. One that is refused does not halt anything.
+    pub(super) fn fail_to_ask(&mut self, failure: &Failure, now: Now, random: u64) {
         self.began = None;
         self.note(failure, now);
         let wait = self.asking.fail(&self.settings.backoff, random);
-        self.hold_after(wait, failure.kind, now);
+        if is_of_the_endpoint(failure.kind) {
+            self.hold_back(wait, HoldReason::Backoff, now);
+        } else {
+            self.hold_after(wait, failure.kind, now);
+        }
     }
 
     pub(super) fn note(&mut self, failure: &Failure, now: Now) {
@@ -347,14 +310,14 @@ impl Lifecycle {
     }
 
     /// Waits after a failure of this kind: for `wait`, or for as long as it demands.
-    fn hold_after(&mut self, wait: Duration, kind: FailureKind, now: Now) {
+    pub(super) fn hold_after(&mut self, wait: Duration, kind: FailureKind, now: Now) {
         let (reason, demanded) = match kind {
             FailureKind::Throttled(asked) => {
                 let asked = asked.unwrap_or_default().min(self.settings.retry_after_max);
                 (HoldReason::Backoff, asked)
             }
             FailureKind::KeyRejected => (HoldReason::KeyRejected, self.settings.held_retry),
-            // There is no list to be had, and no job.
+            // There is no such place.
             FailureKind::NotFound | FailureKind::Refused => (HoldReason::Halted, Duration::ZERO),
             FailureKind::NotSent
             | FailureKind::Unknown
@@ -377,8 +340,4 @@ pub(super) type Chance = (Now, u64);
 pub(super) fn reach(random: u64) -> u64 {
     const BITS_MAX: u64 = 24;
     (random >> 32 | 1 << 31) >> (31 - random % BITS_MAX)
-}
-
-pub(super) fn unfinished(job: &JobReport) -> bool {
-    job.phase == JobPhase::Unfinished
 }

@@ -8,7 +8,7 @@
 
 use super::{
     super::{
-        batch::{Cut, DeadReason},
+        batch::{Cut, DeadReason, Happening},
         verdict::Failure,
     },
     Batch, BatchState, FailureKind, HoldReason, JobReport, Lifecycle, PartialPolicy, Phase,
@@ -48,6 +48,7 @@ impl Lifecycle {
         };
         // Refusals cost no budget, and many in a row must not become a flood.
         self.hold_back(self.settings.poll_interval.0 / 2, HoldReason::Isolating, now);
+        batch.note(ending(settlement), now.wall, "");
         self.phase = Phase::Settling(batch, settlement);
     }
 
@@ -64,11 +65,12 @@ impl Lifecycle {
         self.note(failure, chance.0);
         batch.last_error.clone_from(&failure.detail);
         self.memory.of_mut(batch.kind).learn(batch.rows, batch.bytes, chance.0.wall);
+        batch.note(Happening::Split, chance.0.wall, "");
         self.phase = Phase::Settling(batch, Settlement::Split(Cut::Halves));
     }
 
     /// The job completed without some of the rows.
-    pub(super) fn on_partial(&mut self, batch: Batch, report: &JobReport, chance: Chance) {
+    pub(super) fn on_partial(&mut self, mut batch: Batch, report: &JobReport, chance: Chance) {
         match self.settings.partial {
             PartialPolicy::Accept => self.deliver(batch, chance.0),
             PartialPolicy::Isolate => {
@@ -76,6 +78,7 @@ impl Lifecycle {
                     self.memory.of_mut(batch.kind).take(chance.0.wall);
                 }
                 let failure = ended(&batch, report);
+                batch.note_failure(Happening::Failed, chance.0.wall, &failure);
                 self.refuse(batch, DeadReason::NotTaken, &failure, chance);
             }
         }
@@ -85,6 +88,7 @@ impl Lifecycle {
     /// given as many times.
     pub(super) fn on_failed(&mut self, mut batch: Batch, report: &JobReport, chance: Chance) {
         let failure = ended(&batch, report);
+        batch.note_failure(Happening::Failed, chance.0.wall, &failure);
         batch.failures += 1;
         let failures_max = match batch.is_part() && batch.rows > 1 {
             true => 1,
@@ -97,6 +101,16 @@ impl Lifecycle {
         } else {
             self.refuse(batch, DeadReason::JobFailed, &failure, chance);
         }
+    }
+}
+
+/// How a batch that is settled so comes to its end.
+fn ending(settlement: Settlement) -> Happening {
+    match settlement {
+        Settlement::Delivered => Happening::Completed,
+        Settlement::Requeued => Happening::Requeued,
+        Settlement::Split(_) => Happening::Split,
+        Settlement::Dead(_) => Happening::Dead,
     }
 }
 

@@ -6,13 +6,14 @@
 //! answer. A batch goes `claimed → submitting → running → settled`; every arrow is durable
 //! before the step it leads to begins, so a crash anywhere comes back to a state from which
 //! the machine goes on. Where an answer is lost, the batch is looked for by its file name
-//! among upstream's jobs before anything is sent again. Where upstream will not take a batch as
+//! among upstream's jobs, and waited for, before it is sent again. Where upstream will not take a batch as
 //! it is, the batch is split, and its parts follow one after the other, until the rows that it
 //! will not take stand alone.
 
 mod answers;
 mod halts;
 mod isolation;
+mod lost;
 mod polling;
 mod recovery;
 mod sizing;
@@ -22,19 +23,20 @@ mod view;
 
 use std::time::Duration;
 
+use self::lost::Search;
 pub use recovery::{Recovered, Rescue};
 pub use view::{Activity, Conflicts, SlotHolder, View};
 
 use super::{
     backoff::{Backoff, BackoffLimits},
-    batch::{Batch, BatchId, BatchLimits, BatchState, Claimable, Settlement},
+    batch::{Batch, BatchId, BatchLimits, BatchState, Claimable, Happening, Settlement},
     budget::Occupancy,
     memory::Memory,
     row::RowValues,
     sizing::{Arrivals, JobSize},
     time::{Instant, Now, Timestamp},
     update::ByKind,
-    verdict::{FailureKind, JobReport, Jobs, Poll, Submission},
+    verdict::{FailureKind, JobPhase, JobReport, Jobs, Poll, Submission},
 };
 
 /// What does not change while an app is served.
@@ -64,8 +66,6 @@ pub struct Settings {
     pub failed_jobs_max: u32,
     /// What becomes of a batch of which upstream took a part.
     pub partial: PartialPolicy,
-    /// Whether batches are uploaded under their file names.
-    pub uploads_are_named: bool,
     /// As what the values of rows go up.
     pub values: RowValues,
 }
@@ -170,6 +170,8 @@ pub struct Lifecycle {
     unexplained_conflict: bool,
     /// The batch that is looked for was answered so: it did not fail.
     lost_by_conflict: bool,
+    /// What is known of a submission whose outcome is not.
+    search: Search,
     /// Failures to deliver, in a row.
     delivering: ByKind<Backoff>,
     /// Failures to ask (polls, lists), in a row: they say nothing about the job.
@@ -279,6 +281,7 @@ impl Lifecycle {
             occupied_before: (memory.occupancy, occupied_until),
             unexplained_conflict: false,
             lost_by_conflict: false,
+            search: Search::default(),
             delivering: ByKind::default(),
             asking: Backoff::default(),
             hold: None,
@@ -324,7 +327,10 @@ impl Lifecycle {
                 Step::Do(Command::Advance(Box::new(batch.clone()), Box::new(self.memory)))
             }
             Phase::Submitting(batch) => Step::Do(Command::Submit(batch.id)),
-            Phase::Lost(_) => Step::Do(Command::Look),
+            Phase::Lost(_) => Step::Do(match &self.search.holder {
+                Some(job_id) => Command::Poll(job_id.clone()),
+                None => Command::Look,
+            }),
             Phase::Running { poll_at, .. } if *poll_at > now.instant => Step::Wait(Some(*poll_at)),
             Phase::Running { batch, .. } => {
                 Step::Do(Command::Poll(batch.job_id.clone().unwrap_or_default()))
@@ -361,12 +367,13 @@ impl Lifecycle {
         if self.paused || self.occupied_until > now.instant {
             return;
         }
-        let begun = Batch {
+        let mut begun = Batch {
             state: BatchState::Submitting,
             submissions: batch.submissions + 1,
             submitted_at: Some(now.wall),
             ..batch.clone()
         };
+        begun.note(Happening::Submitted, now.wall, "");
         self.occupied_before = (self.memory.occupancy, self.occupied_until);
         self.occupy(&begun, now);
         self.phase = Phase::Beginning(begun);

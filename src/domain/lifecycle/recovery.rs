@@ -1,11 +1,10 @@
 //! Where the machine begins: at what a process that died left, as far as that can be read.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
-use super::{
-    Batch, BatchState, Hold, HoldReason, JobReport, Lifecycle, Memory, Now, Phase, SlotHolder,
-    Timestamp, answers::unfinished,
-};
+use super::{Batch, BatchState, Happening, Lifecycle, Memory, Now, Phase, Timestamp};
 
 /// What an app's driver finds at its start.
 #[derive(Clone, Debug, Default)]
@@ -41,7 +40,7 @@ impl Rescue {
 }
 
 impl Lifecycle {
-    pub(super) fn resume(&mut self, batch: Batch, now: Now) {
+    pub(super) fn resume(&mut self, mut batch: Batch, now: Now) {
         self.last_error.clone_from(&batch.last_error);
         // What is known of it is that it had begun by now.
         self.failing_since = (!self.last_error.is_empty()).then_some(now.wall);
@@ -50,7 +49,8 @@ impl Lifecycle {
             // The crash may have come before the request left, or after upstream took it.
             BatchState::Submitting => {
                 self.occupy(&batch, now);
-                Phase::Lost(batch)
+                batch.note(Happening::Lost, now.wall, "the gateway stopped before the answer");
+                return self.lose(batch, Duration::ZERO, now);
             }
             BatchState::Running => Phase::Running { batch, poll_at: now.instant },
             BatchState::Settling(settlement) => Phase::Settling(batch, settlement),
@@ -78,7 +78,7 @@ impl Lifecycle {
             | Phase::Running { .. }
             | Phase::Settling(..) => false,
         };
-        idle && self.rescue.is_some_and(|rescue| rescue.job_unknown)
+        idle && !self.search.asks && self.rescue.is_some_and(|rescue| rescue.job_unknown)
     }
 
     /// Whether that is to be done now: the next batch would be claimed or submitted.
@@ -88,17 +88,5 @@ impl Lifecycle {
             false => !self.paused && self.occupied_until <= now.instant,
         };
         is_due && self.looks_first()
-    }
-
-    /// Waits for whoever's job runs, where one does.
-    pub(super) fn look_first(&mut self, jobs: &[JobReport], now: Now) {
-        let holder = jobs.iter().find(|job| unfinished(job));
-        self.slot_holder = holder.map(SlotHolder::of);
-        if holder.is_some() {
-            let until = now.instant.plus(self.settings.poll_interval.1);
-            self.hold = Some(Hold { until, reason: HoldReason::SlotTaken });
-        } else if let Some(rescue) = &mut self.rescue {
-            rescue.job_unknown = false;
-        }
     }
 }

@@ -42,7 +42,7 @@ impl Lifecycle {
     }
 
     /// How many rows the next batch of a kind may have.
-    fn job_users(&self, kind: SubjectKind, now: Now) -> u64 {
+    pub(super) fn job_users(&self, kind: SubjectKind, now: Now) -> u64 {
         let experience = self.memory.of(kind);
         let limits = SizeLimits {
             users_min: self.settings.job_users_min,

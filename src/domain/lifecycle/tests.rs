@@ -1,6 +1,9 @@
 mod isolation;
+mod lost;
+mod noted;
 mod rescued;
 mod sizing;
+mod slot;
 mod steps;
 mod told;
 
@@ -24,7 +27,6 @@ const SETTINGS: Settings = Settings {
     held_retry: Duration::from_secs(180),
     failed_jobs_max: 3,
     partial: PartialPolicy::Isolate,
-    uploads_are_named: true,
     values: RowValues::Primitive,
 };
 
@@ -209,109 +211,6 @@ fn a_retry_after_is_believed_up_to_its_cap() {
 }
 
 #[test]
-fn a_lost_answer_is_looked_for_and_the_job_adopted() {
-    let mut bench = Bench::new(Recovered::default());
-    let id = bench.submit(100);
-    bench.on(Event::Submitted(Err(failure(FailureKind::Unknown))));
-    assert_eq!(bench.command(), Command::Look);
-    let others = job(Some("theirs.csv".into()), JobPhase::Completed, None);
-    let ours = job(Some(id.filename()), JobPhase::Unfinished, None);
-    bench.on(Event::Looked(Ok(vec![others, ours])));
-    let Command::Advance(running, _) = bench.command() else { panic!("not durable") };
-    assert_eq!(running.job_id.as_deref(), Some("j"));
-    bench.on(Event::Advanced);
-    assert_eq!(bench.command(), Command::Poll("j".into()));
-}
-
-#[test]
-fn a_lost_answer_without_file_names_waits_for_the_occupancy_before_it_sends_again() {
-    let mut bench = Bench::new(Recovered::default());
-    bench.submit(1_800);
-    bench.on(Event::Submitted(Err(failure(FailureKind::Unknown))));
-    bench.on(Event::Looked(Ok(vec![job(None, JobPhase::Completed, None)])));
-    assert!(bench.sleep() >= Duration::from_secs(60));
-    bench.resubmit();
-}
-
-#[test]
-fn a_lost_answer_that_the_list_disproves_is_sent_again_with_backoff() {
-    let mut bench = Bench::new(Recovered::default());
-    let id = bench.submit(1_800);
-    let earlier = BatchId { number: 99, ..id };
-    for seconds in [1, 2, 4, 8, 16, 32, 60, 60] {
-        bench.on(Event::Submitted(Err(failure(FailureKind::Unknown))));
-        assert_eq!(bench.command(), Command::Look);
-        let listed = job(Some(earlier.filename()), JobPhase::Completed, None);
-        bench.on(Event::Looked(Ok(vec![listed])));
-        assert_eq!(bench.sleep().as_secs_f64().round(), f64::from(seconds));
-        bench.resubmit();
-    }
-    assert_eq!(bench.machine.view(bench.now).failures_in_a_row, 8);
-}
-
-#[test]
-fn a_job_of_the_same_name_with_other_rows_is_not_adopted() {
-    let mut bench = Bench::new(Recovered::default());
-    let id = bench.submit(1_800);
-    bench.on(Event::Submitted(Err(failure(FailureKind::Unknown))));
-    let other = job(Some(id.filename()), JobPhase::Completed, None);
-    bench.on(Event::Looked(Ok(vec![JobReport { total_rows: Some(7), ..other }])));
-    bench.sleep();
-    bench.resubmit();
-}
-
-#[test]
-fn a_taken_slot_is_waited_for_and_is_not_a_failure() {
-    let mut bench = Bench::new(Recovered::default());
-    bench.submit(100);
-    bench.on(Event::Submitted(Err(failure(FailureKind::SlotTaken))));
-    for _ in 0..3 {
-        assert_eq!(bench.command(), Command::Look);
-        bench.on(Event::Looked(Ok(vec![job(Some("theirs".into()), JobPhase::Unfinished, None)])));
-        assert_eq!(bench.machine.view(bench.now).activity, Activity::SlotTaken);
-        assert_eq!(bench.sleep(), SETTINGS.poll_interval.1);
-    }
-    bench.on(Event::Looked(Ok(vec![])));
-    bench.resubmit();
-    let view = bench.machine.view(bench.now);
-    assert_eq!((view.conflicts, view.failed_attempts, view.failures_in_a_row), (1, 0, 0));
-    assert_eq!(view.conflicts_with, Conflicts { other: 1, ..Conflicts::default() });
-}
-
-#[test]
-fn a_conflict_that_the_list_does_not_explain_is_not_retried_in_a_hot_loop() {
-    let mut bench = Bench::new(Recovered::default());
-    bench.submit(100);
-    for _ in 0..3 {
-        bench.on(Event::Submitted(Err(failure(FailureKind::SlotTaken))));
-        bench.on(Event::Looked(Ok(vec![])));
-        assert_eq!(bench.sleep(), SETTINGS.poll_interval.1);
-        assert_eq!(bench.command(), Command::Look);
-        bench.on(Event::Looked(Ok(vec![])));
-        bench.resubmit();
-    }
-    let conflicts = bench.machine.view(bench.now).conflicts_with;
-    assert_eq!(conflicts, Conflicts { unknown: 3, ..Conflicts::default() });
-}
-
-#[test]
-fn a_job_that_was_taken_and_answered_with_a_conflict_is_adopted_with_its_occupancy() {
-    let mut bench = Bench::new(Recovered::default());
-    let id = bench.submit(1_800);
-    bench.on(Event::Submitted(Err(failure(FailureKind::SlotTaken))));
-    bench.on(Event::Looked(Ok(vec![job(Some(id.filename()), JobPhase::Unfinished, None)])));
-    let Command::Advance(_, memory) = bench.command() else { panic!("not durable") };
-    assert_eq!(memory.occupancy.end(bench.now).since(bench.now.instant).as_secs(), 60);
-    let conflicts = bench.machine.view(bench.now).conflicts_with;
-    assert_eq!(conflicts, Conflicts { gateway: 1, ..Conflicts::default() });
-    bench.on(Event::Advanced);
-    bench.on(Event::Polled(Ok(job(None, JobPhase::Completed, None))));
-    bench.settle(Settlement::Delivered);
-    bench.wait_for_records(1);
-    assert!(bench.sleep() >= Duration::from_secs(60));
-}
-
-#[test]
 fn a_pause_stops_claims_but_not_the_running_job() {
     let mut bench = Bench::new(Recovered::default());
     bench.submit(100);
@@ -354,18 +253,4 @@ fn every_unsettled_state_is_resumed() {
     for settlement in [Settlement::Delivered, Settlement::Requeued] {
         recovered(BatchState::Settling(settlement), Some("j")).settle(settlement);
     }
-}
-
-#[test]
-fn a_forgotten_job_is_looked_for_and_its_occupancy_stands() {
-    let mut bench = Bench::new(Recovered::default());
-    let id = bench.submit(1_800);
-    bench.accept();
-    bench.sleep();
-    bench.on(Event::Polled(Err(failure(FailureKind::NotFound))));
-    bench.sleep();
-    let earlier = BatchId { number: 99, ..id };
-    bench.on(Event::Looked(Ok(vec![job(Some(earlier.filename()), JobPhase::Completed, None)])));
-    assert!(bench.sleep() > Duration::from_secs(20));
-    bench.resubmit();
 }

@@ -1,5 +1,7 @@
 //! The machine's state, for who looks at it.
 
+use std::time::Duration;
+
 use super::{
     super::{
         batch::is_gateway_filename,
@@ -118,6 +120,10 @@ pub struct View {
     pub delivered_rows: u64,
     /// Rows that became dead letters, since the start.
     pub dead_rows: u64,
+    /// How many rows a batch is made for now, of each kind.
+    pub job_users: ByKind<u64>,
+    /// What a job of each kind is taken to cost beyond its occupancy.
+    pub fixed_cost: ByKind<Duration>,
 }
 
 impl Lifecycle {
@@ -151,6 +157,14 @@ impl Lifecycle {
             completed_jobs: self.completed_jobs,
             delivered_rows: self.delivered_rows,
             dead_rows: self.dead_rows,
+            job_users: ByKind {
+                users: self.job_users(SubjectKind::User, now),
+                companies: self.job_users(SubjectKind::Company, now),
+            },
+            fixed_cost: ByKind {
+                users: self.memory.of(SubjectKind::User).cost.estimate(),
+                companies: self.memory.of(SubjectKind::Company).cost.estimate(),
+            },
         }
     }
 
@@ -167,6 +181,14 @@ impl Lifecycle {
         }
     }
 
+    /// What is being looked for is told, whatever stands in the way.
+    fn backing_off(&self) -> Activity {
+        match matches!(self.phase, Phase::Lost(_)) {
+            true => Activity::LookingForJob,
+            false => Activity::BackingOff,
+        }
+    }
+
     fn activity(&self, now: Now) -> Activity {
         if self.held.is_some() {
             return Activity::Halted;
@@ -175,7 +197,7 @@ impl Lifecycle {
         if let Some(hold) = self.hold.as_ref().filter(|hold| hold.until > now.instant) {
             match hold.reason {
                 HoldReason::Isolating if halted => {}
-                HoldReason::Backoff => return Activity::BackingOff,
+                HoldReason::Backoff => return self.backing_off(),
                 HoldReason::SlotTaken => return Activity::SlotTaken,
                 HoldReason::KeyRejected => return Activity::KeyRejected,
                 HoldReason::Halted => return Activity::Halted,

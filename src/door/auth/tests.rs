@@ -16,6 +16,8 @@ use crate::{
 
 const GRPC: (Door, Schemes) = (Door::Grpc, Schemes::Bearer);
 
+const FROM: (Door, Option<SocketAddr>) = (Door::Grpc, None);
+
 fn grant(name: &str, tokens: &[&str]) -> Grant {
     let client = Client {
         id: ClientId(7),
@@ -99,23 +101,25 @@ async fn a_reload_revokes_and_changes_even_whoever_streams() {
     let admit = |token| callers.admit_at_once(&headers(token), &Extensions::new(), GRPC).unwrap();
     let (billing, crm) = (admit("old").unwrap(), admit("c").unwrap());
     crm.client().tally.count::<()>(&Err(Refusal::Unauthenticated));
-    assert!(callers.renew(&billing, now).await.is_ok());
+    assert!(callers.renew(&billing, now, FROM).await.is_ok());
 
     let mut narrower = grant("crm", &["c"]);
     narrower.client.apps.clear();
     callers.replace(access(vec![grant("billing", &["new"]), narrower]));
     // The old token is not taken any more: neither by a request, nor by a stream.
     assert!(admit("old").is_err() && admit("new").is_ok());
-    assert_eq!(callers.renew(&billing, now).await.unwrap_err(), Refusal::Unauthenticated);
+    let before = callers.failures();
+    assert_eq!(callers.renew(&billing, now, FROM).await.unwrap_err(), Refusal::Unauthenticated);
+    assert_eq!(callers.failures(), before + 1);
     // Who is still there goes on with what it may do now, and with what was counted of it.
-    let renewed = callers.renew(&crm, now).await.unwrap();
+    let renewed = callers.renew(&crm, now, FROM).await.unwrap();
     assert!(renewed.client().apps.is_empty());
     assert_eq!(renewed.client().tally.refused(crate::door::refusal::Reason::PermissionDenied), 1);
     let rate = |caller: &Caller| Arc::as_ptr(caller.client().rate.as_ref().unwrap());
     assert_eq!(rate(&renewed), rate(&crm), "a reload gives nobody a fresh second");
 
     callers.replace(Access::default());
-    assert!(callers.renew(&renewed, now).await.is_err());
+    assert!(callers.renew(&renewed, now, FROM).await.is_err());
 }
 
 #[tokio::test]
@@ -126,7 +130,7 @@ async fn who_streams_by_a_certificate_ends_with_the_ca_of_it() {
     let billing = callers.admit_at_once(&HeaderMap::new(), &extensions, GRPC).unwrap().unwrap();
     let check = async |cas: &[&Ca], expected: bool| {
         in_force.send_replace(trusting(cas, false));
-        assert_eq!(callers.renew(&billing, now).await.is_ok(), expected);
+        assert_eq!(callers.renew(&billing, now, FROM).await.is_ok(), expected);
         assert_eq!(name(&callers, &HeaderMap::new(), &extensions).is_some(), expected);
     };
     check(&[&ca, &other], true).await;

@@ -1,32 +1,34 @@
 //! The bulk endpoints: answered with a job once all rows and the job are durable.
 
-use std::sync::Arc;
+use std::net::SocketAddr;
 
 use axum::{
     Json,
     body::{Body, Bytes},
     extract::Request,
-    http::StatusCode,
+    http::{HeaderMap, StatusCode},
     response::{IntoResponse, Response},
 };
 use http_body_util::{BodyExt as _, Limited};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{
     error::{ApiError, busy, too_slow},
     file,
     jobs::{self, Shown},
     request::{Target, expect_json, is_too_long, media_type, no_such_app},
+    room::{Held, NoRoom, half},
     rows,
     watched::{is_too_slow, watched},
 };
 use crate::{
+    audit::Door,
     clock,
     domain::{
         admission::QueueRefusal,
         update::{Lane, Subject, SubjectKind, Update},
     },
     door::{
+        auth::address,
         gate,
         refusal::Refusal,
         wire::json::{Place, Sender},
@@ -49,21 +51,35 @@ pub(super) async fn companies(target: Target, request: Request) -> Result<Respon
 
 async fn submit(target: Target, kind: SubjectKind, request: Request) -> Result<Response, ApiError> {
     target.served()?;
+    let form = is_form(request.headers())?;
     // Before the first row is taken, so that a refusal takes none.
     let (store, jobs_max) = (&target.api.store, target.api.limits.jobs_max);
-    let place = store.reserve_job(target.app, jobs_max).await;
+    let client = target.caller.client();
+    let of_client_max = if client.is_configured { half(jobs_max) } else { jobs_max };
+    let place = store.reserve_job(target.app, (client.id, of_client_max), jobs_max).await;
     let place = place.map_err(|_| ApiError::store())?.map_err(|_| jobs::too_many())?;
     let job = Job { companies: kind == SubjectKind::Company, ..Job::default() };
-    let mut taking = Taking { target, kind, job, chunk: Vec::new(), rows: Vec::new() };
-    match taking.all(request).await {
+    let peer = address(request.extensions());
+    let mut taking = Taking { target, peer, kind, job, chunk: Vec::new(), rows: Vec::new() };
+    match taking.all(request, form).await {
         Ok(()) => taking.finish(place).await,
         Err(error) => Err(error.after(taking.rows.len())),
+    }
+}
+
+/// Whether the body is a form with a file; if not, it is JSON.
+fn is_form(headers: &HeaderMap) -> Result<bool, ApiError> {
+    match media_type(headers).as_deref() {
+        Some("multipart/form-data") => Ok(true),
+        Some(_) | None => expect_json(headers).map(|()| false),
     }
 }
 
 /// The rows of one request, on their way into the queue.
 pub(super) struct Taking {
     pub(super) target: Target,
+    /// Where the request comes from.
+    peer: Option<SocketAddr>,
     kind: SubjectKind,
     pub(super) job: Job,
     chunk: Vec<(u32, Update)>,
@@ -72,15 +88,16 @@ pub(super) struct Taking {
 }
 
 impl Taking {
-    async fn all(&mut self, request: Request) -> Result<(), ApiError> {
+    async fn all(&mut self, request: Request, form: bool) -> Result<(), ApiError> {
         let pace = self.target.api.limits.pace;
         let request = request.map(|body| watched(body, pace));
-        if media_type(request.headers()).as_deref() == Some("multipart/form-data") {
-            file::read(request, self).await?;
-            return self.hand_over().await;
+        match form {
+            true => {
+                file::read(request, self).await?;
+                self.hand_over().await
+            }
+            false => self.json(request.into_body()).await,
         }
-        expect_json(request.headers())?;
-        self.json(request.into_body()).await
     }
 
     /// Reads a row.
@@ -113,7 +130,8 @@ impl Taking {
     async fn json(&mut self, body: Body) -> Result<(), ApiError> {
         let limits = &self.target.api.limits;
         let (bytes_max, rows_max) = (limits.bulk_bytes_max, limits.bulk_rows_max);
-        let (body, mut room) = buffered(body, bytes_max, &self.target.api.buffers).await?;
+        let mut held = self.target.api.buffers.held_by(self.target.caller.client());
+        let body = buffered(body, bytes_max, &mut held).await?;
         let (api, caller) = (self.target.api.clone(), self.target.caller.clone());
         let (kind, app) = (self.kind, self.target.app);
         // Fifty megabytes take their time.
@@ -128,11 +146,11 @@ impl Taking {
         });
         let updates = read.await.map_err(|_| ApiError::store())??;
         // Updates take as much memory as the body did, until they are stored.
-        let of_row = room.as_ref().map_or(0, |room| room.num_permits() / updates.len().max(1));
+        let of_row = held.bytes() / updates.len().max(1);
         for (number, update) in (1..).zip(updates) {
             self.take(number, update).await?;
             if self.chunk.is_empty() {
-                drop(room.as_mut().and_then(|room| room.split(of_row * CHUNK_UPDATES_MAX)));
+                held.give_back(of_row * CHUNK_UPDATES_MAX);
             }
         }
         self.hand_over().await
@@ -141,7 +159,8 @@ impl Taking {
     /// Whoever sends for long may be taken out meanwhile, or loses the app.
     async fn renew(&mut self) -> Result<(), Refusal> {
         let Target { api, caller, app, .. } = &mut self.target;
-        *caller = api.callers.renew(caller, clock::now().wall).await?;
+        let from = (Door::Http, self.peer);
+        *caller = api.callers.renew(caller, clock::now().wall, from).await?;
         let client = caller.client();
         match client.apps.values().any(|own| own == app) {
             true => Ok(()),
@@ -195,14 +214,9 @@ impl Taking {
 }
 
 /// All of a body, in memory of which all requests share so much.
-async fn buffered(
-    body: Body,
-    bytes_max: usize,
-    buffers: &Arc<Semaphore>,
-) -> Result<(Bytes, Option<OwnedSemaphorePermit>), ApiError> {
+async fn buffered(body: Body, bytes_max: usize, held: &mut Held) -> Result<Bytes, ApiError> {
     let mut body = Limited::new(body, bytes_max);
     let mut whole = Vec::new();
-    let mut room: Option<OwnedSemaphorePermit> = None;
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| match (is_too_long(&*error), is_too_slow(&*error)) {
             (true, _) => ApiError::too_large(format!("the body has more than {bytes_max} bytes")),
@@ -210,13 +224,8 @@ async fn buffered(
             (false, false) => ApiError::malformed("the body cannot be read"),
         })?;
         let Ok(bytes) = frame.into_data() else { continue };
-        let count = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
-        let more = buffers.clone().try_acquire_many_owned(count).map_err(|_| busy())?;
-        match &mut room {
-            Some(room) => room.merge(more),
-            None => room = Some(more),
-        }
+        held.take(bytes.len()).map_err(|NoRoom| busy())?;
         whole.extend_from_slice(&bytes);
     }
-    Ok((whole.into(), room))
+    Ok(whole.into())
 }

@@ -93,6 +93,12 @@ pub(super) fn busy() -> ApiError {
     ApiError::new(StatusCode::TOO_MANY_REQUESTS, message).retry_after(SHORTLY)
 }
 
+/// As much of files is kept on disk as may.
+pub(super) fn too_much_spooled() -> ApiError {
+    let message = "too many files are being checked (http.spooled_bytes_max)";
+    ApiError::new(StatusCode::TOO_MANY_REQUESTS, message).retry_after(SHORTLY)
+}
+
 const SHORTLY: Duration = Duration::from_secs(1);
 
 /// `error_code`: the status in words.

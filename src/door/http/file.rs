@@ -4,9 +4,9 @@
 use super::{
     BadRows,
     bulk::Taking,
+    envelope::{self, Envelope, bounded},
     error::{ApiError, too_slow},
     lines::{Line, Lines},
-    request::is_too_long,
     rows::too_many_rows,
     spool::Spool,
     watched::is_too_slow,
@@ -32,6 +32,8 @@ const FILE_NAME_CHARS_MAX: usize = 255;
 
 /// Reads the file, and hands its rows over.
 pub(super) async fn read(request: Request, taking: &mut Taking) -> Result<(), ApiError> {
+    let envelope = Envelope::default();
+    let request = request.map(|body| bounded(body, &envelope));
     let form = Multipart::from_request(request, &()).await;
     let mut form = form.map_err(|_| ApiError::malformed("the form has no boundary"))?;
     let field = form.next_field().await.map_err(|error| broken(&error))?;
@@ -40,13 +42,15 @@ pub(super) async fn read(request: Request, taking: &mut Taking) -> Result<(), Ap
     let name = |name: &str| name.chars().take(FILE_NAME_CHARS_MAX).collect();
     taking.job.filename = field.file_name().map(name);
     let limits = &taking.target.api.limits;
-    let mut upload = Upload { field, bytes: 0, bytes_max: limits.bulk_bytes_max };
+    let mut upload = Upload { field, envelope, bytes: 0, bytes_max: limits.bulk_bytes_max };
     let rows = match limits.bad_rows {
         BadRows::SkipRows => {
             rows(&mut Source::Upload(&mut upload), taking, &mut Pass::Take).await?
         }
         BadRows::RejectFile => {
-            let mut spool = Spool::new(&limits.spool).await?;
+            let api = &taking.target.api;
+            let held = api.spools.held_by(taking.target.caller.client());
+            let mut spool = Spool::new(&limits.spool, api.intake.space(), held).await?;
             let mut check = Pass::Check { violations: Vec::new() };
             let mut source = Source::Kept(&mut upload, &mut spool);
             rows(&mut source, taking, &mut check).await?;
@@ -183,6 +187,7 @@ impl Source<'_, '_> {
 
 struct Upload<'form> {
     field: Field<'form>,
+    envelope: Envelope,
     bytes: usize,
     bytes_max: usize,
 }
@@ -191,6 +196,7 @@ impl Upload<'_> {
     async fn chunk(&mut self) -> Result<Option<Bytes>, ApiError> {
         let chunk = self.field.chunk().await.map_err(|error| broken(&error))?;
         self.bytes += chunk.as_ref().map_or(0, Bytes::len);
+        self.envelope.opened();
         if self.bytes > self.bytes_max {
             let max = self.bytes_max;
             let message = format!("the file has more than {max} bytes (http.bulk_bytes_max)");
@@ -201,8 +207,8 @@ impl Upload<'_> {
 }
 
 fn broken(error: &MultipartError) -> ApiError {
-    match (is_too_long(error), is_too_slow(error)) {
-        (true, _) => ApiError::too_large("the form is too large"),
+    match (envelope::is_too_long(error), is_too_slow(error)) {
+        (true, _) => ApiError::too_large("what the form says around its file takes too many bytes"),
         (false, true) => too_slow(),
         (false, false) => ApiError::malformed("the form cannot be read"),
     }

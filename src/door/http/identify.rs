@@ -40,9 +40,8 @@ async fn accept(
     updates: impl IntoIterator<Item = Result<Update, Refusal>>,
 ) -> Result<(), Refusal> {
     let mut gate = Gate::new(&target.api.wire, &target.caller, clock::now().wall);
-    let updates: Result<Vec<Update>, Refusal> =
-        updates.into_iter().map(|update| gate.pass(update)).collect();
-    for outcome in target.api.intake.hand_over(updates?)?.answer().await? {
+    let updates = gate.pass_as_one(updates)?;
+    for outcome in target.api.intake.hand_over(updates)?.answer().await? {
         outcome?;
     }
     Ok(())

@@ -41,7 +41,8 @@ pub(super) async fn list(target: Target) -> Result<Json<Vec<Value>>, ApiError> {
 
 /// As many jobs as may be are under way.
 pub(super) fn too_many() -> ApiError {
-    let message = "as many jobs of this app as http.jobs_max are not over yet, or being sent";
+    let message = "as many jobs of this app as http.jobs_max, or of this client as half of that, are \
+                   not over yet, or being sent";
     ApiError::new(StatusCode::TOO_MANY_REQUESTS, message).retry_after(ONCE_ONE_IS_OVER)
 }
 

@@ -2,6 +2,7 @@
 //! Userpilot directly changes a base URL and a token, and nothing else.
 
 mod bulk;
+mod envelope;
 mod error;
 mod file;
 mod identify;
@@ -9,8 +10,10 @@ mod jobs;
 mod lines;
 mod pass_through;
 mod request;
+mod room;
 mod rows;
 mod spool;
+mod traced;
 mod watched;
 
 use std::{
@@ -28,17 +31,18 @@ use axum::{
     response::IntoResponse,
     routing::{any, get, post},
 };
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceBuilder;
 use tower_http::{decompression::RequestDecompressionLayer, map_request_body::MapRequestBodyLayer};
 
 pub use self::{
     pass_through::{PassThrough, PassThroughs},
+    room::Room,
     watched::Pace,
 };
 use super::{auth::Callers, wire::Wire};
-use crate::{intake::Intake, store::Store};
+use crate::{intake::Intake, store::Store, trace::Traces};
 
 /// What the HTTP door needs.
 #[derive(Clone)]
@@ -49,6 +53,8 @@ pub struct HttpDoor {
     pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
     /// For how long one small request may take, its body and its answer included.
     pub request_timeout: Duration,
+    /// Where the spans of requests go.
+    pub traces: Traces,
     /// Userpilot's API, once the store is open.
     pub api: Arc<OnceLock<Arc<Api>>>,
 }
@@ -68,7 +74,9 @@ pub struct Api {
     /// What is passed through to Userpilot.
     pub pass_through: PassThroughs,
     /// The bytes of bodies that are held in memory at once.
-    pub buffers: Arc<Semaphore>,
+    pub buffers: Room,
+    /// The bytes of files that are kept on disk at once while they are checked.
+    pub spools: Room,
     /// When it is cancelled, requests are refused.
     pub stop: CancellationToken,
 }
@@ -132,6 +140,7 @@ fn api(door: &HttpDoor) -> Router {
         // Each handler has a limit of its own.
         .layer(DefaultBodyLimit::disable())
         .layer(unpack)
+        .layer(from_fn_with_state(door.traces.clone(), traced::serve))
         .layer(from_fn_with_state(door.api.clone(), request::admit));
     Router::new()
         .merge(endpoints.clone())

@@ -27,11 +27,16 @@ use crate::{
         rate::Rate,
         refusal::{Reason, Refusal, Violation},
     },
-    upstream::{HttpUpstream, PassedBack, Passing},
+    upstream::{Answer, HttpUpstream, PassedBack, Passing},
 };
 
 /// The one that is there without anybody having asked for it, and so is told from unknown ones.
 const TRACK: &str = "/v1/track";
+
+/// Which version of the real-time API the caller speaks.
+const API_VERSION: &str = "x-api-version";
+/// What Userpilot calls its answer. `x-request-id` is the gateway's own.
+const USERPILOT_REQUEST_ID: &str = "userpilot-request-id";
 
 /// What of one app is passed through.
 pub struct PassThrough {
@@ -88,11 +93,17 @@ pub(super) async fn pass(target: Target, request: Request) -> Result<Response, A
         false => (query, content_type, body),
     };
     let segments = path.split('/').skip(1).map(str::to_owned).collect();
-    let passing = Passing { method: parts.method, segments, query, content_type, body };
+    let api_version = parts.headers.get(API_VERSION).cloned();
+    let passing =
+        Passing { method: parts.method, segments, query, content_type, api_version, body };
     let passed = through.upstream.pass(passing).await;
     target.caller.client().tally.pass();
     match passed {
-        Ok(passed_back) => Ok(answer(passed_back)),
+        Ok(passed_back) => {
+            let Answer { status, request_id, .. } = &passed_back.answer;
+            tracing::debug!(status, request_id, "a request was passed through");
+            Ok(answer(passed_back))
+        }
         Err(failure) => {
             tracing::debug!(cause = failure.cause, "a request cannot be passed through");
             Err(unreachable(failure.kind))
@@ -164,22 +175,28 @@ fn unreachable(kind: FailureKind) -> ApiError {
 /// Userpilot's answer as it came, save that the gateway's key is nobody else's to mend.
 fn answer(passed_back: PassedBack) -> Response {
     let PassedBack { answer, content_type } = passed_back;
+    let Answer { request_id, retry_after, body, .. } = answer;
     let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::BAD_GATEWAY);
-    if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
-        let message = "Userpilot refuses the gateway's API key";
-        return ApiError::new(StatusCode::BAD_GATEWAY, message).into_response();
+    let text = |text: Option<String>| HeaderValue::from_str(&text?).ok();
+    let mut response = match status {
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
+            let message = "Userpilot refuses the gateway's API key";
+            ApiError::new(StatusCode::BAD_GATEWAY, message).into_response()
+        }
+        _ => {
+            let mut response = (status, Body::from(body)).into_response();
+            let headers = response.headers_mut();
+            headers.remove(header::CONTENT_TYPE);
+            let own =
+                [(header::CONTENT_TYPE, content_type), (header::RETRY_AFTER, text(retry_after))];
+            headers.extend(own.into_iter().filter_map(|(name, value)| Some((name, value?))));
+            super::error::as_it_is(response)
+        }
+    };
+    if let Some(request_id) = text(request_id) {
+        response.headers_mut().insert(USERPILOT_REQUEST_ID, request_id);
     }
-    let mut response = (status, Body::from(answer.body)).into_response();
-    let headers = response.headers_mut();
-    headers.remove(header::CONTENT_TYPE);
-    if let Some(content_type) = content_type {
-        headers.insert(header::CONTENT_TYPE, content_type);
-    }
-    let retry_after = answer.retry_after.and_then(|text| HeaderValue::from_str(&text).ok());
-    if let Some(retry_after) = retry_after {
-        headers.insert(header::RETRY_AFTER, retry_after);
-    }
-    super::error::as_it_is(response)
+    response
 }
 
 /// What of each app is passed through.

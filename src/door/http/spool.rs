@@ -12,9 +12,18 @@ use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use tokio::{
     fs::File,
     io::{AsyncReadExt as _, AsyncSeekExt as _, AsyncWriteExt as _},
+    sync::watch,
 };
 
-use super::error::ApiError;
+use super::{
+    error::{ApiError, too_much_spooled},
+    room::{Held, NoRoom},
+};
+use crate::{
+    domain::space::{self as disk, Space},
+    door::refusal::Refusal,
+    intake::NotAccepted,
+};
 
 const PIECE_BYTES: usize = 1 << 16;
 const TAG_BYTES: usize = 16;
@@ -27,11 +36,18 @@ pub(super) struct Spool {
     piece: Vec<u8>,
     /// The number of the next piece.
     next: u64,
+    space: watch::Receiver<Space>,
+    held: Held,
 }
 
 impl Spool {
-    /// An empty one, in `folder`.
-    pub(super) async fn new(folder: &Path) -> Result<Self, ApiError> {
+    /// An empty one, in `folder`, for as long as the disk has room and `held` takes its bytes.
+    pub(super) async fn new(
+        folder: &Path,
+        space: watch::Receiver<Space>,
+        held: Held,
+    ) -> Result<Self, ApiError> {
+        has_room(&space)?;
         let folder = folder.to_owned();
         let file = tokio::task::spawn_blocking(move || {
             let file = tempfile::tempfile_in(folder)?;
@@ -41,7 +57,7 @@ impl Spool {
         let file = file.await.map_err(|_| ApiError::store())?.map_err(cannot_spool)?;
         let key = UnboundKey::new(&AES_256_GCM, &rand::random::<[u8; 32]>());
         let key = LessSafeKey::new(key.map_err(|_| ApiError::store())?);
-        Ok(Self { file: File::from_std(file), key, piece: Vec::new(), next: 0 })
+        Ok(Self { file: File::from_std(file), key, piece: Vec::new(), next: 0, space, held })
     }
 
     /// Keeps more of the file.
@@ -86,6 +102,8 @@ impl Spool {
     }
 
     async fn write(&mut self) -> Result<(), ApiError> {
+        has_room(&self.space)?;
+        self.held.take(self.piece.len()).map_err(|NoRoom| too_much_spooled())?;
         let nonce = self.nonce();
         let sealed = self.key.seal_in_place_append_tag(nonce, Aad::empty(), &mut self.piece);
         sealed.map_err(|_| ApiError::store())?;
@@ -102,6 +120,14 @@ impl Spool {
     }
 }
 
+/// A file that is only to be checked takes no disk from what is accepted.
+fn has_room(space: &watch::Receiver<Space>) -> Result<(), ApiError> {
+    match space.borrow().room {
+        disk::Room::Enough => Ok(()),
+        disk::Room::Low => Err(Refusal::from(NotAccepted::DiskLow).into()),
+    }
+}
+
 fn cannot_spool(error: io::Error) -> ApiError {
     tracing::warn!(%error, "an uploaded file cannot be kept while it is checked");
     ApiError::unavailable("the file cannot be kept while it is checked")
@@ -114,11 +140,14 @@ mod tests {
         os::{fd::AsRawFd as _, unix::fs::MetadataExt as _},
     };
 
-    use super::*;
+    use super::{super::room::Room, *};
+    use crate::door::caller::Client;
 
     async fn spool(text: &[u8], chunk: usize) -> (Spool, tempfile::TempDir) {
         let folder = tempfile::tempdir().unwrap();
-        let mut spool = Spool::new(folder.path()).await.unwrap();
+        let held = Room::new(usize::MAX >> 4, 0).held_by(&Client::default());
+        let (_, space) = watch::channel(Space::default());
+        let mut spool = Spool::new(folder.path(), space, held).await.unwrap();
         for part in text.chunks(chunk) {
             spool.keep(part).await.unwrap();
         }
@@ -166,5 +195,38 @@ mod tests {
         )
         .unwrap();
         assert!(spool.chunk().await.is_err());
+    }
+    /// What keeping two pieces' worth is answered, where so much is there for it.
+    async fn kept(bytes_max: usize, low_after: Option<usize>) -> Result<(), ApiError> {
+        let folder = tempfile::tempdir().unwrap();
+        let held = Room::new(bytes_max, 0).held_by(&Client::default());
+        let (disk, space) = watch::channel(Space::default());
+        let full = Space { room: disk::Room::Low, free_bytes: Some(1) };
+        let low = || assert_ne!(disk.send_replace(full), full);
+        if low_after == Some(0) {
+            low();
+        }
+        let mut spool = Spool::new(folder.path(), space, held).await?;
+        for nth in 1..=2 {
+            spool.keep(&[b'x'; PIECE_BYTES]).await?;
+            if low_after == Some(nth) {
+                low();
+            }
+        }
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn a_file_is_kept_while_there_is_room_for_it() {
+        assert!(kept(2 * PIECE_BYTES, None).await.is_ok());
+        for (bytes_max, low_after, words) in [
+            (2 * PIECE_BYTES - 1, None, "http.spooled_bytes_max"),
+            (2 * PIECE_BYTES, Some(0), "store.free_bytes_min"),
+            (2 * PIECE_BYTES, Some(1), "store.free_bytes_min"),
+        ] {
+            let refusal = format!("{:?}", kept(bytes_max, low_after).await.unwrap_err());
+            assert!(refusal.contains("429") && refusal.contains(words), "{refusal}");
+            assert!(refusal.contains("retry_after: Some("), "{refusal}");
+        }
     }
 }

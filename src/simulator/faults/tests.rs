@@ -115,3 +115,15 @@ fn an_armed_rule_is_read_back_as_it_was_shown() {
     let read: Vec<ArmedRule> = serde_json::from_value(shown).unwrap();
     assert_eq!(read, faults.armed());
 }
+
+#[test]
+fn a_page_is_of_the_list_alone() {
+    let page = json!({"kind": "page", "jobs": 2, "oldest_first": true});
+    let mut faults = armed(json!([{"on": "jobs", "fault": page, "skip": 1, "times": 1}]));
+    assert_eq!(faults.strike(Some(FaultPoint::Jobs)), Strike::default());
+    assert_eq!(faults.fate_of_accepted_job(), JobFate::default());
+    let pages = [(); 3].map(|()| faults.page());
+    assert_eq!(pages, [None, Some((2, true)), None]);
+    let rule = FaultRule::always(FaultPoint::Submit, Fault::Page { jobs: 2, oldest_first: false });
+    assert_eq!(rule.check(), Err(InvalidRule::NoJob(FaultPoint::Submit)));
+}

@@ -22,6 +22,7 @@ use crate::{
 pub(in crate::store) enum JobOp {
     Reserve {
         app: AppId,
+        of_client: (ClientId, usize),
         jobs_max: usize,
         reply: oneshot::Sender<Result<JobPlace, TooManyJobs>>,
     },
@@ -48,8 +49,8 @@ impl JobOp {
         now: Timestamp,
     ) -> Result<(), StoreError> {
         match self {
-            Self::Reserve { app, jobs_max, reply } => {
-                reply.send(queue.reserve_job(app, jobs_max)).ok();
+            Self::Reserve { app, of_client, jobs_max, reply } => {
+                reply.send(queue.reserve_job(app, of_client, jobs_max)).ok();
             }
             Self::Add { of, job, rows, reply } => {
                 reply.send(queue.add_job(of, *job, rows, now).await?).ok();

@@ -173,6 +173,7 @@ impl Line {
                 LaneName::Bulk => Lane::Bulk,
             },
             client,
+            guests: Vec::new(),
         };
         Ok((Subject { kind, id }, record))
     }

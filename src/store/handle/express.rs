@@ -5,10 +5,9 @@ use crate::{
     domain::{
         express::ExpressEnd,
         row::RowValues,
-        time::Timestamp,
         update::{AppId, Subject},
     },
-    store::queue::TakenExpress,
+    store::queue::{SettledRow, TakenExpress},
 };
 
 impl Store {
@@ -17,13 +16,12 @@ impl Store {
         self.ask(|reply| Op::TakeExpress { app, max, reply }).await
     }
 
-    /// Settles what went by express. Says when the first update of each record that was delivered
-    /// had been accepted.
+    /// Settles what went by express. Says which records were delivered.
     pub async fn settle_express(
         &self,
         app: AppId,
         ends: Vec<(Subject, ExpressEnd)>,
-    ) -> Result<Vec<Timestamp>, Closed> {
+    ) -> Result<Vec<SettledRow>, Closed> {
         self.ask(|reply| Op::SettleExpress { app, ends, reply }).await
     }
 

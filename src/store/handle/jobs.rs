@@ -35,13 +35,14 @@ impl JobRow {
 }
 
 impl Store {
-    /// Keeps a place for a job of an app that may have so many.
+    /// Keeps a place for a job of an app that may have so many, of which a client may have so many.
     pub async fn reserve_job(
         &self,
         app: AppId,
+        of_client: (ClientId, usize),
         jobs_max: usize,
     ) -> Result<Result<JobPlace, TooManyJobs>, Closed> {
-        self.ask(|reply| Op::Job(JobOp::Reserve { app, jobs_max, reply })).await
+        self.ask(|reply| Op::Job(JobOp::Reserve { app, of_client, jobs_max, reply })).await
     }
 
     /// Adds a job whose rows are durable, in the place that was kept for it. It is durable itself

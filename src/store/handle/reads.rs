@@ -1,6 +1,6 @@
 //! The reading side of a store, of whichever engine.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use futures_util::future::BoxFuture;
 
@@ -11,12 +11,15 @@ use crate::{
         batch::Batch,
         row::RowValues,
         time::Timestamp,
-        update::{AppId, Sequence, Subject},
+        update::{AppId, ClientId, Sequence, Subject},
     },
     store::{
         Traces,
         engine::Engine,
-        queue::{DeadFilter, DeadId, DeadLetter, DeadPage, Found, Reads, StoreError},
+        queue::{
+            DeadFilter, DeadId, DeadLetter, DeadPage, Found, PendingPage, Reads, StoreError,
+            SubjectRecords,
+        },
     },
 };
 
@@ -63,6 +66,24 @@ pub(super) trait ReadAny: ReadJobs + Send + Sync {
         subject: Subject,
         up_to: Sequence,
     ) -> BoxFuture<'static, Result<Traces, StoreError>>;
+    fn subject(
+        self: Arc<Self>,
+        app: AppId,
+        subject: Subject,
+    ) -> BoxFuture<'static, Result<SubjectRecords, StoreError>>;
+    fn pending(
+        self: Arc<Self>,
+        app: AppId,
+        from: Option<Vec<u8>>,
+        limit: usize,
+    ) -> BoxFuture<'static, Result<PendingPage, StoreError>>;
+    fn oldest_by_client(
+        self: Arc<Self>,
+        app: AppId,
+    ) -> BoxFuture<'static, Result<BTreeMap<ClientId, Timestamp>, StoreError>>;
+    fn client_names(
+        self: Arc<Self>,
+    ) -> BoxFuture<'static, Result<BTreeMap<ClientId, String>, StoreError>>;
     fn disk_bytes(&self) -> u64;
     fn engine_name(&self) -> &'static str;
 }
@@ -131,6 +152,36 @@ impl<E: Engine> ReadAny for Reads<E> {
         up_to: Sequence,
     ) -> BoxFuture<'static, Result<Traces, StoreError>> {
         Box::pin(async move { Reads::traces(&self, app, &subject, up_to).await })
+    }
+
+    fn subject(
+        self: Arc<Self>,
+        app: AppId,
+        subject: Subject,
+    ) -> BoxFuture<'static, Result<SubjectRecords, StoreError>> {
+        Box::pin(async move { Reads::subject(&self, app, &subject).await })
+    }
+
+    fn pending(
+        self: Arc<Self>,
+        app: AppId,
+        from: Option<Vec<u8>>,
+        limit: usize,
+    ) -> BoxFuture<'static, Result<PendingPage, StoreError>> {
+        Box::pin(async move { Reads::pending(&self, app, from, limit).await })
+    }
+
+    fn oldest_by_client(
+        self: Arc<Self>,
+        app: AppId,
+    ) -> BoxFuture<'static, Result<BTreeMap<ClientId, Timestamp>, StoreError>> {
+        Box::pin(async move { Reads::oldest_by_client(&self, app).await })
+    }
+
+    fn client_names(
+        self: Arc<Self>,
+    ) -> BoxFuture<'static, Result<BTreeMap<ClientId, String>, StoreError>> {
+        Box::pin(async move { Reads::client_names(&self).await })
     }
 
     fn disk_bytes(&self) -> u64 {

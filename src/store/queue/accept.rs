@@ -1,9 +1,13 @@
 //! Accepting: updates become, or are merged into, pending records.
 
+mod slot;
+mod unchanged;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use self::slot::Slot;
 use super::{
-    AppState, Counted, Engine, EngineError, Head, Queue, StoreError, Stored, Transaction,
+    AppState, Engine, Head, Queue, StoreError, Stored, Transaction,
     clients::{Clients, Entries},
     decode, decode_or_set_aside, keys,
     pages::PageBuilder,
@@ -12,7 +16,7 @@ use super::{
 use crate::{
     domain::{
         admission::{self, QueueLimits, QueueRefusal},
-        delivered::{Delivered, Judgement},
+        delivered::Judgement,
         merge::Record,
         time::Timestamp,
         update::{AppId, Lane, Sequence, Subject, Update},
@@ -64,12 +68,14 @@ impl<E: Engine> Queue<E> {
                 group.recall(&mut transaction, slot, memory).await?;
             }
             let before = group.slots[slot].held.clone();
-            let outcome = match group.strike(slot, &mut arrived, now) {
+            let (judgement, unchanged) = group.strike(slot, &mut arrived, now);
+            let outcome = match judgement {
                 Judgement::Unchanged => Ok(group.pass_over(slot, stamped_at)),
                 Judgement::Changed => group.merge(slot, arrived, size, stamped_at),
             };
-            if outcome.is_err() {
-                group.slots[slot].held = before;
+            match outcome {
+                Ok(_) => group.slots[slot].leave_out(unchanged),
+                Err(_) => group.slots[slot].held = before,
             }
             // What is unchanged waits for nothing.
             let waits = matches!(&outcome, Ok(it) if it.disposition != Disposition::Unchanged);
@@ -77,6 +83,7 @@ impl<E: Engine> Queue<E> {
             express.extend((waits && lane == Lane::Express).then_some(app));
             outcomes.push(outcome);
         }
+        group.strike_letters(&mut transaction, now).await?;
         let (head, apps, placed) = group.write(&mut transaction).await?;
         transaction.commit().await?;
         self.head = head;
@@ -97,8 +104,10 @@ pub(super) struct Group<'a> {
     limits: &'a QueueLimits,
     clients: &'a Clients,
     held: &'a BTreeSet<AppId>,
-    /// New records of the group, by client.
+    /// New entries of the group, by client.
     new: Entries,
+    /// The last sequence that was given before it.
+    known: Sequence,
     head: Head,
     apps: BTreeMap<AppId, AppState>,
     slots: Vec<Slot>,
@@ -106,51 +115,6 @@ pub(super) struct Group<'a> {
     index: HashMap<Vec<u8>, usize>,
     /// Apps whose state has changed.
     touched: BTreeSet<AppId>,
-}
-
-/// One subject's pending record, as it was and as it becomes.
-struct Slot {
-    app: AppId,
-    key: Vec<u8>,
-    record: Option<Record>,
-    /// The subject's record in flight: should its batch come back, they become one.
-    in_flight: Option<InFlight>,
-    /// That record was changed: it does not span what came since.
-    is_apart: bool,
-    /// The lane in whose pages the record stands.
-    placed: Option<Lane>,
-    /// What the app's depth counts of the record.
-    counted: Counted,
-    changed: bool,
-    /// What upstream holds of the subject, once that was read, and where the app remembers it.
-    held: Option<(Memory, Delivered)>,
-}
-
-impl Slot {
-    /// Whether the record that `arrived` becomes part of keeps to the limits of one, and
-    /// would do so together with what is in flight, too: that may have to come back.
-    fn admit(
-        &self,
-        arrived: &Record,
-        arrived_bytes: usize,
-        limits: &QueueLimits,
-    ) -> Result<(), QueueRefusal> {
-        let in_flight = self.in_flight.as_ref().map(|row| &row.record);
-        let others = || in_flight.into_iter().chain(&self.record);
-        if others().next().is_none() {
-            // Alone it was measured at the door.
-            return Ok(());
-        }
-        let bytes = others().map(Record::size).sum::<usize>() + arrived_bytes;
-        let properties = others().map(|other| other.properties.len()).sum::<usize>();
-        let properties = properties + arrived.properties.len();
-        if admission::admit_merged(bytes, properties, limits).is_ok() {
-            return Ok(());
-        }
-        // Too large if nothing overlaps; mostly something does.
-        let merged = others().cloned().fold(arrived.clone(), Record::merge);
-        admission::admit_merged(merged.size(), merged.properties.len(), limits)
-    }
 }
 
 impl<'a> Group<'a> {
@@ -161,6 +125,7 @@ impl<'a> Group<'a> {
             clients: &queue.clients,
             held: &queue.held,
             new: Entries::new(),
+            known: queue.head.last_sequence,
             head: queue.head,
             apps: queue.apps.clone(),
             slots: Vec::with_capacity(updates),
@@ -192,6 +157,7 @@ impl<'a> Group<'a> {
         }
         let mut record: Option<Record> = None;
         let mut counted = (subject.kind, Lane::default(), 0);
+        let mut is_blind = false;
         if let Some(bytes) = transaction.get(&key).await? {
             let bytes = bytes.as_ref();
             record = decode_or_set_aside(transaction, &mut self.head, &key, bytes)?;
@@ -199,6 +165,7 @@ impl<'a> Group<'a> {
             if let Some(record) = &record {
                 counted = (subject.kind, record.lane, stored_bytes);
             } else {
+                is_blind = true;
                 let state = self.apps.entry(app).or_default();
                 state.count_out_damaged(subject.kind, stored_bytes);
                 self.touched.insert(app);
@@ -206,6 +173,8 @@ impl<'a> Group<'a> {
         }
         let placed = record.as_ref().map(|record| record.lane);
         let in_flight = self.in_flight(transaction, app, subject).await?;
+        is_blind |= in_flight.is_none();
+        let in_flight = in_flight.flatten();
         self.index.insert(key.clone(), self.slots.len());
         self.slots.push(Slot {
             app,
@@ -217,73 +186,29 @@ impl<'a> Group<'a> {
             changed: false,
             held: None,
             is_apart: false,
+            guests: Vec::new(),
+            is_blind,
+            unchanged: None,
         });
         Ok(self.slots.len() - 1)
     }
 
-    /// Reads what upstream holds of a subject, the first time.
-    async fn recall(
-        &mut self,
-        transaction: &mut impl Transaction,
-        slot: usize,
-        memory: Memory,
-    ) -> Result<(), StoreError> {
-        let slot = &mut self.slots[slot];
-        if slot.held.is_none() {
-            let subject_key = &slot.key[keys::SUBJECT_AT..];
-            let delivered = memory.read(transaction, slot.app, subject_key).await?;
-            slot.held = Some((memory, delivered));
-        }
-        Ok(())
-    }
-
-    /// Strikes from `arrived` what need not be sent.
-    fn strike(&mut self, slot: usize, arrived: &mut Record, now: Timestamp) -> Judgement {
-        let Slot { held, record, in_flight, .. } = &mut self.slots[slot];
-        let Some((memory, delivered)) = held.as_mut().filter(|(_, held)| !held.is_empty()) else {
-            return Judgement::Changed;
-        };
-        let under_way = |name: Option<&str>| {
-            let in_flight = in_flight.as_ref().map(|row| &row.record);
-            record.iter().chain(in_flight).any(|record| record.mentions(name))
-        };
-        delivered.strike(arrived, under_way, memory.by(), now)
-    }
-
-    /// Gives the next sequence to an update that upstream needs nothing of. What waits for its
-    /// subject, or is in flight, does not hold it, whatever joins that later.
-    fn pass_over(&mut self, slot: usize, stamped_at: Timestamp) -> Accepted {
-        let slot = &mut self.slots[slot];
-        if let Some(waiting) = slot.record.as_mut().filter(|record| record.own.is_some()) {
-            waiting.set_apart();
-            slot.changed = true;
-        }
-        if let Some(row) = slot.in_flight.as_mut().filter(|row| row.record.own.is_some()) {
-            row.record.set_apart();
-            slot.is_apart = true;
-        }
-        let sequence = self.next_sequence();
-        self.head.last_sequence = sequence;
-        self.head.last_accepted_at = stamped_at;
-        Accepted { sequence, disposition: Disposition::Unchanged }
-    }
-
-    /// The subject's record that is in flight. Costs a read, and only while the app has a batch,
-    /// or something under way by express.
+    /// The subject's record that is in flight, if there is one; `None` if it is damaged. Costs a
+    /// read, and only while the app has a batch, or something under way by express.
     async fn in_flight(
         &self,
         transaction: &mut impl Transaction,
         app: AppId,
         subject: &Subject,
-    ) -> Result<Option<InFlight>, StoreError> {
+    ) -> Result<Option<Option<InFlight>>, StoreError> {
         if self.apps.get(&app).is_none_or(AppState::has_nothing_in_flight) {
-            return Ok(None);
+            return Ok(Some(None));
         }
         let bytes = transaction.get(&keys::in_flight(app, subject)).await?;
         // One that is damaged is set aside when its batch is settled.
-        let Some(bytes) = bytes else { return Ok(None) };
+        let Some(bytes) = bytes else { return Ok(Some(None)) };
         let row: Option<InFlight> = decode(bytes.as_ref())?;
-        Ok(row.filter(|row| !row.forgotten))
+        Ok(row.map(|row| Some(row).filter(|row| !row.forgotten)))
     }
 
     /// Merges what has arrived with the next sequence, and takes `size` bytes. `stamped_at` is
@@ -304,7 +229,20 @@ impl<'a> Group<'a> {
         slot.admit(&arrived, size, self.limits)?;
 
         let disposition = if let Some(waiting) = slot.record.take() {
-            slot.record = Some(waiting.merge(arrived));
+            let (client, lane) = (arrived.client, arrived.lane);
+            let mut merged = waiting.merge(arrived);
+            let (entries, max) = self.clients.standing(client);
+            let new = self.new.entry(client).or_default();
+            // In the bulk lane nobody waits for it, and express does not wait for turns.
+            if lane == Lane::Interactive
+                && merged.lane == lane
+                && admission::admit_of_client(entries + *new, max).is_ok()
+                && merged.invite(client)
+            {
+                *new += 1;
+                slot.guests.push((client, sequence));
+            }
+            slot.record = Some(merged);
             Disposition::Coalesced
         } else {
             admission::admit_new(state.depth.into(), self.limits)?;
@@ -328,8 +266,8 @@ impl<'a> Group<'a> {
     pub(super) async fn write(
         self,
         transaction: &mut impl Transaction,
-    ) -> Result<(Head, BTreeMap<AppId, AppState>, Entries), EngineError> {
-        let Self { head, mut apps, slots, mut touched, .. } = self;
+    ) -> Result<(Head, BTreeMap<AppId, AppState>, Entries), StoreError> {
+        let Self { head, known, mut apps, slots, mut touched, .. } = self;
         let mut pages = PageBuilder::default();
         for slot in &slots {
             if let Some((memory, delivered)) = slot.held.as_ref().filter(|(_, held)| held.is_news())
@@ -350,9 +288,14 @@ impl<'a> Group<'a> {
             if slot.placed != Some(record.lane) {
                 pages.add(slot.app, record, &slot.key[keys::SUBJECT_AT..]);
             }
+            // What has come to be express since stands there alone.
+            for guest in slot.guests.iter().filter(|_| record.lane == Lane::Interactive) {
+                let of = (slot.app, slot.counted.0);
+                pages.add_guest(of, record, *guest, &slot.key[keys::SUBJECT_AT..]);
+            }
             transaction.put(&slot.key, bytes);
         }
-        let placed = pages.write(transaction).await?;
+        let placed = pages.write(transaction, known).await?;
         for app in touched {
             transaction.put(&keys::app(app), apps.entry(app).or_default().encode());
         }

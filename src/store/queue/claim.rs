@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     domain::{
-        batch::{BatchId, BatchLimits, BatchState, ClaimLimits, Claimable},
+        batch::{BatchId, BatchLimits, BatchState, ClaimLimits, Claimable, Happening},
         merge::Record,
         row::write_row,
         share,
@@ -94,27 +94,17 @@ impl<E: Engine> Queue<E> {
     /// Makes a chunk durable. `heads` is what waited before the first of a batch.
     async fn end_chunk(
         &mut self,
-        chunk: Chunk<impl Transaction>,
+        mut chunk: Chunk<impl Transaction>,
         heads: Option<ByKind<Option<share::Head>>>,
     ) -> Result<Claim, StoreError> {
-        let app = chunk.batch.id.app;
-        let Chunk {
-            mut transaction,
-            mut state,
-            head,
-            mut batch,
-            taken,
-            full,
-            pages_damaged,
-            gone,
-            ..
-        } = chunk;
-        let complete = full || taken.len() < CHUNK_ROWS;
+        let complete = chunk.full || chunk.taken.len() < CHUNK_ROWS;
+        let Chunk { transaction, state, batch, .. } = &mut chunk;
+        let BatchId { app, number, .. } = batch.id;
         if complete {
             batch.state = BatchState::Claimed;
             batch.part.end = batch.rows;
+            batch.note(Happening::Claimed, batch.claimed_at, "");
         }
-        let number = batch.id.number;
         if batch.rows > 0 {
             state.last_batch = number;
             state.unsettled = Some(number);
@@ -123,6 +113,20 @@ impl<E: Engine> Queue<E> {
             }
             transaction.put(&keys::batch(app, number), batch.encode());
         }
+        let batch = self.commit_taken(chunk).await?;
+        Ok(match complete {
+            true => Claim::Complete((batch.rows > 0).then(|| Box::new(batch))),
+            false => Claim::Continues(number),
+        })
+    }
+
+    /// Makes what a chunk has taken durable, and the pages anew if it found any damaged.
+    pub(super) async fn commit_taken(
+        &mut self,
+        chunk: Chunk<impl Transaction>,
+    ) -> Result<Batch, StoreError> {
+        let Chunk { mut transaction, state, head, batch, pages_damaged, gone, .. } = chunk;
+        let app = batch.id.app;
         transaction.put(&keys::app(app), state.encode());
         transaction.put(keys::HEAD, head.encode());
         if pages_damaged {
@@ -135,10 +139,7 @@ impl<E: Engine> Queue<E> {
         if pages_damaged {
             self.rebuild_pages(app).await?;
         }
-        Ok(match complete {
-            true => Claim::Complete((batch.rows > 0).then(|| Box::new(batch))),
-            false => Claim::Continues(number),
-        })
+        Ok(batch)
     }
 }
 
@@ -264,6 +265,11 @@ impl<T: Transaction> Chunk<T> {
         }
     }
 
+    /// Whether its commit would change nothing.
+    pub(super) fn has_changed_nothing(&self) -> bool {
+        self.batch.rows == 0 && self.gone.is_empty() && !self.pages_damaged
+    }
+
     pub(super) fn is_over(&self) -> bool {
         self.full || self.taken.len() >= CHUNK_ROWS || self.looks == 0
     }
@@ -301,8 +307,8 @@ impl<T: Transaction> Chunk<T> {
         self.take_lanes(&mut urgent, limits.batch.without(for_bulk)).await?;
         self.take_lanes(&mut bulk, limits.batch).await?;
         self.take_lanes(&mut urgent, limits.batch).await?;
-        self.close_lanes(urgent).await?;
-        self.close_lanes(bulk).await?;
+        self.close_lanes(urgent);
+        self.close_lanes(bulk);
         // Pages that lead to nothing, while something waits, are as good as damaged.
         let all = limits.reach == u64::MAX;
         let waits = *self.state.by_kind().of(kind) > 0;
@@ -343,8 +349,11 @@ impl<T: Transaction> Chunk<T> {
             self.damaged.insert(entry.subject_key.clone());
             return Ok(Fate::Gone);
         };
-        if record.lane != lane || record.first_sequence != entry.first_sequence {
+        if !entry.leads_to(&record, lane) {
             return Ok(Fate::Gone);
+        }
+        if record.first_sequence < oldest {
+            return Ok(Fate::Stays);
         }
         // At most one record of a subject is in flight.
         let in_flight = keys::in_flight_of(app, &entry.subject_key);
@@ -368,6 +377,8 @@ impl<T: Transaction> Chunk<T> {
         self.taken.insert(entry.subject_key.clone());
         self.state.count_out((self.batch.kind, lane, stored_bytes));
         self.transaction.delete(&key);
+        // Should it come back, others' places are theirs to take anew.
+        let record = Record { guests: Vec::new(), ..record };
         let row = InFlight { batch: self.batch.id.number, position, record, forgotten: false };
         self.transaction.put(&in_flight, row.encode());
         Ok(Fate::Taken)

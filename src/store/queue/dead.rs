@@ -152,7 +152,7 @@ impl<E: Engine> Queue<E> {
         state.dead_letters = state.dead_letters.saturating_sub(1);
         let mut pages = PageBuilder::default();
         pages.add(app, &merged, &subject_key);
-        let placed = pages.write(&mut transaction).await?;
+        let placed = pages.write(&mut transaction, head.last_sequence).await?;
         transaction.put(&key, bytes);
         transaction.delete(&keys::dead(app, id.died_at, id.last_sequence));
         transaction.delete(&keys::dead_of(app, &subject_key, id.died_at, id.last_sequence));

@@ -1,7 +1,7 @@
 //! How much waits, and how it is counted.
 
-use super::AppState;
-use crate::domain::update::{ByKind, Lane, SubjectKind};
+use super::{AppState, Engine, Queue};
+use crate::domain::update::{AppId, ByKind, Lane, SubjectKind};
 
 /// What waits for an app.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -73,5 +73,26 @@ impl AppState {
         self.count_out((kind, Lane::Interactive, bytes));
         self.bulk_records = self.bulk_records.min(self.depth.records);
         self.express_records = self.express_records.min(self.depth.records - self.bulk_records);
+    }
+}
+
+impl<E: Engine> Queue<E> {
+    /// What waits for an app.
+    pub fn depth(&self, app: AppId) -> QueueDepth {
+        let state = self.state(app);
+        QueueDepth {
+            records: state.depth.records,
+            bytes: state.depth.bytes,
+            bulk_records: state.bulk_records,
+            express_records: state.express_records,
+            express_in_flight: state.express_in_flight,
+            company_records: state.company_records,
+            dead_letters: state.dead_letters,
+        }
+    }
+
+    /// Updates more urgent than bulk that were accepted since the queue was opened.
+    pub fn urgent_updates(&self, app: AppId) -> u64 {
+        self.urgent.get(&app).copied().unwrap_or(0)
     }
 }

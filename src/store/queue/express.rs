@@ -7,12 +7,8 @@
 //! one record of a subject is in flight, by express or in a batch, so that their order holds.
 
 use super::{
-    Batch, Engine, Queue, Reads, StoreError, Stored, Transaction,
-    claim::Chunk as TakenChunk,
-    decode, keys,
-    lane::LaneCursor,
-    pages::{PageBuilder, first_of},
-    settle::Chunk as SettledChunk,
+    Batch, Engine, Queue, Reads, StoreError, Transaction, claim::Chunk, decode, keys,
+    lane::LaneCursor, pages::first_of, settle::SettledRow,
 };
 use crate::{
     domain::{
@@ -66,7 +62,7 @@ impl<E: Engine> Queue<E> {
         }
         kinds.sort_unstable();
         let batch = express_rows(app, self.head.last_sequence, now);
-        let mut chunk = TakenChunk::new(transaction, (self.state(app), self.head), batch);
+        let mut chunk = Chunk::new(transaction, (self.state(app), self.head), batch);
         chunk.looks_of_client_max = Some(LOOKS_OF_CLIENT_MAX);
         chunk.limits = BatchLimits { rows_max: max, bytes_max: u64::MAX }.into();
         for (_, kind) in kinds {
@@ -76,26 +72,14 @@ impl<E: Engine> Queue<E> {
             let turns = (&self.clients, &chunk.state);
             let mut cursor = LaneCursor::open(&mut chunk.transaction, app, lanes, turns).await?;
             chunk.take_lanes(&mut cursor, chunk.limits.batch).await?;
-            chunk.close_lanes(cursor).await?;
+            chunk.close_lanes(cursor);
         }
         let taken = TakenExpress { subjects: chunk.subjects(), cut_short: chunk.cut_short };
-        let TakenChunk { mut transaction, mut state, head, batch, pages_damaged, gone, .. } = chunk;
-        if batch.rows == 0 && gone.is_empty() && !pages_damaged {
+        if chunk.has_changed_nothing() {
             return Ok(taken);
         }
-        state.express_in_flight += batch.rows;
-        transaction.put(&keys::app(app), state.encode());
-        transaction.put(keys::HEAD, head.encode());
-        if pages_damaged {
-            transaction.put(&keys::pages_damaged(app), Vec::new());
-        }
-        transaction.commit().await?;
-        self.apps.insert(app, state);
-        self.head = head;
-        self.clients.go(gone);
-        if pages_damaged {
-            self.rebuild_pages(app).await?;
-        }
+        chunk.state.express_in_flight += chunk.batch.rows;
+        self.commit_taken(chunk).await?;
         Ok(taken)
     }
 
@@ -104,26 +88,15 @@ impl<E: Engine> Queue<E> {
         self.express.get(&app).copied().unwrap_or(0)
     }
 
-    /// Settles records that went by express, in one durable commit. Says when the first update
-    /// of each that was delivered had been accepted.
+    /// Settles records that went by express, in one durable commit. Says which were delivered.
     pub async fn settle_express(
         &mut self,
         app: AppId,
         ends: &[(Subject, ExpressEnd)],
         now: Timestamp,
-    ) -> Result<Vec<Timestamp>, StoreError> {
-        let mut chunk = SettledChunk {
-            transaction: self.engine.begin().await?,
-            batch: express_rows(app, self.head.last_sequence, now),
-            state: self.state(app),
-            head: self.head,
-            pages: PageBuilder::default(),
-            accepted_at: Vec::new(),
-            memory: self.memory(app, &self.head),
-            now,
-            lane_back: Lane::Express,
-            late_until: None,
-        };
+    ) -> Result<Vec<SettledRow>, StoreError> {
+        let batch = express_rows(app, self.head.last_sequence, now);
+        let mut chunk = self.begin_settling(batch, now).await?;
         for (subject, end) in ends {
             let key = keys::in_flight(app, subject);
             chunk.state.express_in_flight = chunk.state.express_in_flight.saturating_sub(1);
@@ -136,21 +109,30 @@ impl<E: Engine> Queue<E> {
                 ExpressEnd::Refused => (Settlement::Requeued, Lane::Interactive),
             };
             chunk.lane_back = lane_back;
-            let before = chunk.accepted_at.len();
+            let before = chunk.settled.len();
             chunk.settle(&key, bytes.as_ref(), settlement).await?;
             if *end != ExpressEnd::Delivered {
-                chunk.accepted_at.truncate(before);
+                chunk.settled.truncate(before);
             }
         }
-        let SettledChunk { mut transaction, state, head, pages, accepted_at, .. } = chunk;
-        let placed = pages.write(&mut transaction).await?;
-        transaction.put(&keys::app(app), state.encode());
-        transaction.put(keys::HEAD, head.encode());
-        transaction.commit().await?;
-        self.apps.insert(app, state);
-        self.head = head;
-        self.clients.come(placed);
-        Ok(accepted_at)
+        self.commit_settled(chunk).await
+    }
+
+    /// Upstream may hold what these carry, or what it held before: nothing is known of them.
+    async fn forget_held(
+        &mut self,
+        app: AppId,
+        left: &[(Subject, ExpressEnd)],
+    ) -> Result<(), StoreError> {
+        if left.is_empty() || !self.state(app).remembers {
+            return Ok(());
+        }
+        let mut transaction = self.engine.begin().await?;
+        for (subject, _) in left {
+            let subject_key = &keys::in_flight(app, subject)[keys::SUBJECT_AT..];
+            transaction.delete(&keys::held_of(app, subject_key));
+        }
+        Ok(transaction.commit().await?)
     }
 
     /// Puts back what the last process left in flight by express.
@@ -173,6 +155,7 @@ impl<E: Engine> Queue<E> {
                 }
             }
         }
+        self.forget_held(app, &left).await?;
         let state = self.state(app);
         // What is damaged cannot be told apart from a batch's, and goes with the next one.
         let counted = super::AppState { express_in_flight: left.len() as u64, ..state };

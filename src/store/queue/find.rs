@@ -278,7 +278,7 @@ async fn find_in_flight(
 
 /// The batch that a row is in. The one that it was claimed into may have been split, and
 /// forgotten since.
-async fn find_part(
+pub(super) async fn find_part(
     transaction: &mut impl Transaction,
     app: AppId,
     row: &InFlight,
@@ -359,7 +359,7 @@ async fn may_be_dropped(
     Ok(state.dropped.is_some_and(|(first, last)| (first..=last).contains(&sequence)))
 }
 
-async fn find_batch(
+pub(super) async fn find_batch(
     transaction: &mut impl Transaction,
     app: AppId,
     number: u64,

@@ -278,12 +278,9 @@ impl<T: Transaction> Sweep<'_, T> {
         if let Some(client) = keys::client_of_page(key) {
             *self.gone.entry(client).or_default() += (count - entries.len()) as u64;
         }
-        self.transaction.delete(key);
-        if let Some(first) = entries.first() {
-            // The key is the old one but for the first sequence at its end.
-            let mut key = key[..key.len() - size_of::<Sequence>()].to_vec();
-            key.extend(first.first_sequence.to_be_bytes());
-            self.transaction.put(&key, entries.encode());
+        match entries.is_empty() {
+            true => self.transaction.delete(key),
+            false => self.transaction.put(key, entries.encode()),
         }
         Ok(())
     }

@@ -44,7 +44,7 @@ pub(super) struct JobIndex {
     pub(super) places: Places,
 }
 
-/// As many jobs as an app may have are there or to come, and none is over.
+/// As many jobs as an app, or a client of it, may have are there or to come, and none is over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TooManyJobs;
 

@@ -7,7 +7,6 @@ use super::{
     claim::{Chunk, Fate},
     clients::Clients,
     decode_or_set_aside, keys,
-    pages::without_doubles,
 };
 use crate::{
     domain::{
@@ -15,7 +14,7 @@ use crate::{
         turns::Turns,
         update::{AppId, ClientId, Lane, SubjectKind},
     },
-    store::{records::PageEntry, walk::sequence_of},
+    store::records::PageEntry,
 };
 
 /// What goes before the bulk lane. Its clients have their turns in common: what one of them calls
@@ -162,8 +161,7 @@ impl<T: Transaction> Chunk<T> {
                 from = Some(keys::after(page.key.clone()));
             }
             if let Some(done) = cursor.pages.remove(&client) {
-                let lane = (cursor.kind, cursor.lane(client));
-                self.close_page(lane, client, done).await?;
+                self.close_page(client, done);
             }
             if std::mem::take(&mut ends) {
                 if cursor.next_lane(client) {
@@ -191,40 +189,24 @@ impl<T: Transaction> Chunk<T> {
     }
 
     /// Puts back what stays, and notes whose turn it is.
-    pub(super) async fn close_lanes(&mut self, mut cursor: LaneCursor) -> Result<(), EngineError> {
+    pub(super) fn close_lanes(&mut self, mut cursor: LaneCursor) {
         let turn = place_of_turn(cursor.lanes);
         self.state.turns.of_mut(cursor.kind)[turn] = cursor.turns.turn();
         for (client, page) in std::mem::take(&mut cursor.pages) {
-            self.close_page((cursor.kind, cursor.lane(client)), client, page).await?;
+            self.close_page(client, page);
         }
-        Ok(())
     }
 
-    async fn close_page(
-        &mut self,
-        lane: (SubjectKind, Lane),
-        client: ClientId,
-        page: OpenPage,
-    ) -> Result<(), EngineError> {
+    fn close_page(&mut self, client: ClientId, page: OpenPage) {
         let OpenPage { key, count, mut staying, rest } = page;
         staying.extend(rest);
         if staying.len() == count {
-            return Ok(());
+            return;
         }
-        let first = staying.first().map(|entry| entry.first_sequence);
-        let kept = match first == sequence_of(&key) {
-            true => Some((key, staying)),
-            false => {
-                self.transaction.delete(&key);
-                let owner = (self.batch.id.app, lane, client);
-                without_doubles(&mut self.transaction, owner, staying).await?
-            }
-        };
-        let left = kept.as_ref().map_or(0, |(_, entries)| entries.len());
-        *self.gone.entry(client).or_default() += (count - left) as u64;
-        if let Some((key, entries)) = kept {
-            self.transaction.put(&key, entries.encode());
+        *self.gone.entry(client).or_default() += (count - staying.len()) as u64;
+        match staying.is_empty() {
+            true => self.transaction.delete(&key),
+            false => self.transaction.put(&key, staying.encode()),
         }
-        Ok(())
     }
 }

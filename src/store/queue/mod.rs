@@ -23,6 +23,7 @@ mod remember;
 mod rescue;
 mod settle;
 mod stamps;
+mod subject;
 #[cfg(test)]
 mod tests;
 
@@ -38,11 +39,11 @@ pub use find::{Found, Reads};
 pub use forget::{Forgotten, Swept};
 pub use import::Arrival;
 pub use prune::{PruneCursor, Retention};
-pub use settle::Settling;
+pub use settle::{SettledRow, Settling};
+pub use subject::{DeliveredRecord, PendingPage, RecordInFlight, SubjectRecords};
 
 use self::{
     clients::Clients,
-    depth::Counted,
     jobs::JobIndex,
     rescue::{put_rescue, set_aside},
 };
@@ -54,7 +55,7 @@ use super::{
 };
 use crate::domain::{
     admission::QueueLimits,
-    batch::Batch,
+    batch::{Batch, BatchState},
     delivered::Suppression,
     lifecycle::Rescue,
     memory::Memory,
@@ -63,7 +64,7 @@ use crate::domain::{
 };
 
 /// The layout of keys that this program writes and reads.
-pub(super) const FORMAT: u32 = 6;
+pub(super) const FORMAT: u32 = 7;
 
 /// What went wrong in the queue. After any of these nothing that was in memory is trusted:
 /// the process ends, and the next one serves what is on disk.
@@ -98,7 +99,11 @@ pub enum StoreError {
         damage: Damage,
     },
     /// Another version of this program wrote the store.
-    #[error("the store has format {found}, this program reads format {FORMAT}")]
+    #[error(
+        "the store has format {found}, this program reads format {FORMAT}: go back to the version \
+         that wrote it, and let what waits be delivered; or take it over: `store export` of the \
+         version that wrote it, and `store import` of this one into a new directory"
+    )]
     Format {
         /// The format that was found.
         found: u32,
@@ -268,8 +273,10 @@ impl<E: Engine> Queue<E> {
         let mut transaction = self.engine.begin().await?;
         transaction.put(&keys::batch(app, batch.id.number), batch.encode());
         transaction.put(&keys::app(app), state.encode());
-        // What runs from now on has a name that is known.
-        let rescue = self.rescued(app).map(|rescue| Rescue { job_unknown: false, ..rescue });
+        // Where upstream has taken a job, no other runs. That one was not seen is no proof.
+        let taken = batch.state == BatchState::Running;
+        let known = |rescue: Rescue| Rescue { job_unknown: rescue.job_unknown && !taken, ..rescue };
+        let rescue = self.rescued(app).map(known);
         put_rescue(&mut transaction, app, rescue);
         transaction.commit().await?;
         self.apps.insert(app, state);
@@ -289,25 +296,6 @@ impl<E: Engine> Queue<E> {
         self.apps.insert(app, state);
         self.keep_rescue(app, rescue);
         Ok(())
-    }
-
-    /// What waits for an app.
-    pub fn depth(&self, app: AppId) -> QueueDepth {
-        let state = self.state(app);
-        QueueDepth {
-            records: state.depth.records,
-            bytes: state.depth.bytes,
-            bulk_records: state.bulk_records,
-            express_records: state.express_records,
-            express_in_flight: state.express_in_flight,
-            company_records: state.company_records,
-            dead_letters: state.dead_letters,
-        }
-    }
-
-    /// Updates more urgent than bulk that were accepted since the queue was opened.
-    pub fn urgent_updates(&self, app: AppId) -> u64 {
-        self.urgent.get(&app).copied().unwrap_or(0)
     }
 
     /// The store's own number, which its receipts bear.
@@ -390,6 +378,10 @@ fn decode_or_set_aside<T: Stored>(
             tracing::error!(?kind, %damage, "a stored entry is damaged and is set aside");
             transaction.put(&keys::quarantine(key, head.last_sequence), bytes.to_vec());
             transaction.delete(key);
+            // What was in it may be upstream, or not.
+            if let Some(held) = keys::held_beside(key) {
+                transaction.delete(&held);
+            }
             head.quarantined += 1;
             Ok(None)
         }

@@ -4,14 +4,17 @@
 //! claim of one kind does not read over those of the other. One commit writes
 //! one page for many new records, which costs a fraction of an entry for each (39 % of the
 //! throughput, as measured). An entry is only a pointer: it counts while the subject's
-//! pending record has that lane and that first sequence, and is passed over otherwise, so a
-//! record that leaves out of turn needs no search. Pages can be made anew from the records.
+//! pending record is in that lane and spans that sequence, and is passed over otherwise, so a
+//! record that leaves out of turn needs no search. So a record may have more places than one, of
+//! which the first whose turn comes takes it. Pages can be made anew from the records.
+//!
+//! A page keeps its key while entries leave it: no two ever come to have the same.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 
 use super::{
     AppState, Engine, EngineError, Queue, StoreError, Stored, Transaction, clients::Entries,
-    decode_or_set_aside, keys,
+    decode, decode_or_set_aside, keys,
 };
 use crate::{
     domain::{
@@ -28,9 +31,6 @@ const PAGE_BYTES_MAX: usize = 4_096;
 const FIRST_PAGES_MAX: usize = 256;
 /// How many entries one commit of a rebuild touches at the most.
 const CHUNK: usize = 1_000;
-
-/// Whose pages: an app's, of a lane and a client.
-pub(super) type Owner = (AppId, (SubjectKind, Lane), ClientId);
 
 /// Where a record stands in the queue.
 type Place = (AppId, (SubjectKind, Lane), ClientId, Sequence);
@@ -49,31 +49,45 @@ impl PageBuilder {
         self.entries.insert(place, subject_key.to_vec());
     }
 
-    /// Puts the pages. Returns how many entries of each client there are in them.
+    /// Adds a record's place among those of another client: where that one's update came.
+    pub(super) fn add_guest(
+        &mut self,
+        (app, kind): (AppId, SubjectKind),
+        record: &Record,
+        (client, sequence): (ClientId, Sequence),
+        subject_key: &[u8],
+    ) {
+        let place = (app, (kind, record.lane), client, sequence);
+        self.entries.insert(place, subject_key.to_vec());
+    }
+
+    /// Puts the pages. Returns how many entries of each client came with them. No page begins
+    /// with a sequence past `known`.
     pub(super) async fn write(
         self,
         transaction: &mut impl Transaction,
-    ) -> Result<Entries, EngineError> {
+        known: Sequence,
+    ) -> Result<Entries, StoreError> {
         let mut written = Entries::new();
         let mut page: Option<Page> = None;
         for ((app, lane, client, first_sequence), subject_key) in self.entries {
             let queue = (app, lane, client);
             if let Some(full) = page.take_if(|page| page.queue != queue || page.is_full()) {
-                full.write(transaction, &mut written).await?;
+                full.write(transaction, known, &mut written).await?;
             }
             let page = page.get_or_insert_with(|| Page { queue, entries: vec![], bytes: 0 });
             page.bytes += subject_key.len();
             page.entries.push(PageEntry { first_sequence, subject_key });
         }
         if let Some(page) = page {
-            page.write(transaction, &mut written).await?;
+            page.write(transaction, known, &mut written).await?;
         }
         Ok(written)
     }
 }
 
 struct Page {
-    queue: Owner,
+    queue: (AppId, (SubjectKind, Lane), ClientId),
     entries: Vec<PageEntry>,
     bytes: usize,
 }
@@ -83,42 +97,31 @@ impl Page {
         self.entries.len() >= PAGE_ENTRIES_MAX || self.bytes >= PAGE_BYTES_MAX
     }
 
-    /// Puts it, and counts its entries.
+    /// Puts it; where one is there that began with the same entry, they become one.
     async fn write(
         self,
         transaction: &mut impl Transaction,
+        known: Sequence,
         written: &mut Entries,
-    ) -> Result<(), EngineError> {
-        let (_, _, client) = self.queue;
-        let kept = without_doubles(transaction, self.queue, self.entries).await?;
-        if let Some((key, entries)) = kept {
+    ) -> Result<(), StoreError> {
+        let Self { queue: (app, lane, client), mut entries, .. } = self;
+        let Some(first) = entries.first().map(|entry| entry.first_sequence) else { return Ok(()) };
+        let key = keys::page(app, lane, client, first);
+        if first <= known
+            && let Some(bytes) = transaction.get(&key).await?
+        {
+            // One that is damaged is made anew by the next claim that finds nothing else.
+            let there: Vec<PageEntry> = decode(bytes.as_ref())?.unwrap_or_default();
+            entries.retain(|entry| !there.contains(entry));
             *written.entry(client).or_default() += entries.len() as u64;
-            transaction.put(&key, entries.encode());
+            entries.extend(there);
+            entries.sort_unstable_by_key(|entry| entry.first_sequence);
+        } else {
+            *written.entry(client).or_default() += entries.len() as u64;
         }
+        transaction.put(&key, entries.encode());
         Ok(())
     }
-}
-
-/// What is to be put of a page's entries, and under which key; nothing if nothing is left.
-///
-/// A page may begin with the entry already that these begin with: the record left one of them
-/// behind when it went to a more urgent lane, and has come back. This one would take the other
-/// one's place, and what stands behind it there would be lost. Both lead to the same record, since
-/// no other has its first sequence, so one of them is enough.
-pub(super) async fn without_doubles(
-    transaction: &mut impl Transaction,
-    (app, lane, client): Owner,
-    entries: Vec<PageEntry>,
-) -> Result<Option<(Vec<u8>, Vec<PageEntry>)>, EngineError> {
-    let mut rest = VecDeque::from(entries);
-    while let Some(first) = rest.front() {
-        let key = keys::page(app, lane, client, first.first_sequence);
-        if transaction.get(&key).await?.is_none() {
-            return Ok(Some((key, rest.into())));
-        }
-        rest.pop_front();
-    }
-    Ok(None)
 }
 
 /// The record that waits first in a lane; `None` also where more stale entries than anybody
@@ -133,10 +136,7 @@ pub(super) async fn first_of(
         for entry in Vec::<PageEntry>::decode(bytes.as_ref()).unwrap_or_default() {
             let bytes = transaction.get(&keys::pending_of(app, &entry.subject_key)).await?;
             let record = bytes.and_then(|bytes| Record::decode(bytes.as_ref()).ok());
-            let is_there = |record: &Record| {
-                record.lane == lane && record.first_sequence == entry.first_sequence
-            };
-            if let Some(record) = record.filter(is_there) {
+            if let Some(record) = record.filter(|record| entry.leads_to(record, lane)) {
                 return Ok(Some(record));
             }
         }
@@ -156,8 +156,8 @@ impl<E: Engine> Queue<E> {
             let rest = rest.map(|first| pages.entries.split_off(&first)).unwrap_or_default();
             let mut transaction = self.engine.begin().await?;
             let some = std::mem::replace(&mut pages, PageBuilder { entries: rest });
-            // They are counted once all are there.
-            drop(some.write(&mut transaction).await?);
+            // They are counted once all are there, and no other is.
+            drop(some.write(&mut transaction, 0).await?);
             transaction.commit().await?;
         }
         let state = AppState {

@@ -10,12 +10,12 @@ use super::{
 };
 use crate::{
     domain::{
-        batch::{BatchId, BatchState, Cut, DeadReason, Part, Settlement},
+        batch::{BatchId, BatchState, Cut, DeadReason, Happening, Part, Settlement},
         memory::Memory,
         merge::Record,
         row::write_row,
         time::Timestamp,
-        update::Lane,
+        update::{ClientId, Lane},
     },
     store::records::{AppState, Dead, Death, Head, InFlight},
 };
@@ -25,10 +25,19 @@ use crate::{
 pub struct Settling {
     /// Whether all rows are settled.
     pub complete: bool,
-    /// When the first updates of the rows of this chunk had been accepted.
-    pub accepted_at: Vec<Timestamp>,
+    /// The rows of this chunk.
+    pub rows: Vec<SettledRow>,
     /// Once complete, the batch that is delivered next, before any new one.
     pub next: Option<Box<Batch>>,
+}
+
+/// What of a row is told when it is settled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SettledRow {
+    /// Whose own it was.
+    pub client: ClientId,
+    /// When the first of its updates had been accepted.
+    pub accepted_at: Timestamp,
 }
 
 impl<E: Engine> Queue<E> {
@@ -45,18 +54,8 @@ impl<E: Engine> Queue<E> {
             return self.split(batch, cut, memory, now).await;
         }
         let app = batch.id.app;
-        let mut chunk = Chunk {
-            transaction: self.engine.begin().await?,
-            batch: batch.clone(),
-            state: AppState { memory, ..self.state(app) },
-            head: self.head,
-            pages: PageBuilder::default(),
-            accepted_at: Vec::new(),
-            memory: self.memory(app, &self.head),
-            now,
-            lane_back: Lane::Express,
-            late_until: None,
-        };
+        let mut chunk = self.begin_settling(batch.clone(), now).await?;
+        chunk.state.memory = memory;
         let mut from = None;
         let complete = loop {
             let range = keys::all_in_flight(app, from);
@@ -66,30 +65,63 @@ impl<E: Engine> Queue<E> {
             for (key, bytes) in &rows {
                 chunk.settle(key, bytes.as_ref(), settlement).await?;
             }
-            if chunk.accepted_at.len() >= CHUNK_ROWS {
+            if chunk.settled.len() >= CHUNK_ROWS {
                 break false;
             }
         };
-        let Chunk { mut transaction, mut batch, mut state, head, pages, accepted_at, .. } = chunk;
-        let placed = pages.write(&mut transaction).await?;
+        let Chunk { transaction, batch, state, .. } = &mut chunk;
         batch.state = BatchState::Settling(settlement);
         batch.settled_at = Some(now);
         if complete {
             batch.state = BatchState::Settled(settlement);
             state.unsettled = batch.then;
         }
+        let unsettled = state.unsettled;
         transaction.put(&keys::batch(app, batch.id.number), batch.encode());
+        let rows = self.commit_settled(chunk).await?;
+        let next = match unsettled.filter(|_| complete) {
+            Some(number) => Some(Box::new(self.batch(app, number, "delivered next").await?)),
+            None => None,
+        };
+        Ok(Settling { complete, rows, next })
+    }
+
+    /// A chunk of the rows of `batch` that has settled nothing yet.
+    pub(super) async fn begin_settling(
+        &self,
+        batch: Batch,
+        now: Timestamp,
+    ) -> Result<Chunk<impl Transaction + use<E>>, StoreError> {
+        let app = batch.id.app;
+        Ok(Chunk {
+            transaction: self.engine.begin().await?,
+            batch,
+            state: self.state(app),
+            head: self.head,
+            pages: PageBuilder::default(),
+            settled: Vec::new(),
+            memory: self.memory(app, &self.head),
+            now,
+            lane_back: Lane::Express,
+            late_until: None,
+        })
+    }
+
+    /// Makes what a chunk has settled durable, and tells of its rows.
+    pub(super) async fn commit_settled(
+        &mut self,
+        chunk: Chunk<impl Transaction>,
+    ) -> Result<Vec<SettledRow>, StoreError> {
+        let Chunk { mut transaction, batch, state, head, pages, settled, .. } = chunk;
+        let app = batch.id.app;
+        let placed = pages.write(&mut transaction, head.last_sequence).await?;
         transaction.put(&keys::app(app), state.encode());
         transaction.put(keys::HEAD, head.encode());
         transaction.commit().await?;
         self.apps.insert(app, state);
         self.head = head;
         self.clients.come(placed);
-        let next = match state.unsettled.filter(|_| complete) {
-            Some(number) => Some(Box::new(self.batch(app, number, "delivered next").await?)),
-            None => None,
-        };
-        Ok(Settling { complete, accepted_at, next })
+        Ok(settled)
     }
 
     /// Makes smaller batches of `batch`, which follow one after the other. Its rows stay where
@@ -112,7 +144,7 @@ impl<E: Engine> Queue<E> {
             let (Some(start), Some(end)) = (rows.first(), rows.last()) else { continue };
             state.last_batch += 1;
             let id = BatchId { opening: self.opening, number: state.last_batch, app };
-            let part = Batch {
+            let mut part = Batch {
                 state: BatchState::Claimed,
                 part: Part { first: start.position, end: end.position + 1, ..batch.part },
                 then: next,
@@ -121,8 +153,10 @@ impl<E: Engine> Queue<E> {
                 updates: rows.iter().map(|row| row.updates).sum(),
                 refused_at: batch.refused_at,
                 values: batch.values,
+                parent: Some(batch.id),
                 ..Batch::new(id, batch.kind, batch.watermark, batch.claimed_at)
             };
+            part.note(Happening::Claimed, now, "a part of a batch that was split");
             transaction.put(&keys::batch(app, id.number), part.encode());
             next = Some(id.number);
             first = Some(Box::new(part));
@@ -143,7 +177,7 @@ impl<E: Engine> Queue<E> {
             }
             (first, _) => first,
         };
-        Ok(Settling { complete: true, accepted_at: Vec::new(), next })
+        Ok(Settling { complete: true, rows: Vec::new(), next })
     }
 
     /// The rows of a batch, in order. A damaged one is set aside when the batch is settled.
@@ -198,7 +232,7 @@ pub(super) struct Chunk<T> {
     pub(super) state: AppState,
     pub(super) head: Head,
     pub(super) pages: PageBuilder,
-    pub(super) accepted_at: Vec<Timestamp>,
+    pub(super) settled: Vec<SettledRow>,
     pub(super) memory: Option<remember::Memory>,
     pub(super) now: Timestamp,
     /// The most urgent lane that a record goes back into.
@@ -217,14 +251,11 @@ impl<T: Transaction> Chunk<T> {
         let row: Option<InFlight> =
             decode_or_set_aside(&mut self.transaction, &mut self.head, key, bytes)?;
         let part = self.batch.part;
-        if row.is_none() {
-            // What was in it may be upstream, or not.
-            self.transaction.delete(&keys::held_of(self.batch.id.app, &key[keys::SUBJECT_AT..]));
-        }
         let Some(row) = row.filter(|row| part.holds(row.batch, row.position)) else {
             return Ok(());
         };
-        self.accepted_at.push(row.record.first_accepted_at);
+        let (client, accepted_at) = (row.record.client, row.record.first_accepted_at);
+        self.settled.push(SettledRow { client, accepted_at });
         self.transaction.delete(key);
         if row.forgotten {
             // Whatever became of it, nobody is to know.

@@ -23,7 +23,7 @@ impl<E: Engine> Queue<E> {
         let is_empty = self.apps.values().all(AppState::is_empty);
         let remembers = self.apps.values().any(|state| state.remembers);
         if is_empty && ahead > REMEMBERED_AHEAD_MAX && remembers {
-            self.forget_held().await?;
+            self.forget_all_held().await?;
         }
         if last <= now || is_empty && (ahead > REMEMBERED_AHEAD_MAX || !remembers) {
             self.warned_of_clock = false;
@@ -42,7 +42,7 @@ impl<E: Engine> Queue<E> {
     }
 
     /// What apps remember of upstream counts no more.
-    async fn forget_held(&mut self) -> Result<(), StoreError> {
+    async fn forget_all_held(&mut self) -> Result<(), StoreError> {
         let mut apps = self.apps.clone();
         let mut transaction = self.engine.begin().await?;
         for (app, state) in apps.iter_mut().filter(|(_, state)| state.remembers) {

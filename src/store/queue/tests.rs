@@ -131,9 +131,11 @@ mod clients;
 mod dead;
 mod express;
 mod forget;
+mod guests;
 mod in_flight;
 mod jobs;
 mod kinds;
+mod subject;
 mod suppression;
 mod turns;
 

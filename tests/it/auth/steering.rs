@@ -1,15 +1,17 @@
 //! Who may steer, the commands that bear a token, and what is on record of it.
 
-use std::{fs, process::Command};
+use std::{fs, os::unix::fs::PermissionsExt as _, process::Command};
 
+use serde_json::json;
 use tonic::Code;
 use userpilot_gateway::{
     door::token::Hash,
-    proto::{GetDeadLetterRequest, GetStatusRequest, PauseRequest},
+    proto::{GetDeadLetterRequest, GetStatusRequest, ListDeadLettersRequest, PauseRequest},
+    simulator::{Fault, FaultPoint, FaultRule},
 };
 
-use super::{TOKEN, bearer, client, request};
-use crate::rig::{Process, Stage, at_speed, until};
+use super::{TOKEN, bearer, client, request, send_update};
+use crate::rig::{Change, Process, Stage, at_speed, until};
 
 const READER: &str = "upg_reader";
 const OPERATOR: &str = "upg_operator";
@@ -70,6 +72,67 @@ async fn a_reader_cannot_pause_and_who_pauses_is_on_record() {
         let line: serde_json::Value = serde_json::from_str(line).unwrap();
         assert_eq!(line["target"], "audit");
     }
+}
+
+#[tokio::test]
+async fn a_reader_sees_in_the_list_of_dead_letters_nothing_of_what_is_in_them() {
+    const VALUE: &str = "078-05-1120";
+    let stage = stage().await;
+    // Userpilot's words quote what it was sent.
+    let body = format!("422: ssn {VALUE} is no number");
+    let refusal = Fault::Status { code: 422, body, retry_after: None };
+    stage.simulator.arm_faults(vec![FaultRule::always(FaultPoint::Submit, refusal)]).unwrap();
+    let eve = Change::new("eve", json!({"ssn": VALUE})).of_company("acme").update();
+    send_update(&stage.gateway, bearer(TOKEN).as_deref(), eve).await.unwrap();
+    let mut admin = stage.gateway.admin().await;
+    let list = ListDeadLettersRequest::default;
+    let listed = until("a dead letter", async || {
+        let answer = admin.list_dead_letters(request(list(), bearer(OPERATOR).as_deref())).await;
+        answer.unwrap().into_inner().dead_letters.pop()
+    })
+    .await;
+    // Who may ask for one of them reads in the list why it is there.
+    assert!(listed.detail.contains(VALUE), "{listed:?}");
+    assert_eq!((&listed.metadata, &listed.company_id), (&None, &None));
+    let seen = admin.list_dead_letters(request(list(), bearer(READER).as_deref())).await.unwrap();
+    let seen = seen.into_inner();
+    assert_eq!(seen.dead_letters.len(), 1);
+    assert_eq!(seen.dead_letters[0].id, listed.id);
+    let text = format!("{seen:?}");
+    assert!(!text.contains(VALUE) && !text.contains("acme") && !text.contains("ssn"), "{text}");
+    let shown = GetDeadLetterRequest { id: listed.id, ..GetDeadLetterRequest::default() };
+    let shown = admin.get_dead_letter(request(shown, bearer(OPERATOR).as_deref())).await.unwrap();
+    assert!(format!("{shown:?}").contains("acme"));
+}
+
+#[tokio::test]
+async fn an_audit_log_that_was_moved_away_goes_on_in_a_new_file() {
+    let stage = stage().await;
+    let mut admin = stage.gateway.admin().await;
+    let mut knock = async || {
+        let status = request(GetStatusRequest {}, bearer("upg_x").as_deref());
+        assert!(admin.get_status(status).await.is_err());
+    };
+    knock().await;
+    audited(&stage, &["authentication_failed"]).await;
+    let (log, old) = (stage.site.path("audit.jsonl"), stage.site.path("audit.1.jsonl"));
+    fs::rename(&log, &old).unwrap();
+    stage.gateway.hang_up();
+    // The reload is the first to stand in it.
+    audited(&stage, &["config_reloaded"]).await;
+    let before = fs::read_to_string(&old).unwrap();
+    knock().await;
+    audited(&stage, &["authentication_failed"]).await;
+    assert_eq!(fs::read_to_string(&old).unwrap(), before);
+    assert_eq!(fs::metadata(&log).unwrap().permissions().mode() & 0o777, 0o600);
+}
+
+#[tokio::test]
+async fn a_gateway_that_dies_leaves_no_core_file() {
+    let stage = stage().await;
+    let limits = fs::read_to_string(format!("/proc/{}/limits", stage.gateway.id())).unwrap();
+    let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
+    assert_eq!(core.split_whitespace().collect::<Vec<_>>()[4..6], ["0", "0"], "{core}");
 }
 
 /// Runs a command with the token in its environment, or in a file.

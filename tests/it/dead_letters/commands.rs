@@ -40,6 +40,14 @@ async fn json_of(stage: &Stage, arguments: &[&str]) -> Value {
     serde_json::from_str(&printed(stage, arguments).await).unwrap()
 }
 
+/// A letter without what is not for lists.
+fn as_listed(mut letter: Value) -> Value {
+    for of_the_record in ["metadata", "company_id"] {
+        assert!(letter.as_object_mut().unwrap().remove(of_the_record).is_some(), "{letter}");
+    }
+    letter
+}
+
 #[tokio::test]
 async fn what_died_is_listed_and_shown() {
     let stage = with_dead_letters().await;
@@ -50,10 +58,12 @@ async fn what_died_is_listed_and_shown() {
 
     let letters = json_of(&stage, &["list", "--user", "user-123", "--output", "json"]).await;
     let [letter] = letters.as_array().unwrap().as_slice() else { panic!("{letters}") };
-    assert_eq!(letter["metadata"], json!({"nth": 123, "plan": "pro", "ended": null}));
+    assert!(letter.get("metadata").is_none() && letter.get("company_id").is_none(), "{letter}");
     assert_eq!((&letter["reason"], &letter["state"]), (&json!("bad_row"), &json!("open")));
     let id = letter["id"].as_str().unwrap();
-    assert_eq!(&json_of(&stage, &["show", id, "--output", "json"]).await, letter);
+    let shown = json_of(&stage, &["show", id, "--output", "json"]).await;
+    assert_eq!(shown["metadata"], json!({"nth": 123, "plan": "pro", "ended": null}));
+    assert_eq!(&as_listed(shown), letter);
     let shown = printed(&stage, &["show", id]).await;
     for part in ["user-123", "422: invalid record", "plan", "\"pro\"", "open"] {
         assert!(shown.contains(part), "{part}: {shown}");
@@ -95,7 +105,7 @@ async fn what_is_exported_is_one_line_each_and_what_is_discarded_stays_listed_as
     let stage = with_dead_letters().await;
     let lines = printed(&stage, &["export"]).await;
     let exported: Vec<Value> =
-        lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        lines.lines().map(|line| as_listed(serde_json::from_str(line).unwrap())).collect();
     let listed = json_of(&stage, &["list", "--output", "json"]).await;
     assert_eq!(Value::from(exported), listed);
 

@@ -34,14 +34,14 @@ fn client(lines: &str) -> String {
 }
 
 /// A bulk request whose body comes when the test sends it.
-struct Uploading {
+pub(super) struct Uploading {
     parts: mpsc::Sender<Result<String, std::io::Error>>,
     answer: JoinSet<Response>,
 }
 
 impl Uploading {
     /// A file.
-    fn start(gateway: &Gateway) -> Self {
+    pub(super) fn start(gateway: &Gateway) -> Self {
         Self::of(gateway, |body| {
             |request| {
                 let form = Form::new().part("file", Part::stream(body).file_name("users.ndjson"));
@@ -51,7 +51,7 @@ impl Uploading {
     }
 
     /// JSON.
-    fn json(gateway: &Gateway) -> Self {
+    pub(super) fn json(gateway: &Gateway) -> Self {
         Self::of(gateway, |body| {
             |request| request.header("content-type", "application/json").body(body)
         })
@@ -70,12 +70,12 @@ impl Uploading {
         Self { parts, answer }
     }
 
-    async fn send(&self, part: impl Into<String>) {
+    pub(super) async fn send(&self, part: impl Into<String>) {
         self.parts.send(Ok(part.into())).await.unwrap();
     }
 
     /// The answer, once all of the body was sent.
-    async fn answer(self) -> Response {
+    pub(super) async fn answer(self) -> Response {
         let Self { parts, mut answer } = self;
         drop(parts);
         within("an answer", answer.join_next()).await.unwrap().unwrap()
@@ -88,7 +88,7 @@ impl Uploading {
     }
 }
 
-async fn refusal(answer: Response) -> (u16, Value) {
+pub(super) async fn refusal(answer: Response) -> (u16, Value) {
     let status = answer.status().as_u16();
     let mut body: Value = answer.json().await.unwrap();
     (status, body["errors"][0].take())
@@ -182,6 +182,10 @@ async fn who_is_taken_out_during_an_upload_ends_there() {
     let (status, error) = refusal(upload.answer().await).await;
     assert_eq!((status, &error["details"]["accepted_rows"]), (401, &json!(CHUNK)), "{error}");
     assert_eq!(stage.gateway.app().await.pending_records, CHUNK as u64);
+    let said = stage.gateway.says("\"authentication_failed\"").await;
+    assert!(said.contains("\"http\"") && said.contains("127.0.0.1:"), "{said}");
+    let metrics = stage.gateway.page("/metrics").await.2;
+    assert!(metrics.contains("userpilot_gateway_authentication_failures_total 1\n"), "{metrics}");
 }
 
 #[tokio::test]

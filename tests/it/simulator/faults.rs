@@ -235,3 +235,21 @@ async fn a_request_whose_client_gave_up_during_a_delay_is_not_carried_out() {
     assert_eq!(stage.listed().await, Vec::<Value>::new());
     assert_eq!(stage.simulator.snapshot().submissions, 0);
 }
+
+#[tokio::test]
+async fn a_page_of_the_list_shows_the_newest_jobs_or_the_oldest() {
+    let page = |oldest_first| json!({"kind": "page", "jobs": 1, "oldest_first": oldest_first});
+    let rules = [false, true].map(|it| json!({"on": "jobs", "fault": page(it), "times": 1}));
+    let stage = Stage::faulty(fast(), json!(rules)).await;
+    let mut jobs = Vec::new();
+    for _ in 0..2 {
+        let job = accepted(stage.one_user()).await;
+        stage.ended(id_of(&job)).await;
+        jobs.push(id_of(&job).to_owned());
+    }
+    for expected in [&jobs[1..], &jobs[..1], &[jobs[1].clone(), jobs[0].clone()]] {
+        let listed = stage.listed().await;
+        let ids: Vec<&str> = listed.iter().map(id_of).collect();
+        assert_eq!(ids, expected);
+    }
+}

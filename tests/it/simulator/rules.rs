@@ -233,12 +233,23 @@ async fn the_real_time_version_is_the_documented_one() {
     };
     assert_eq!(track("2020-09-22").send().await.unwrap().status(), StatusCode::ACCEPTED);
     refused(track("2019-01-01"), 400).await;
+    assert_eq!(stage.simulator.snapshot().violations, []);
+    // Without one it is carried out, and noted.
+    let body = json!({"user_id": "ada", "event_name": "opened"});
+    for path in ["/v1/track", "/v1/identify"] {
+        stage.post(path).json(&body).send().await.unwrap();
+    }
+    let kinds = stage.simulator.snapshot().violations_by_kind;
+    assert_eq!(kinds, [(Rule::NoApiVersion, 2)].into());
 }
 
 #[tokio::test]
 async fn too_many_requests_are_answered_429_with_a_time_to_wait() {
     let stage = Stage::start(SimulatorConfig { realtime_per_minute: 2, ..slow() }).await;
-    let identify = || stage.post("/v1/identify").json(&json!({"user_id": "ada"}));
+    let identify = || {
+        let request = stage.post("/v1/identify").header("X-API-Version", "2020-09-22");
+        request.json(&json!({"user_id": "ada"}))
+    };
     for _ in 0..2 {
         assert_eq!(identify().send().await.unwrap().status(), StatusCode::ACCEPTED);
     }
@@ -252,7 +263,8 @@ async fn too_many_requests_are_answered_429_with_a_time_to_wait() {
 #[tokio::test]
 async fn the_state_is_the_same_over_http_and_needs_no_key() {
     let stage = Stage::start(slow()).await;
-    stage.post("/v1/identify").json(&json!({"user_id": "a/b:c"})).send().await.unwrap();
+    let identify = stage.post("/v1/identify").header("X-API-Version", "2020-09-22");
+    identify.json(&json!({"user_id": "a/b:c"})).send().await.unwrap();
     accepted(stage.file("ours.ndjson", lines(2))).await;
     let page = |path: &str| stage.bare(Method::GET, path).send();
 

@@ -189,8 +189,10 @@ fn the_failed_job_of_a_batch_is_not_adopted_for_the_next_one() {
     bench.resubmit();
     bench.refuse(FailureKind::Unknown);
     let failed = job(Some(id.filename()), JobPhase::Failed, None);
-    bench.on(Event::Looked(Ok(vec![failed.clone()])));
-    bench.sleep();
+    for _ in 0..2 {
+        bench.on(Event::Looked(Ok(vec![failed.clone()])));
+        bench.sleep();
+    }
     bench.resubmit();
     bench.refuse(FailureKind::Unknown);
     let next = job(Some(id.filename()), JobPhase::Completed, None);
@@ -327,6 +329,7 @@ fn whose_job_holds_the_slot_is_told() {
     let holder = bench.machine.view(bench.now).slot_holder.expect("it is known");
     assert_eq!((&*holder.filename, holder.is_gateway), ("theirs", false));
     bench.sleep();
+    bench.on(Event::Polled(Ok(job(None, JobPhase::Completed, None))));
     bench.on(Event::Looked(Ok(vec![])));
     assert_eq!(bench.machine.view(bench.now).slot_holder, None);
 }

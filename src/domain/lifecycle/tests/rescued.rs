@@ -51,6 +51,29 @@ fn where_a_job_may_run_under_a_lost_name_upstream_is_asked_before_anything_is_su
 }
 
 #[test]
+fn where_the_list_never_comes_a_submission_finds_out_whether_a_job_runs_under_a_lost_name() {
+    let rescue = Some(Rescue { at: at(7).wall, paused: false, job_unknown: true });
+    let zombie = job(Some("lost".into()), JobPhase::Unfinished, None);
+    for answer in [Err(failure(FailureKind::Unknown)), Ok(vec![zombie])] {
+        let mut bench = Bench::new(Recovered { rescue, ..Recovered::default() });
+        bench.wait_for_records(1);
+        let mut looks = 0;
+        bench.sleep();
+        while bench.command() == Command::Look {
+            bench.on(Event::Looked(answer.clone()));
+            bench.sleep();
+            looks += 1;
+            assert!((1..100).contains(&looks));
+        }
+        assert!(looks >= 5, "{looks}");
+        bench.on(Event::Claimed(Some(Box::new(batch(1)))));
+        bench.resubmit();
+        bench.refuse(FailureKind::SlotTaken);
+        assert_eq!(bench.command(), Command::Look);
+    }
+}
+
+#[test]
 fn an_app_that_is_held_does_nothing_and_says_so() {
     let held = Some("damaged".to_owned());
     let mut bench = Bench::new(Recovered { held, ..Recovered::default() });

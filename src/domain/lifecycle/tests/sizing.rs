@@ -93,8 +93,7 @@ fn a_job_that_something_went_wrong_with_teaches_nothing() {
     bench.on(Event::Claimed(Some(Box::new(batch(5)))));
     bench.resubmit();
     bench.on(Event::Submitted(Err(failure(FailureKind::Unknown))));
-    bench.on(Event::Looked(Ok(vec![])));
-    bench.sleep();
+    bench.look_in_vain();
     bench.resubmit();
     bench.accept();
     bench.on(Event::Polled(Ok(job(None, JobPhase::Completed, None))));

@@ -63,8 +63,7 @@ fn every_submission_is_counted_with_its_time() {
     bench.submit(10);
     for submissions in 2..5 {
         bench.on(Event::Submitted(Err(failure(FailureKind::Unknown))));
-        bench.on(Event::Looked(Ok(Vec::new())));
-        bench.sleep();
+        bench.look_in_vain();
         bench.resubmit();
         let batch = bench.machine.view(bench.now).batch.expect("it is being submitted");
         assert_eq!((batch.submissions, batch.submitted_at), (submissions, Some(bench.now.wall)));
@@ -95,45 +94,4 @@ fn what_cannot_be_asked_is_asked_again_after_a_growing_backoff() {
     assert_eq!((view.failed_attempts, view.failures_in_a_row, &*view.last_error), (3, 3, "no"));
     bench.on(Event::Polled(Ok(job(None, JobPhase::Unfinished, None))));
     assert_eq!(bench.machine.view(bench.now).failures_in_a_row, 0);
-}
-
-#[test]
-fn a_list_that_cannot_be_read_now_is_asked_for_again() {
-    let mut bench = Bench::new(Recovered::default());
-    bench.submit(10);
-    bench.refuse(FailureKind::Unknown);
-    bench.on(Event::Looked(Err(failure(FailureKind::Unknown))));
-    assert!(bench.sleep() > Duration::ZERO);
-    assert_eq!(bench.command(), Command::Look);
-}
-
-#[test]
-fn where_there_is_no_list_the_batch_is_sent_again_after_its_occupancy() {
-    for kind in [FailureKind::NotFound, FailureKind::Refused] {
-        let mut bench = Bench::new(Recovered::default());
-        bench.submit(1_800);
-        bench.refuse(FailureKind::Unknown);
-        bench.on(Event::Looked(Err(failure(kind))));
-        assert!(bench.sleep() >= Duration::from_secs(60));
-        bench.resubmit();
-    }
-}
-
-#[test]
-fn a_job_that_holds_the_slot_disproves_a_submission_only_with_a_conflict_and_a_name() {
-    let theirs = || Some("theirs".to_owned());
-    for (answer, filename, is_disproved) in [
-        (FailureKind::SlotTaken, theirs(), true),
-        (FailureKind::SlotTaken, None, false),
-        (FailureKind::Unknown, theirs(), false),
-    ] {
-        let mut bench = Bench::new(Recovered::default());
-        bench.submit(1_800);
-        bench.refuse(answer);
-        bench.on(Event::Looked(Ok(vec![job(filename, JobPhase::Unfinished, None)])));
-        let mut waited = bench.sleep();
-        bench.on(Event::Looked(Ok(Vec::new())));
-        waited += bench.sleep();
-        assert_eq!(waited < Duration::from_secs(60), is_disproved, "{answer:?}");
-    }
 }

@@ -9,28 +9,28 @@ use std::{
 
 use super::{ERASED, Engine, Queue, TooManyJobs};
 use crate::{
-    domain::update::{AppId, Sequence, Subject},
+    domain::update::{AppId, ClientId, Sequence, Subject},
     store::records::jobs::{Job, JobRow},
 };
 
 /// The place of a job that is to come. It is free again once this is dropped.
 #[derive(Debug)]
 pub struct JobPlace {
-    app: Arc<AppId>,
+    of: Arc<(AppId, ClientId)>,
     pub(super) jobs_max: usize,
 }
 
 impl JobPlace {
     /// The app that the job will be of.
     pub fn app(&self) -> AppId {
-        *self.app
+        self.of.0
     }
 }
 
 /// The jobs that are to come.
 #[derive(Debug, Default)]
 pub(in crate::store::queue) struct Places {
-    taken: Vec<Weak<AppId>>,
+    taken: Vec<Weak<(AppId, ClientId)>>,
     /// Up to which sequence what is kept of these subjects was erased, since the oldest of the
     /// places was taken.
     erased: BTreeMap<(AppId, Vec<u8>), (Subject, Sequence)>,
@@ -44,9 +44,8 @@ impl Places {
         }
     }
 
-    fn of(&self, app: AppId) -> usize {
-        let of_app = |place: &&Weak<AppId>| place.upgrade().is_some_and(|of| *of == app);
-        self.taken.iter().filter(of_app).count()
+    fn count(&self, of: impl Fn(&(AppId, ClientId)) -> bool) -> usize {
+        self.taken.iter().filter_map(Weak::upgrade).filter(|it| of(it)).count()
     }
 
     /// Notes that a subject was erased.
@@ -95,17 +94,29 @@ pub(in crate::store::queue) fn erase_words(job: &mut Job, id: &str) {
 }
 
 impl<E: Engine> Queue<E> {
-    /// Keeps a place for a job, of `jobs_max` that the app may have. Those that are over make room
-    /// when it is added.
-    pub fn reserve_job(&mut self, app: AppId, jobs_max: usize) -> Result<JobPlace, TooManyJobs> {
+    /// Keeps a place for a job, of `jobs_max` that the app may have, and of so many that the client
+    /// may have of them. Those that are over make room when it is added.
+    pub fn reserve_job(
+        &mut self,
+        app: AppId,
+        (client, of_client_max): (ClientId, usize),
+        jobs_max: usize,
+    ) -> Result<JobPlace, TooManyJobs> {
         let jobs = &mut self.jobs;
         jobs.places.tidy();
         let unfinished = jobs.ended.iter().filter(|(id, at)| id.app == app && at.is_none());
-        if unfinished.count() + jobs.places.of(app) >= jobs_max {
+        let (mut all, mut own) = (0, 0);
+        for (id, _) in unfinished {
+            all += 1;
+            own += usize::from(id.client == client);
+        }
+        all += jobs.places.count(|of| of.0 == app);
+        own += jobs.places.count(|of| *of == (app, client));
+        if all >= jobs_max || own >= of_client_max {
             return Err(TooManyJobs);
         }
-        let app = Arc::new(app);
-        jobs.places.taken.push(Arc::downgrade(&app));
-        Ok(JobPlace { app, jobs_max })
+        let of = Arc::new((app, client));
+        jobs.places.taken.push(Arc::downgrade(&of));
+        Ok(JobPlace { of, jobs_max })
     }
 }

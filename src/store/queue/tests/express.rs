@@ -1,6 +1,10 @@
 //! What goes by express: it is taken alone, in order, and never lost.
 
-use super::*;
+use super::{
+    damage::flip_a_bit,
+    rescue::{serve, torn},
+    *,
+};
 use crate::domain::{express::ExpressEnd, row::RowValues, update::Lane};
 
 over_every_engine! {
@@ -177,4 +181,24 @@ fn passes_turns(engine: impl Engine + Clone) {
     let taken = now(bench.queue.take_express(bench.app, 10, at(2))).unwrap();
     assert_eq!((taken.subjects.len(), taken.cut_short), (10, false));
     assert_eq!(bench.queue.depth(bench.app).express_records, 1_090);
+}
+
+#[test]
+fn nothing_is_taken_while_the_job_of_a_lost_batch_may_run() {
+    let engine = MemoryEngine::default();
+    let (bench, batch) = torn(&engine, BatchState::Running);
+    flip_a_bit(&engine, &keys::batch(bench.app, batch.id.number));
+    let (mut bench, recovered) = serve(&engine);
+    assert!(recovered.rescue.unwrap().job_unknown);
+    // Its rows are back, and one of them is wished for now: the job may still write the old value.
+    bench.wish("u", "a", 9, Lane::Express);
+    assert_eq!(bench.take(), []);
+    // That upstream has taken another job says that it does not run any more.
+    let batch = bench.claim().unwrap();
+    for (state, taken) in [(BatchState::Submitting, vec![]), (BatchState::Running, vec!["u"])] {
+        let batch = Batch { state, ..batch.clone() };
+        now(bench.queue.advance(&batch, recovered.memory)).unwrap();
+        let taken: Vec<_> = taken.into_iter().map(Subject::user).collect();
+        assert_eq!(bench.take(), taken, "{state:?}");
+    }
 }

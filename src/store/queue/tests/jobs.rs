@@ -18,6 +18,7 @@ over_every_engine! {
     jobs_that_are_over_make_room_and_are_forgotten => makes_room;
     a_damaged_page_does_not_keep_a_job_from_ending => outlives_damage;
     a_place_is_kept_for_a_job_that_is_to_come => keeps_places;
+    a_client_has_no_more_places_than_its_own => keeps_to_its_own_places;
     what_is_forgotten_while_a_job_is_to_come_does_not_come_to_stand_in_it => comes_without_trace;
 }
 
@@ -32,7 +33,7 @@ impl<E: Engine + Clone> Bench<E> {
             rows.push(JobRow::new(number, &Subject::user(*user), sequence));
         }
         let job = Job { rows: rows.len() as u64, ..Job::default() };
-        let place = self.queue.reserve_job(self.app, 9).unwrap();
+        let place = self.queue.reserve_job(self.app, (CLIENT, 9), 9).unwrap();
         now(self.queue.add_job((place, CLIENT), job, rows, at(4))).unwrap()
     }
 
@@ -115,7 +116,7 @@ fn makes_room(engine: impl Engine + Clone) {
     let add = |bench: &mut Bench<_>| {
         let row = vec![JobRow::new(1, &Subject::user("a"), 1)];
         let job = Job { rows: 1, ..Job::default() };
-        let place = bench.queue.reserve_job(bench.app, 2)?;
+        let place = bench.queue.reserve_job(bench.app, (CLIENT, 9), 2)?;
         Ok(now(bench.queue.add_job((place, CLIENT), job, row, at(4))).unwrap())
     };
     assert_eq!(add(&mut bench), Err(TooManyJobs));
@@ -147,13 +148,13 @@ fn keeps_places(engine: impl Engine + Clone) {
     let mut bench = Bench::new(engine);
     let over = bench.job(&["a"]);
     now(bench.queue.note_fates(over, vec![(0, 1, Fate::Delivered)], at(5))).unwrap();
-    let first = bench.queue.reserve_job(bench.app, 2).unwrap();
-    let second = bench.queue.reserve_job(bench.app, 2).unwrap();
-    assert_eq!(bench.queue.reserve_job(bench.app, 2).unwrap_err(), TooManyJobs);
-    assert!(bench.queue.reserve_job(AppId(77), 2).is_ok(), "another app's");
+    let first = bench.queue.reserve_job(bench.app, (CLIENT, 9), 2).unwrap();
+    let second = bench.queue.reserve_job(bench.app, (CLIENT, 9), 2).unwrap();
+    assert_eq!(bench.queue.reserve_job(bench.app, (CLIENT, 9), 2).unwrap_err(), TooManyJobs);
+    assert!(bench.queue.reserve_job(AppId(77), (CLIENT, 9), 2).is_ok(), "another app's");
     // Whoever does not come frees its place.
     drop(first);
-    let third = bench.queue.reserve_job(bench.app, 2).unwrap();
+    let third = bench.queue.reserve_job(bench.app, (CLIENT, 9), 2).unwrap();
     let add = |bench: &mut Bench<_>, place| {
         let row = vec![JobRow::new(1, &Subject::user("a"), 1)];
         let job = Job { rows: 1, ..Job::default() };
@@ -164,12 +165,25 @@ fn keeps_places(engine: impl Engine + Clone) {
     let jobs = [add(&mut bench, second), add(&mut bench, third)];
     assert_eq!(now(bench.reads.job(over)).unwrap(), None);
     assert_eq!(bench.queue.unfinished_jobs(), jobs);
-    assert_eq!(bench.queue.reserve_job(bench.app, 2).unwrap_err(), TooManyJobs);
+    assert_eq!(bench.queue.reserve_job(bench.app, (CLIENT, 9), 2).unwrap_err(), TooManyJobs);
+}
+
+fn keeps_to_its_own_places(engine: impl Engine + Clone) {
+    let mut bench = Bench::new(engine);
+    // One that is not over, and one that is to come.
+    bench.job(&["a"]);
+    let app = bench.app;
+    let mut reserve = |client, own| bench.queue.reserve_job(app, (client, own), 9);
+    let second = reserve(CLIENT, 2).unwrap();
+    assert_eq!(reserve(CLIENT, 2).unwrap_err(), TooManyJobs);
+    assert!(reserve(ClientId(4), 2).is_ok(), "another client's");
+    drop(second);
+    assert!(reserve(CLIENT, 2).is_ok());
 }
 
 fn comes_without_trace(engine: impl Engine + Clone) {
     let mut bench = Bench::new(engine);
-    let place = bench.queue.reserve_job(bench.app, 9).unwrap();
+    let place = bench.queue.reserve_job(bench.app, (CLIENT, 9), 9).unwrap();
     let users = ["forget-me", "ada", "forget-me"];
     let row = |bench: &mut Bench<_>, nth: usize| {
         let sequence = bench.set(users[nth], "p", 1).sequence;
@@ -192,7 +206,7 @@ fn comes_without_trace(engine: impl Engine + Clone) {
     bench.forget("forget-me");
     assert!(!bench.holds("forget-me"));
     // Once nobody is on the way, nothing more is remembered.
-    let place = bench.queue.reserve_job(bench.app, 9).unwrap();
+    let place = bench.queue.reserve_job(bench.app, (CLIENT, 9), 9).unwrap();
     let rows = vec![JobRow::new(1, &Subject::user("forget-me"), 1)];
     let id =
         now(bench.queue.add_job((place, CLIENT), Job { rows: 1, ..Job::default() }, rows, at(4)));

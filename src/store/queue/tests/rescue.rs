@@ -18,7 +18,7 @@ const EMPTY_OCCUPANCY: Occupancy = Occupancy {
 };
 
 /// Starts again on what is in the store.
-fn serve(engine: &MemoryEngine) -> (Bench<MemoryEngine>, Recovered) {
+pub(super) fn serve(engine: &MemoryEngine) -> (Bench<MemoryEngine>, Recovered) {
     let mut queue = now(Queue::open(engine.clone(), LIMITS, 8)).unwrap();
     let (app, recovered) = now(queue.serve("production", FULL_JOB, at(5))).unwrap();
     (Bench { queue, reads: Reads::new(engine.clone()), app }, recovered)
@@ -61,7 +61,7 @@ fn profiles(expected: &[(&str, &[(&str, i64)])]) -> BTreeMap<String, Profile> {
 }
 
 /// Three users in flight, of whom one has newer values waiting, and one who only waits.
-fn torn(engine: &MemoryEngine, state: BatchState) -> (Bench<MemoryEngine>, Batch) {
+pub(super) fn torn(engine: &MemoryEngine, state: BatchState) -> (Bench<MemoryEngine>, Batch) {
     let mut bench = Bench::new(engine.clone());
     for user in ["u", "v", "w"] {
         bench.set(user, "a", 1);
@@ -229,7 +229,7 @@ fn rows_whose_batch_is_damaged_go_back_under_what_waits() {
 }
 
 #[test]
-fn that_a_job_may_run_is_known_until_another_is_submitted() {
+fn that_a_job_may_run_is_known_until_upstream_takes_another() {
     let engine = MemoryEngine::default();
     let (bench, batch) = torn(&engine, BatchState::Running);
     flip_a_bit(&engine, &keys::batch(bench.app, batch.id.number));
@@ -237,8 +237,12 @@ fn that_a_job_may_run_is_known_until_another_is_submitted() {
     let (mut bench, recovered) = serve(&engine);
     assert!(recovered.rescue.unwrap().job_unknown);
     let batch = bench.claim().unwrap();
-    let batch = Batch { state: BatchState::Submitting, ..batch };
-    now(bench.queue.advance(&batch, recovered.memory)).unwrap();
+    for (state, is_known) in [(BatchState::Submitting, false), (BatchState::Running, true)] {
+        let batch = Batch { state, ..batch.clone() };
+        now(bench.queue.advance(&batch, recovered.memory)).unwrap();
+        let rescue = serve(&engine).1.rescue;
+        assert_eq!(rescue.is_none_or(|rescue| !rescue.job_unknown), is_known, "{state:?}");
+    }
     assert_eq!(serve(&engine).1.rescue, None);
     assert!(!engine.keys().contains(&keys::rescue(bench.app)));
 }

@@ -1,5 +1,6 @@
 //! What upstream holds is not sent again.
 
+mod letters;
 mod order;
 
 use std::time::Duration;

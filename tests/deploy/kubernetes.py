@@ -1,0 +1,142 @@
+"""Renders deploy/kubernetes as `kubectl apply -k` would, and checks what comes out of it.
+
+python kubernetes.py TOOLS OUTPUT
+
+OUTPUT is where the custom resources go as JSON, for custom_resources.mjs.
+"""
+
+import json
+import pathlib
+import subprocess
+import sys
+import tomllib
+
+import kubernetes_validate
+import yaml
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+FOLDER = ROOT / "deploy/kubernetes"
+# The oldest release that the manifests are meant for, and the newest that there is a schema of.
+VERSIONS = ["1.30", "1.37"]
+
+
+def render(kubectl: str, overlay: str) -> list[dict]:
+    command = [kubectl, "kustomize", str(FOLDER / overlay)]
+    rendered = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+    return list(yaml.safe_load_all(rendered))
+
+
+def one(manifests: list[dict], kind: str, name: str = "userpilot-gateway") -> dict:
+    (found,) = (
+        each for each in manifests if each["kind"] == kind and each["metadata"]["name"] == name
+    )
+    return found
+
+
+def follow_the_schema(manifests: list[dict]) -> None:
+    for manifest in manifests:
+        for version in VERSIONS:
+            kubernetes_validate.validate(manifest, version, strict=True)
+
+
+def fit_together(manifests: list[dict]) -> None:
+    stateful = one(manifests, "StatefulSet")["spec"]
+    template, pod = stateful["template"], stateful["template"]["spec"]
+    (container,) = pod["containers"]
+    labels = template["metadata"]["labels"].items()
+    assert stateful["replicas"] == 1
+    assert stateful["selector"]["matchLabels"].items() <= labels
+    names = {port["name"]: port["containerPort"] for port in container["ports"]}
+    services = [each for each in manifests if each["kind"] == "Service"]
+    assert len(services) == 2
+    for service in services:
+        assert service["spec"]["selector"].items() <= labels, service
+        assert all(port["targetPort"] in names for port in service["spec"]["ports"]), service
+    assert one(manifests, "Service", stateful["serviceName"])["spec"]["clusterIP"] == "None"
+    budget = one(manifests, "PodDisruptionBudget")["spec"]
+    assert budget["selector"]["matchLabels"].items() <= labels
+    assert one(manifests, "ServiceAccount")["metadata"]["name"] == pod["serviceAccountName"]
+
+    config = tomllib.loads(one(manifests, "ConfigMap")["data"]["gateway.toml"])
+    server = config["server"]
+    for name, key in [("grpc", "grpc_listen"), ("http", "http_listen")]:
+        assert server[key] == f"0.0.0.0:{names[name]}", key
+    for probe, path in [("livenessProbe", "/healthz"), ("readinessProbe", "/readyz")]:
+        assert container[probe]["httpGet"] == {"path": path, "port": "http"}
+    # The gateway's own limits, from src/gateway/ending.rs: the grace, the writer's five seconds
+    # and the HTTP door's one.
+    needed = server["shutdown_grace_ms"] / 1000 + 6
+    assert pod["terminationGracePeriodSeconds"] > needed
+
+    mounts = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
+    assert container["args"] == ["serve", "--config", f"{mounts['config']}/gateway.toml"]
+    assert config["store"]["path"].startswith(mounts["store"] + "/")
+    (claim,) = stateful["volumeClaimTemplates"]
+    volumes = {volume["name"] for volume in pod["volumes"]} | {claim["metadata"]["name"]}
+    assert mounts.keys() == volumes
+    example = yaml.safe_load((FOLDER / "base/secret.example.yaml").read_text())
+    follow_the_schema([example])
+    (secret,) = (volume["secret"] for volume in pod["volumes"] if volume["name"] == "keys")
+    assert example["metadata"]["name"] == secret["secretName"]
+    (app,) = config["apps"]
+    key = pathlib.Path(app["api_key_file"])
+    assert str(key.parent) == mounts["keys"] and key.name in example["stringData"]
+
+
+def are_locked_down(manifests: list[dict]) -> None:
+    pod = one(manifests, "StatefulSet")["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    assert pod["automountServiceAccountToken"] is False
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert container["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+    assert container["resources"]["limits"].keys() == {"memory"}
+    policy = one(manifests, "NetworkPolicy")["spec"]
+    own = policy["podSelector"]["matchLabels"]
+    assert own.items() <= one(manifests, "StatefulSet")["spec"]["template"]["metadata"][
+        "labels"
+    ].items()
+    assert policy["policyTypes"] == ["Ingress", "Egress"]
+    # Kustomize can put a common label on those who are let in, which lets in nobody.
+    sides = [peer for rule in policy["ingress"] for peer in rule["from"]]
+    sides += [peer for rule in policy["egress"] for peer in rule["to"]]
+    for peer in sides:
+        labels = peer.get("podSelector", {}).get("matchLabels", {})
+        assert "app.kubernetes.io/name" not in labels, peer
+
+
+def scrape_and_tell(manifests: list[dict], base: list[dict]) -> list[dict]:
+    monitor = one(manifests, "ServiceMonitor")["spec"]
+    service = one(base, "Service")
+    assert monitor["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
+    ports = {port["name"] for port in service["spec"]["ports"]}
+    (endpoint,) = monitor["endpoints"]
+    assert endpoint["port"] in ports and endpoint["path"] == "/metrics"
+    rules = one(manifests, "PrometheusRule")
+    alerts = yaml.safe_load((ROOT / "deploy/prometheus/alerts.yml").read_text())
+    assert rules["spec"] == alerts, (
+        "deploy/kubernetes/monitoring/prometheusrule.yaml is not what deploy/prometheus/alerts.yml "
+        "says; renew it: python tests/deploy/prometheusrule.py"
+    )
+    return [one(manifests, "ServiceMonitor"), rules]
+
+
+def main(tools: str, output: str) -> None:
+    kubectl = f"{tools}/kubectl"
+    base = render(kubectl, "base")
+    follow_the_schema(base)
+    fit_together(base)
+    are_locked_down(base)
+    monitored = render(kubectl, "monitoring")
+    assert all(manifest in monitored for manifest in base)
+    custom = scrape_and_tell(monitored, base)
+    pathlib.Path(output).write_text(json.dumps(custom))
+    print(len(base), "manifests and", len(custom), "custom resources")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

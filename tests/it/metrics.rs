@@ -1,0 +1,165 @@
+//! The page of metrics: its names stay as docs/metrics.md has them, Prometheus' own tool finds
+//! nothing wrong with it, and a real Prometheus scrapes it.
+
+use std::{collections::BTreeMap, env, fmt::Write as _, fs, net::TcpListener, process::Command};
+
+use serde_json::json;
+
+use crate::{
+    python::project,
+    rig::{Process, Stage, at_speed, get, settled, until},
+};
+
+/// A gateway of which all that is counted has been counted.
+async fn busy() -> Stage {
+    let client = |name: &str, token: &str| {
+        let hash = ring::digest::digest(&ring::digest::SHA256, token.as_bytes());
+        let hash = hash.as_ref().iter().fold(String::new(), |mut text, byte| {
+            write!(text, "{byte:02x}").unwrap();
+            text
+        });
+        format!(
+            "[[clients]]\nname = \"{name}\"\ntoken_sha256 = \"{hash}\"\napps = [\"production\"]\n"
+        )
+    };
+    let stage = Stage::of(at_speed(100), |site| {
+        site.and(&client("billing", "hush")).with("app.express", true)
+    })
+    .await;
+    let url = format!("http://{}/v1/identify", stage.gateway.addresses.http);
+    let send = crate::rig::http().post(url).bearer_auth("hush");
+    let body = json!({ "user_id": "ada", "metadata": { "plan": "pro" } });
+    assert_eq!(send.json(&body).send().await.unwrap().status(), 202);
+    settled(&stage.gateway).await;
+    stage
+}
+
+async fn page(stage: &Stage) -> String {
+    let url = format!("http://{}/metrics", stage.gateway.addresses.http);
+    get(&url).await.text().await.unwrap()
+}
+
+/// A family of the page: its type, its unit, its help, and the labels of its samples.
+#[derive(Debug, Default)]
+struct Family {
+    kind: String,
+    unit: String,
+    help: String,
+    labels: Vec<String>,
+}
+
+/// The families, by name.
+fn families(page: &str) -> BTreeMap<String, Family> {
+    let mut families = BTreeMap::<String, Family>::new();
+    for line in page.lines() {
+        if let Some(rest) = line.strip_prefix("# ") {
+            let mut words = rest.splitn(3, ' ');
+            let (word, name) = (words.next().unwrap(), words.next());
+            let (Some(name), Some(text)) = (name, words.next()) else { continue };
+            let family = families.entry(name.to_owned()).or_default();
+            match word {
+                "HELP" => family.help = text.trim_end_matches('.').to_owned(),
+                "TYPE" => family.kind = text.to_owned(),
+                "UNIT" => family.unit = text.to_owned(),
+                other => panic!("{other}: {line}"),
+            }
+        } else if let Some((name, rest)) = line.split_once('{') {
+            let of = families.iter_mut().filter(|(family, _)| name.starts_with(&***family));
+            let (_, family) = of.max_by_key(|(family, _)| family.len()).unwrap();
+            let labels = rest.split_once('}').unwrap().0.split(',');
+            for label in labels.filter_map(|label| Some(label.split_once('=')?.0)) {
+                if label != "le" && !family.labels.iter().any(|known| known == label) {
+                    family.labels.push(label.to_owned());
+                }
+            }
+        }
+    }
+    families
+}
+
+fn markdown(families: &BTreeMap<String, Family>) -> String {
+    let mut table = "| name | type | labels | what it is |\n|---|---|---|---|\n".to_owned();
+    for (name, Family { kind, unit: _, help, labels }) in families {
+        let total = if kind == "counter" { "_total" } else { "" };
+        let labels = labels.join(", ");
+        writeln!(table, "| `{name}{total}` | {kind} | {labels} | {help} |").unwrap();
+    }
+    table
+}
+
+const BEGIN: &str = "<!-- made of a running gateway: UPDATE_DOCS=1 -->\n";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_names_are_those_that_are_documented() {
+    let page = page(&busy().await).await;
+    let made = markdown(&families(&page));
+    let path = project("docs/metrics.md");
+    let text = fs::read_to_string(&path).unwrap();
+    let (before, documented) = text.split_once(BEGIN).unwrap();
+    if env::var_os("UPDATE_DOCS").is_some() {
+        fs::write(&path, format!("{before}{BEGIN}{made}")).unwrap();
+        return;
+    }
+    assert_eq!(documented, made, "UPDATE_DOCS=1 renews docs/metrics.md");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn promtool_finds_nothing_wrong_with_the_page() {
+    let page = page(&busy().await).await;
+    // It reads the older format, in which a counter's family is called as its sample.
+    let mut older = String::new();
+    let counters: Vec<String> = families(&page)
+        .into_iter()
+        .filter(|(_, family)| family.kind == "counter")
+        .map(|(name, _)| name)
+        .collect();
+    for line in page.lines().filter(|line| !line.starts_with("# UNIT") && *line != "# EOF") {
+        let mut words: Vec<&str> = line.splitn(4, ' ').collect();
+        let total;
+        if line.starts_with("# ") && counters.iter().any(|counter| counter == words[2]) {
+            total = format!("{}_total", words[2]);
+            words[2] = &total;
+        }
+        writeln!(older, "{}", words.join(" ")).unwrap();
+    }
+    let output =
+        Process::start(Command::new("promtool").args(["check", "metrics"]), &older).end().await;
+    assert!(output.status.success(), "{output:?}\n{older}");
+    assert_eq!((&*output.stdout, &*output.stderr), ("", ""), "{older}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_real_prometheus_scrapes_it() {
+    let stage = busy().await;
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("prometheus.yml");
+    let target = &stage.gateway.addresses.http;
+    let text = format!(
+        "global: {{scrape_interval: 100ms, scrape_timeout: 100ms}}\n\
+         scrape_configs:\n- job_name: gateway\n  static_configs: [{{targets: ['{target}']}}]\n"
+    );
+    fs::write(&config, text).unwrap();
+    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let mut command = Command::new("prometheus");
+    command.arg(format!("--config.file={}", config.display()));
+    command.arg(format!("--storage.tsdb.path={}", folder.path().join("data").display()));
+    command.arg(format!("--web.listen-address={free}"));
+    let mut prometheus = Process::start(&mut command, "");
+    let value = async |query: &str| {
+        let url = reqwest::Url::parse_with_params(
+            &format!("http://{free}/api/v1/query"),
+            &[("query", query)],
+        );
+        let answer = crate::rig::http().get(url.unwrap()).send().await.ok()?;
+        let answer: serde_json::Value = answer.json().await.ok()?;
+        let value = answer.pointer("/data/result/0/value/1")?.as_str()?.to_owned();
+        Some(value)
+    };
+    let query = "userpilot_gateway_accepted_updates_total{app=\"production\"}";
+    let accepted = until("a scrape", async || value(query).await).await;
+    assert_eq!(accepted, "1");
+    let of = "histogram_quantile(0.99, userpilot_gateway_freshness_seconds_bucket) > 0";
+    until("freshness", async || value(of).await).await;
+    assert_eq!(value("up").await.as_deref(), Some("1"));
+    prometheus.kill();
+}
