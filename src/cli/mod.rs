@@ -1,11 +1,19 @@
-//! The commands, one file each.
+//! The commands, one file or folder each.
 
+pub mod arguments;
 pub mod check_config;
 pub mod check_key;
 pub mod client;
+pub mod clients;
+pub mod completions;
 pub mod dead_letters;
 pub mod demo;
+pub mod ended;
+pub mod export;
 pub mod jobs;
+pub mod levers;
+pub mod operator;
+pub mod output;
 pub mod plan;
 pub mod print_default_config;
 pub mod send;
@@ -14,5 +22,7 @@ pub mod shutdown;
 pub mod simulate_userpilot;
 pub mod status;
 pub mod store;
+mod stream;
 pub mod token;
+mod updates;
 pub mod user;
