@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use super::{
-    check_config, check_key, clients, completions, dead_letters, demo, ended, export, jobs,
+    check_config, check_key, clients, completions, dead_letters, demo, ended, export, import, jobs,
     levers, plan, print_default_config, send, serve, shutdown, simulate_userpilot, status, store,
     token, user,
 };
@@ -24,6 +24,7 @@ enum Command {
     Demo(demo::Args),
     Serve(serve::Args),
     Send(send::Args),
+    Import(import::Args),
     Status(status::Args),
     Jobs(jobs::Args),
     Clients(clients::Args),
@@ -55,6 +56,7 @@ impl Arguments {
             Command::Demo(args) => demo::run(args, shutdown::requested()).await,
             Command::Serve(args) => serve::run(args, shutdown::requested()).await,
             Command::Send(args) => send::run(args).await,
+            Command::Import(args) => import::run(args, shutdown::requested()).await,
             Command::Status(args) => status::run(args, shutdown::requested()).await,
             Command::Jobs(args) => jobs::run(args).await,
             Command::Clients(args) => clients::run(args).await,

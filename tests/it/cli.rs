@@ -1,5 +1,7 @@
 //! The command line: what it shows, as tables and as JSON, what it does, and how it ends.
 
+mod import;
+
 use std::{fs, os::unix::fs::PermissionsExt, process::Command};
 
 use serde_json::{Value, json};
