@@ -7,7 +7,7 @@ use clap::{Parser, Subcommand};
 use super::{
     check_config, check_key, clients, completions, dead_letters, demo, ended, export, import, jobs,
     levers, plan, print_default_config, send, serve, shutdown, simulate_userpilot, status, store,
-    token, user,
+    token, top, user,
 };
 
 /// One durable, coalescing gateway between your services and Userpilot's bulk API.
@@ -26,6 +26,7 @@ enum Command {
     Send(send::Args),
     Import(import::Args),
     Status(status::Args),
+    Top(top::Args),
     Jobs(jobs::Args),
     Clients(clients::Args),
     User(user::Args),
@@ -58,6 +59,7 @@ impl Arguments {
             Command::Send(args) => send::run(args).await,
             Command::Import(args) => import::run(args, shutdown::requested()).await,
             Command::Status(args) => status::run(args, shutdown::requested()).await,
+            Command::Top(args) => top::run(args, shutdown::requested()).await,
             Command::Jobs(args) => jobs::run(args).await,
             Command::Clients(args) => clients::run(args).await,
             Command::User(args) => user::run(args).await,

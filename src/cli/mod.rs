@@ -25,5 +25,6 @@ pub mod status;
 pub mod store;
 mod stream;
 pub mod token;
+pub mod top;
 mod updates;
 pub mod user;

@@ -1,6 +1,7 @@
 //! The command line: what it shows, as tables and as JSON, what it does, and how it ends.
 
 mod import;
+mod top;
 
 use std::{fs, os::unix::fs::PermissionsExt, process::Command};
 
