@@ -17,6 +17,8 @@ pub mod operator;
 pub mod output;
 pub mod plan;
 pub mod print_default_config;
+#[cfg(test)]
+mod reference;
 pub mod send;
 pub mod serve;
 pub mod shutdown;
