@@ -11,6 +11,10 @@
     reason = "generated code follows its generator's style"
 )]
 
+mod json;
+
+pub use json::{dynamic, json, pool};
+
 tonic::include_proto!("userpilot_gateway.v1");
 
 /// Microseconds since 1970-01-01T00:00:00Z, as protobuf writes them.

@@ -6,15 +6,14 @@ use anyhow::{Context, bail};
 use rustls::{AlertDescription, CertificateError, Error as TlsError};
 use secrecy::zeroize::Zeroizing;
 use tonic::{
-    Request, Status,
+    Code, Request, Status,
     metadata::{Ascii, MetadataValue},
     service::{Interceptor, interceptor::InterceptedService},
     transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity},
 };
 
-use crate::config;
-
-use crate::proto::SubjectKind;
+use super::ended::Exit;
+use crate::{config, proto::SubjectKind};
 
 /// Where the gateway takes updates, unless told otherwise.
 pub const GRPC_DEFAULT: &str = "http://127.0.0.1:50051";
@@ -125,27 +124,47 @@ pub async fn connect(address: &str, access: &AccessArgs) -> anyhow::Result<Conne
     };
     let connected = endpoint.tcp_nodelay(true).connect().await;
     let channel = connected.map_err(|error| match advice(&error) {
-        Some(advice) => anyhow::anyhow!("the gateway at {address} is not to be used so: {advice}"),
-        None => anyhow::Error::new(error).context(format!("no gateway answers at {address}")),
+        Some(advice) => Exit::Unreachable
+            .error(format!("the gateway at {address} is not to be used so: {advice}")),
+        None => {
+            let message = format!(
+                "no gateway answers at {address}; if it listens elsewhere, say where with --address"
+            );
+            Exit::Unreachable.because(error, message)
+        }
     })?;
     Ok(InterceptedService::new(channel, bearer))
 }
 
 /// Why the gateway did not do as asked, in its words; where it said nothing, what could be done.
 pub fn refused(status: Status) -> anyhow::Error {
-    if status.code() == tonic::Code::Unimplemented {
+    if status.code() == Code::Unimplemented {
         return anyhow::anyhow!("the gateway does not know this command: it is of another version");
     }
-    if status.code() == tonic::Code::Unauthenticated {
-        return anyhow::anyhow!(
+    if status.code() == Code::Unauthenticated {
+        return Exit::Refused.error(format!(
             "the gateway asks for a token, --token-file or {TOKEN_VARIABLE}, or for a certificate, \
              --client-cert-file ({})",
             status.message()
-        );
+        ));
     }
+    // What the gateway itself says has no other error behind it.
+    let exit = match status.source() {
+        Some(_) => Exit::Unreachable,
+        None => exit(status.code()),
+    };
     match advice(&status) {
-        Some(advice) => anyhow::anyhow!("the gateway has closed the connection: {advice}"),
-        None => anyhow::anyhow!("{}", status.message()),
+        Some(advice) => exit.error(format!("the gateway has closed the connection: {advice}")),
+        None => exit.error(status.message()),
+    }
+}
+
+#[expect(clippy::wildcard_enum_match_arm, reason = "not our enum: all else is a failure")]
+fn exit(code: Code) -> Exit {
+    match code {
+        Code::PermissionDenied | Code::Unauthenticated => Exit::Refused,
+        Code::Unavailable => Exit::Unreachable,
+        _ => Exit::Failed,
     }
 }
 

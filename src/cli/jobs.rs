@@ -1,59 +1,136 @@
-//! `jobs`: the jobs of an app, newest first.
+//! `jobs`: the jobs of an app, newest first, or all that is known of one.
 
 use std::io::{self, Write};
 
-use comfy_table::{Table, presets::NOTHING};
+use comfy_table::Table;
 
-use super::client::{self, ADMIN_DEFAULT, AccessArgs, refused};
-use crate::proto::{JobState, ListJobsRequest, admin_service_client::AdminServiceClient};
+use super::{
+    client::{self, refused},
+    operator::OperatorArgs,
+    output::{self, Output, OutputArgs},
+};
+use crate::proto::{GetJobRequest, Job, JobState, ListJobsRequest};
 
-/// List jobs, newest first.
+/// List jobs, newest first; with `show`, tell all that is known of one.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
-    /// Where the gateway takes operators.
-    #[arg(long, value_name = "URL", default_value = ADMIN_DEFAULT)]
-    pub address: String,
     #[command(flatten)]
-    access: AccessArgs,
+    operator: OperatorArgs,
+    #[command(flatten)]
+    output: OutputArgs,
     /// The app; may be left out where one is configured.
-    #[arg(long, default_value = "")]
-    pub app: String,
+    #[arg(long, global = true, default_value = "")]
+    app: String,
     /// How many.
     #[arg(long, value_name = "COUNT", default_value_t = 20, value_parser = clap::value_parser!(i32).range(1..=1_000))]
-    pub limit: i32,
+    limit: i32,
+    #[command(subcommand)]
+    command: Option<Command>,
 }
 
-/// Prints a table.
+#[derive(Clone, Debug, clap::Subcommand)]
+enum Command {
+    /// Show one, and what happened to it when.
+    Show {
+        /// The batch's id, or the id that Userpilot gave the job.
+        id: String,
+    },
+}
+
+/// Prints a line a job, or a page about one.
 pub async fn run(args: Args) -> anyhow::Result<()> {
-    let mut client = AdminServiceClient::new(client::connect(&args.address, &args.access).await?);
-    let Args { app, limit, .. } = args;
-    let request = ListJobsRequest { app, page_size: limit, page_token: String::new() };
-    let jobs = client.list_jobs(request).await.map_err(refused)?.into_inner().jobs;
-    let mut table = Table::new();
-    table.load_style(NOTHING);
+    let Args { operator, output, app, limit, command } = args;
+    let mut gateway = operator.connect().await?;
+    let Some(Command::Show { id }) = command else {
+        let request = ListJobsRequest { app, page_size: limit, page_token: String::new() };
+        let jobs = gateway.list_jobs(request).await.map_err(refused)?.into_inner().jobs;
+        match output.output {
+            Output::Json => output::print_json("Job", &jobs)?,
+            Output::Table => writeln!(io::stdout(), "{}", list(&jobs))?,
+        }
+        return Ok(());
+    };
+    let answer = gateway.get_job(GetJobRequest { app, id }).await.map_err(refused)?.into_inner();
+    let job = answer.job.unwrap_or_default();
+    match output.output {
+        Output::Json => output::print_json("Job", &[job])?,
+        Output::Table => writeln!(io::stdout(), "{}\n\n{}", details(&job), events(&job))?,
+    }
+    Ok(())
+}
+
+fn list(jobs: &[Job]) -> Table {
+    let mut table = output::table();
     table.set_header([
         "batch", "state", "kind", "rows", "updates", "bytes", "claimed", "took", "job",
     ]);
     for job in jobs {
-        let state = JobState::try_from(job.state).unwrap_or_default().as_str_name();
-        let kind = client::kind_name(job.kind());
         let claimed = job.claimed_at.and_then(|at| jiff::Timestamp::from_second(at.seconds).ok());
-        let took = match (job.claimed_at, job.settled_at) {
-            (Some(from), Some(to)) => format!("{} s", to.seconds - from.seconds),
-            _ => String::new(),
-        };
         table.add_row([
-            job.batch_id,
-            state.trim_start_matches("JOB_STATE_").to_lowercase(),
-            kind.to_owned(),
+            job.batch_id.clone(),
+            state(job),
+            client::kind_name(job.kind()).to_owned(),
             job.rows.to_string(),
             job.updates.to_string(),
             job.bytes.to_string(),
             claimed.map(|at| at.to_string()).unwrap_or_default(),
-            took,
-            job.job_id,
+            took(job),
+            job.job_id.clone(),
         ]);
     }
-    writeln!(io::stdout(), "{table}")?;
-    Ok(())
+    table
+}
+
+fn details(job: &Job) -> Table {
+    let mut table = output::table();
+    let mut row = |name: &str, value: String| {
+        if !value.is_empty() {
+            table.add_row([name.to_owned(), value]);
+        }
+    };
+    row("batch", job.batch_id.clone());
+    row("part of", job.parent_batch_id.clone());
+    row("app", job.app.clone());
+    row("job", job.job_id.clone());
+    row("state", state(job));
+    row("Userpilot says", job.upstream_status.clone());
+    let kind = client::kind_name(job.kind());
+    row("rows", format!("{} of {} {kind} done", job.completed_rows, job.rows));
+    row("updates", job.updates.to_string());
+    row("bytes", job.bytes.to_string());
+    row("claimed", output::moment(job.claimed_at.as_ref()));
+    row("submitted", output::moment(job.submitted_at.as_ref()));
+    row("settled", output::moment(job.settled_at.as_ref()));
+    row("took", took(job));
+    row("submissions", job.submissions.to_string());
+    row("request id", job.request_id.clone());
+    row("occupancy", job.occupancy.map_or(String::new(), |time| output::short(Some(&time))));
+    row("last error", job.last_error.clone());
+    table
+}
+
+fn events(job: &Job) -> Table {
+    let mut table = output::table();
+    table.set_header(["when", "what", "request id", "more"]);
+    for event in &job.events {
+        table.add_row([
+            output::moment(event.at.as_ref()),
+            event.what.clone(),
+            event.request_id.clone(),
+            event.detail.clone(),
+        ]);
+    }
+    table
+}
+
+fn state(job: &Job) -> String {
+    let state = JobState::try_from(job.state).unwrap_or_default();
+    output::word(state.as_str_name(), "JOB_STATE_")
+}
+
+fn took(job: &Job) -> String {
+    match (job.claimed_at, job.settled_at) {
+        (Some(from), Some(to)) => format!("{} s", to.seconds - from.seconds),
+        _ => String::new(),
+    }
 }

@@ -9,14 +9,14 @@ use std::{
 };
 
 use anyhow::Context;
-use prost_types::{Struct, value::Kind};
 use serde_json::Value;
 
-use super::client::{self, AccessArgs, Connection, GRPC_DEFAULT};
-use crate::proto::{
-    AcceptedUpdate, CompanyUpdate, Lane, UpdateCompanyRequest, UpdateUserRequest, UserUpdate,
-    ingest_service_client::IngestServiceClient,
+use super::{
+    client::{self, AccessArgs, GRPC_DEFAULT},
+    stream::{Ingest, refused},
+    updates::{Update, lane, to_struct},
 };
+use crate::proto::{AcceptedUpdate, Lane, UpdateCompanyRequest, UpdateUserRequest};
 
 /// Send one update from flags, or many from NDJSON.
 ///
@@ -58,14 +58,14 @@ pub struct Args {
 
 /// Sends, and says what became of it. Fails if anything was refused for good.
 pub async fn run(args: Args) -> anyhow::Result<()> {
-    let client = IngestServiceClient::new(client::connect(&args.address, &args.access).await?);
+    let client = Ingest::new(client::connect(&args.address, &args.access).await?);
     match &args.file {
         Some(file) => many::send(client, file, &args).await,
         None => send_one(client, &args).await,
     }
 }
 
-async fn send_one(mut client: IngestServiceClient<Connection>, args: &Args) -> anyhow::Result<()> {
+async fn send_one(mut client: Ingest, args: &Args) -> anyhow::Result<()> {
     let mut metadata = BTreeMap::new();
     for property in &args.properties {
         let (name, value) = property
@@ -111,60 +111,4 @@ async fn send_one(mut client: IngestServiceClient<Connection>, args: &Args) -> a
         accepted.receipt
     )?;
     Ok(())
-}
-
-/// An update of a user, or of a company.
-struct Update {
-    app: String,
-    user_id: Option<String>,
-    company_id: Option<String>,
-    metadata: Option<Struct>,
-    occurred_at: Option<prost_types::Timestamp>,
-    lane: i32,
-}
-
-impl Update {
-    /// The one or the other.
-    fn split(self) -> (Option<UserUpdate>, Option<CompanyUpdate>) {
-        let Self { app, user_id, company_id, metadata, occurred_at, lane } = self;
-        if let Some(user_id) = user_id {
-            let update = UserUpdate { app, user_id, company_id, metadata, occurred_at, lane };
-            return (Some(update), None);
-        }
-        let company_id = company_id.unwrap_or_default();
-        (None, Some(CompanyUpdate { app, company_id, metadata, occurred_at, lane }))
-    }
-}
-
-fn lane(name: &str) -> Result<Lane, String> {
-    match name {
-        "express" => Ok(Lane::Express),
-        "interactive" => Ok(Lane::Interactive),
-        "bulk" => Ok(Lane::Bulk),
-        _ => Err("a lane is express, interactive or bulk".into()),
-    }
-}
-
-/// What the gateway does not take, it refuses itself, with the property's name.
-fn to_struct(values: BTreeMap<String, Value>) -> Struct {
-    Struct { fields: values.into_iter().map(|(name, value)| (name, to_proto(value))).collect() }
-}
-
-fn to_proto(value: Value) -> prost_types::Value {
-    let kind = match value {
-        Value::Null => Kind::NullValue(0),
-        Value::Bool(value) => Kind::BoolValue(value),
-        Value::Number(value) => Kind::NumberValue(value.as_f64().unwrap_or(f64::NAN)),
-        Value::String(value) => Kind::StringValue(value),
-        Value::Array(values) => Kind::ListValue(prost_types::ListValue {
-            values: values.into_iter().map(to_proto).collect(),
-        }),
-        Value::Object(values) => Kind::StructValue(to_struct(values.into_iter().collect())),
-    };
-    prost_types::Value { kind: Some(kind) }
-}
-
-fn refused(status: tonic::Status) -> anyhow::Error {
-    let code = status.code();
-    client::refused(status).context(format!("{code:?}"))
 }

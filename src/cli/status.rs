@@ -3,29 +3,29 @@
 use std::{
     fmt::Write as _,
     io::{self, Write},
-    time::Duration,
 };
 
-use comfy_table::{Table, presets::NOTHING};
+use comfy_table::Table;
 use tokio_stream::StreamExt;
 
-use super::client::{self, ADMIN_DEFAULT, AccessArgs, refused};
-use crate::proto::{
-    self, GatewayStatus, GetStatusRequest, WatchStatusRequest,
-    admin_service_client::AdminServiceClient,
+use super::{
+    client::{self, refused},
+    ended::Exit,
+    operator::OperatorArgs,
+    output::{self, Output, OutputArgs, human},
 };
+use crate::proto::{self, GatewayStatus, GetStatusRequest, WatchStatusRequest};
 
 /// Show the state of everything.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
-    /// Where the gateway takes operators.
-    #[arg(long, value_name = "URL", default_value = ADMIN_DEFAULT)]
-    pub address: String,
     #[command(flatten)]
-    access: AccessArgs,
+    operator: OperatorArgs,
+    #[command(flatten)]
+    output: OutputArgs,
     /// Go on showing it, every second.
     #[arg(long)]
-    pub watch: bool,
+    watch: bool,
 }
 
 /// Clears the screen and goes to its top.
@@ -33,12 +33,12 @@ const CLEAR: &str = "\x1b[2J\x1b[H";
 
 /// Shows the state until `shutdown` completes, or once.
 pub async fn run(args: Args, shutdown: impl Future) -> anyhow::Result<()> {
-    let mut client = AdminServiceClient::new(client::connect(&args.address, &args.access).await?);
+    let mut client = args.operator.connect().await?;
+    let output = args.output.output;
     if !args.watch {
         let answer = client.get_status(GetStatusRequest {}).await.map_err(refused)?;
         let status = answer.into_inner().status;
-        io::stdout().write_all(page(&status.unwrap_or_default()).as_bytes())?;
-        return Ok(());
+        return show(&status.unwrap_or_default(), output, "");
     }
     let request = WatchStatusRequest { interval: None };
     let statuses = client.watch_status(request).await.map_err(refused)?.into_inner();
@@ -48,11 +48,19 @@ pub async fn run(args: Args, shutdown: impl Future) -> anyhow::Result<()> {
         tokio::select! {
             _ = &mut shutdown => return Ok(()),
             status = statuses.next() => match status {
-                Some(status) => write!(io::stdout(), "{CLEAR}{}", page(&status?))?,
-                None => anyhow::bail!("the gateway has stopped"),
+                Some(status) => show(&status.map_err(refused)?, output, CLEAR)?,
+                None => return Err(Exit::Unreachable.error("the gateway has stopped")),
             },
         }
     }
+}
+
+fn show(status: &GatewayStatus, output: Output, before: &str) -> anyhow::Result<()> {
+    match output {
+        Output::Table => write!(io::stdout(), "{before}{}", page(status))?,
+        Output::Json => io::stdout().write_all(&output::json_line("GatewayStatus", status)?)?,
+    }
+    Ok(())
 }
 
 fn page(status: &GatewayStatus) -> String {
@@ -89,8 +97,7 @@ fn free(bytes: Option<u64>) -> String {
 }
 
 fn app_table(app: &proto::AppStatus) -> Table {
-    let mut table = Table::new();
-    table.load_style(NOTHING);
+    let mut table = output::table();
     let totals = app.totals.unwrap_or_default();
     let mut row = |name: &str, value: String| {
         table.add_row([name.to_owned(), value]);
@@ -151,9 +158,4 @@ fn app_table(app: &proto::AppStatus) -> Table {
         row("failing since", since.to_string());
     }
     table
-}
-
-fn human(duration: &prost_types::Duration) -> String {
-    let duration = Duration::try_from(*duration).unwrap_or_default();
-    indicatif::HumanDuration(duration).to_string()
 }

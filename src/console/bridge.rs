@@ -10,9 +10,7 @@ use axum::body::Bytes;
 use bytes::{Buf as _, BufMut as _, BytesMut};
 use http_body_util::{BodyExt as _, Full};
 use prost::Message as _;
-use prost_reflect::{
-    DescriptorPool, DynamicMessage, MessageDescriptor, MethodDescriptor, SerializeOptions,
-};
+use prost_reflect::{DynamicMessage, MessageDescriptor, MethodDescriptor};
 use tonic::{Code, Status, body::Body};
 use tower::ServiceExt as _;
 
@@ -32,7 +30,6 @@ pub(super) struct Bridge {
     service: AdminServiceServer<Admin>,
     admins: Admins,
     methods: BTreeMap<String, MethodDescriptor>,
-    pool: DescriptorPool,
 }
 
 /// Who asks.
@@ -64,10 +61,9 @@ impl Question {
 
 impl Bridge {
     pub(super) fn new(admin: Admin, admins: Admins) -> Self {
-        let pool = DescriptorPool::decode(proto::DESCRIPTORS).expect("the build has made them");
-        let service = pool.get_service_by_name(SERVICE).expect("it is among them");
+        let service = proto::pool().get_service_by_name(SERVICE).expect("it is among them");
         let methods = service.methods().map(|method| (method.name().to_owned(), method)).collect();
-        Self { service: AdminServiceServer::new(admin), admins, methods, pool }
+        Self { service: AdminServiceServer::new(admin), admins, methods }
     }
 
     /// A call of a method with a message in JSON; an empty text is an empty message.
@@ -102,16 +98,6 @@ impl Bridge {
         }
         let output = question.method.output();
         Ok(Answers { body, read: BytesMut::new(), output })
-    }
-
-    /// A message of ours, in the form that goes out.
-    pub(super) fn dynamic<T: prost::Message>(
-        &self,
-        name: &str,
-        message: &T,
-    ) -> Option<DynamicMessage> {
-        let descriptor = self.pool.get_message_by_name(&format!("userpilot_gateway.v1.{name}"))?;
-        DynamicMessage::decode(descriptor, &*message.encode_to_vec()).ok()
     }
 }
 
@@ -157,20 +143,12 @@ impl Answers {
     }
 }
 
-/// As JSON: names as in the contract, numbers as numbers, and what is not set as it is by default.
+/// As JSON.
 pub(super) fn json(message: &DynamicMessage) -> Vec<u8> {
-    let options = SerializeOptions::new()
-        .use_proto_field_name(true)
-        .stringify_64_bit_integers(false)
-        .skip_default_fields(false);
-    let mut json = serde_json::Serializer::new(Vec::new());
-    match message.serialize_with_options(&mut json, &options) {
-        Ok(()) => json.into_inner(),
-        Err(error) => {
-            tracing::error!(%error, "an answer cannot be written as JSON");
-            Vec::new()
-        }
-    }
+    proto::json(message).unwrap_or_else(|error| {
+        tracing::error!(%error, "an answer cannot be written as JSON");
+        Vec::new()
+    })
 }
 
 fn frame(message: &DynamicMessage) -> Bytes {
@@ -198,16 +176,11 @@ fn unframe(read: &mut BytesMut) -> Option<Bytes> {
 mod tests {
     use super::*;
 
-    fn pool() -> DescriptorPool {
-        DescriptorPool::decode(proto::DESCRIPTORS).unwrap()
-    }
-
     #[test]
     fn messages_come_out_of_their_frames_one_by_one() {
         let request = proto::GetJobRequest { app: "a".into(), id: "7".into() };
-        let descriptor = pool().get_message_by_name("userpilot_gateway.v1.GetJobRequest").unwrap();
         let bytes = request.encode_to_vec();
-        let message = DynamicMessage::decode(descriptor, &*bytes).unwrap();
+        let message = proto::dynamic("GetJobRequest", &request).unwrap();
         let two = [frame(&message), frame(&message)].concat();
         for end in 0..=two.len() {
             let mut read = BytesMut::from(&two[..end]);
@@ -217,26 +190,5 @@ mod tests {
             assert_eq!(found.len(), expected);
             assert!(found.iter().all(|it| *it == bytes));
         }
-    }
-
-    #[test]
-    fn json_has_numbers_words_times_and_what_is_not_set() {
-        let job = proto::Job {
-            rows: 10_000,
-            state: proto::JobState::Delivered.into(),
-            claimed_at: Some(proto::timestamp(1_500_000)),
-            occupancy: Some(prost_types::Duration { seconds: 1, nanos: 500_000_000 }),
-            ..proto::Job::default()
-        };
-        let descriptor = pool().get_message_by_name("userpilot_gateway.v1.Job").unwrap();
-        let message = DynamicMessage::decode(descriptor, &*job.encode_to_vec()).unwrap();
-        let json: serde_json::Value = serde_json::from_slice(&json(&message)).unwrap();
-        assert_eq!(json["rows"], 10_000);
-        assert_eq!(json["state"], "JOB_STATE_DELIVERED");
-        assert_eq!(json["claimed_at"], "1970-01-01T00:00:01.500Z");
-        assert_eq!(json["occupancy"], "1.500s");
-        assert_eq!((&json["last_error"], &json["updates"]), (&"".into(), &0.into()));
-        assert_eq!(json["events"], serde_json::json!([]));
-        assert!(json["settled_at"].is_null());
     }
 }

@@ -22,7 +22,7 @@ use super::{
     bridge::{self, Answers},
     handlers::LoggedIn,
 };
-use crate::{clock, door::token::Hash};
+use crate::{clock, door::token::Hash, proto};
 
 /// A proxy in between gives up on what is silent for long.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
@@ -114,7 +114,7 @@ impl Feed {
             if sample.time.is_empty() {
                 continue;
             }
-            let sample = self.shared.bridge.dynamic("GetHistoryResponse", &sample);
+            let sample = proto::dynamic("GetHistoryResponse", &sample);
             let sample = sample.map(|sample| bridge::json(&sample)).unwrap_or_default();
             if let Ok(Value::Object(mut sample)) = serde_json::from_slice(&sample) {
                 sample.insert("app".to_owned(), app.into());

@@ -6,6 +6,7 @@ mod admin;
 mod apps;
 mod at_rest;
 mod auth;
+mod cli;
 mod commands;
 mod companies;
 mod console;

@@ -4,20 +4,23 @@ mod selection;
 mod shown;
 
 use std::{
-    fs::OpenOptions,
     io::{self, Write},
-    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 
 use self::selection::{Filter, Which};
-use super::client::{self, ADMIN_DEFAULT, AccessArgs, Connection, refused};
+use super::{
+    client::refused,
+    ended::Exit,
+    operator::{Admin, OperatorArgs},
+    output::{self, Output, OutputArgs},
+};
 use crate::proto::{
     DiscardDeadLettersRequest, DiscardDeadLettersResponse, ExportDeadLettersRequest,
     GetDeadLetterRequest, ListDeadLettersRequest, ReplayDeadLettersRequest,
-    ReplayDeadLettersResponse, admin_service_client::AdminServiceClient,
+    ReplayDeadLettersResponse,
 };
 
 /// List, show, replay, discard or export what Userpilot would not take.
@@ -31,14 +34,11 @@ pub struct Args {
 
 #[derive(Clone, Debug, clap::Args)]
 struct GatewayArgs {
-    /// Where the gateway takes operators.
-    #[arg(long, value_name = "URL", global = true, default_value = ADMIN_DEFAULT)]
-    address: String,
+    #[command(flatten)]
+    operator: OperatorArgs,
     /// The app; may be left out where one is configured.
     #[arg(long, global = true, default_value = "")]
     app: String,
-    #[command(flatten)]
-    access: AccessArgs,
 }
 
 #[derive(Clone, Debug, clap::Subcommand)]
@@ -53,17 +53,15 @@ enum Command {
         /// How many.
         #[arg(long, value_name = "COUNT", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=100_000))]
         limit: u32,
-        /// As a table, or as JSON with all there is.
-        #[arg(long, value_enum, default_value_t)]
-        output: Output,
+        #[command(flatten)]
+        output: OutputArgs,
     },
     /// Show one, with its values.
     Show {
         /// Its id.
         id: String,
-        /// As a table, or as JSON.
-        #[arg(long, value_enum, default_value_t)]
-        output: Output,
+        #[command(flatten)]
+        output: OutputArgs,
     },
     /// Send them back into the queue. Values that were delivered since are not overwritten.
     Replay {
@@ -88,22 +86,10 @@ enum Command {
     },
 }
 
-/// How letters are printed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
-enum Output {
-    /// For people.
-    #[default]
-    Table,
-    /// For programs.
-    Json,
-}
-
-type Client = AdminServiceClient<Connection>;
-
 /// Carries the command out.
 pub async fn run(args: Args) -> anyhow::Result<()> {
-    let GatewayArgs { address, app, access } = args.gateway;
-    let connect = async || anyhow::Ok(Client::new(client::connect(&address, &access).await?));
+    let GatewayArgs { operator, app } = args.gateway;
+    let connect = async || operator.connect().await;
     match args.command {
         Command::List { filter, include_closed, limit, output } => {
             let filter = Some(filter.message());
@@ -111,15 +97,15 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
             let page_size = i32::try_from(limit).unwrap_or(i32::MAX);
             let request =
                 ListDeadLettersRequest { app, filter, include_closed, page_size, page_token };
-            list(connect().await?, request, output).await
+            list(connect().await?, request, output.output).await
         }
         Command::Show { id, output } => {
             let request = GetDeadLetterRequest { app, id };
             let answer = connect().await?.get_dead_letter(request).await;
             let letter = answer.map_err(refused)?.into_inner().dead_letter.unwrap_or_default();
-            match output {
+            match output.output {
                 Output::Table => writeln!(io::stdout(), "{}", shown::details(&letter))?,
-                Output::Json => writeln!(io::stdout(), "{:#}", shown::json(&letter))?,
+                Output::Json => output::print_json("DeadLetter", &[letter])?,
             }
             Ok(())
         }
@@ -140,7 +126,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
 }
 
 async fn list(
-    mut client: Client,
+    mut client: Admin,
     mut request: ListDeadLettersRequest,
     output: Output,
 ) -> anyhow::Result<()> {
@@ -158,10 +144,7 @@ async fn list(
     match output {
         Output::Table if letters.is_empty() => writeln!(io::stdout(), "no dead letters")?,
         Output::Table => writeln!(io::stdout(), "{}", shown::table(&letters))?,
-        Output::Json => {
-            let letters: serde_json::Value = letters.iter().map(shown::json).collect();
-            writeln!(io::stdout(), "{letters:#}")?;
-        }
+        Output::Json => output::print_json("DeadLetter", &letters)?,
     }
     if more {
         writeln!(io::stderr(), "there are more: see them with a larger --limit, or export them")?;
@@ -169,7 +152,7 @@ async fn list(
     Ok(())
 }
 
-async fn replay(mut client: Client, app: String, which: Which) -> anyhow::Result<()> {
+async fn replay(mut client: Admin, app: String, which: Which) -> anyhow::Result<()> {
     let mut sum = ReplayDeadLettersResponse::default();
     for selection in which.selections()? {
         let request = ReplayDeadLettersRequest { app: app.clone(), selection: Some(selection) };
@@ -181,15 +164,15 @@ async fn replay(mut client: Client, app: String, which: Which) -> anyhow::Result
     let ReplayDeadLettersResponse { replayed, no_room, not_there } = sum;
     writeln!(io::stdout(), "{replayed} replayed, {no_room} without room, {not_there} not there")?;
     if no_room > 0 {
-        bail!(
+        return Err(Exit::Partly.error(format!(
             "for {no_room} there is no room: the queue is full, or what waits for their user \
              would become too large. Replay them once `userpilot-gateway status` shows less waiting"
-        );
+        )));
     }
     which.all_there(not_there)
 }
 
-async fn discard(mut client: Client, app: String, which: Which) -> anyhow::Result<()> {
+async fn discard(mut client: Admin, app: String, which: Which) -> anyhow::Result<()> {
     let mut sum = DiscardDeadLettersResponse::default();
     for selection in which.selections()? {
         let request = DiscardDeadLettersRequest { app: app.clone(), selection: Some(selection) };
@@ -203,7 +186,7 @@ async fn discard(mut client: Client, app: String, which: Which) -> anyhow::Resul
 }
 
 async fn export(
-    mut client: Client,
+    mut client: Admin,
     request: ExportDeadLettersRequest,
     file: Option<&Path>,
 ) -> anyhow::Result<()> {
@@ -212,10 +195,7 @@ async fn export(
         write_lines(letters, &mut io::BufWriter::new(io::stdout().lock())).await?;
         return Ok(());
     };
-    // They hold what is known of users.
-    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
-    let file = file.with_context(|| format!("cannot make a new file {}", path.display()))?;
-    let mut out = io::BufWriter::new(file);
+    let mut out = io::BufWriter::new(output::new_private_file(path)?);
     let written = write_lines(letters, &mut out).await;
     let lines = written.with_context(|| format!("{} is not complete", path.display()))?;
     out.get_ref().sync_all()?;
@@ -229,7 +209,8 @@ async fn write_lines(
 ) -> anyhow::Result<u64> {
     let mut lines = 0;
     while let Some(answer) = letters.message().await.map_err(refused)? {
-        writeln!(out, "{}", shown::json(&answer.dead_letter.unwrap_or_default()))?;
+        let letter = answer.dead_letter.unwrap_or_default();
+        out.write_all(&output::json_line("DeadLetter", &letter)?)?;
         lines += 1;
     }
     out.flush()?;

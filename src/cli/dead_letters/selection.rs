@@ -5,9 +5,12 @@ use std::io::{self, IsTerminal, Write};
 use anyhow::bail;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 
-use crate::proto::{
-    AllDeadLetters, DeadLetterFilter, DeadLetterIds, DeadLetterReason, DeadLetterSelection,
-    Subject, dead_letter_selection::Selection, subject,
+use crate::{
+    cli::ended::Exit,
+    proto::{
+        AllDeadLetters, DeadLetterFilter, DeadLetterIds, DeadLetterReason, DeadLetterSelection,
+        Subject, dead_letter_selection::Selection, subject,
+    },
 };
 
 /// Some of them, by what they are.
@@ -80,7 +83,8 @@ impl Which {
         } else if !self.filter.is_empty() {
             vec![of(Selection::Filter(self.filter.message()))]
         } else {
-            bail!("say which: ids, or --reason, --user or --company, or --all")
+            let which = "say which: ids, or --reason, --user or --company, or --all";
+            return Err(Exit::Usage.error(which));
         })
     }
 
@@ -91,7 +95,9 @@ impl Which {
             return Ok(());
         }
         if !io::stdin().is_terminal() {
-            bail!("this may {what} many dead letters, and nobody can be asked here: add --yes");
+            return Err(Exit::Usage.error(format!(
+                "this may {what} many dead letters, and nobody can be asked here: add --yes"
+            )));
         }
         let of = if app.is_empty() { String::new() } else { format!(" of {app}") };
         write!(io::stderr(), "{what} {}{of}? [y/N] ", self.in_words())?;

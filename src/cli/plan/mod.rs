@@ -14,6 +14,7 @@ use anyhow::{Context, bail};
 
 pub use question::{express, suppression, with_defaults};
 
+use super::output::Output;
 use crate::{
     domain::update::Lane,
     plan::{self, Report, chart},
@@ -124,7 +125,7 @@ pub struct Args {
     pub chart: Option<PathBuf>,
 
     /// As what to print the answer.
-    #[arg(long, value_enum, default_value_t = Output::Text)]
+    #[arg(long, value_enum, default_value_t)]
     pub output: Output,
 }
 
@@ -146,15 +147,6 @@ impl From<LaneWord> for Lane {
     }
 }
 
-/// As what an answer is printed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum Output {
-    /// For people.
-    Text,
-    /// For programs.
-    Json,
-}
-
 /// What kind of picture a file's name asks for.
 #[derive(Clone, Copy)]
 enum Picture {
@@ -174,7 +166,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     }
     let mut stdout = io::stdout().lock();
     match args.output {
-        Output::Text => stdout.write_all(text.as_bytes())?,
+        Output::Table => stdout.write_all(text.as_bytes())?,
         Output::Json => {
             serde_json::to_writer_pretty(&mut stdout, &report)?;
             writeln!(stdout)?;

@@ -1,16 +1,15 @@
 //! `user`: what the gateway keeps of one user or company.
 
+mod show;
+
 use std::io::{self, IsTerminal, Write};
 
 use anyhow::bail;
 
-use super::client::{self, ADMIN_DEFAULT, AccessArgs, refused};
-use crate::proto::{
-    ForgetSubjectRequest, ForgottenSubject, Subject, admin_service_client::AdminServiceClient,
-    subject::Id,
-};
+use super::{client::refused, ended::Exit, operator::OperatorArgs};
+use crate::proto::{ForgetSubjectRequest, ForgottenSubject, Subject, subject::Id};
 
-/// Forget a user or a company.
+/// Show or forget what the gateway keeps of a user or a company.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
     #[command(subcommand)]
@@ -19,6 +18,7 @@ pub struct Args {
 
 #[derive(Clone, Debug, clap::Subcommand)]
 enum Command {
+    Show(show::Show),
     /// Erase all that the gateway keeps of a user or a company, and prove it by reading the whole
     /// store. The profile at Userpilot stays.
     Forget(Forget),
@@ -37,16 +37,14 @@ struct Forget {
     /// Do not ask.
     #[arg(long)]
     yes: bool,
-    /// Where the gateway takes operators.
-    #[arg(long, value_name = "URL", default_value = ADMIN_DEFAULT)]
-    address: String,
     #[command(flatten)]
-    access: AccessArgs,
+    operator: OperatorArgs,
 }
 
 /// Carries the command out.
 pub async fn run(args: Args) -> anyhow::Result<()> {
     match args.command {
+        Command::Show(show) => show.run().await,
         Command::Forget(forget) => forget.run().await,
     }
 }
@@ -54,8 +52,8 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
 impl Forget {
     async fn run(self) -> anyhow::Result<()> {
         self.confirm()?;
-        let Self { id, company, app, yes: _, address, access } = self;
-        let mut gateway = AdminServiceClient::new(client::connect(&address, &access).await?);
+        let Self { id, company, app, yes: _, operator } = self;
+        let mut gateway = operator.connect().await?;
         let id = if company { Id::CompanyId(id) } else { Id::UserId(id) };
         let subject = Some(Subject { id: Some(id) });
         let request = ForgetSubjectRequest { app, subject };
@@ -80,7 +78,9 @@ impl Forget {
         let place =
             if self.app.is_empty() { "all apps".into() } else { format!("app {}", self.app) };
         if !io::stdin().is_terminal() {
-            bail!("this erases what {place} keep of the {what}, for good: give --yes");
+            return Err(Exit::Usage.error(format!(
+                "this erases what {place} keep of the {what}, for good: give --yes"
+            )));
         }
         write!(
             io::stderr(),
