@@ -148,7 +148,7 @@ impl Gateway {
             store,
             apps: apps.into(),
         };
-        metrics.observe(observatory.clone());
+        metrics.observe(observatory.clone(), settings::limits(&config.store));
         otlp.export(&observatory, &metrics, &mut tasks, &stop_drivers);
         let properties = metrics.watched(settings::properties(config, &observatory.apps));
         levers.properties = properties.clone();

@@ -22,7 +22,7 @@ use tracing_subscriber::{
     util::SubscriberInitExt as _,
 };
 
-pub use metrics::{Freshness, Metrics, Reload, Reporter};
+pub use metrics::{Freshness, Limits, Metrics, Reload, Reporter};
 
 use crate::audit;
 

@@ -42,11 +42,21 @@ use crate::{
         engine::{RedbOptions, SledOptions, StoreKey, StoreKeys},
         rebuild::RebuildLimits,
     },
+    telemetry::Limits,
     upstream::{HttpUpstream, HttpUpstreamOptions, Upload},
 };
 
 /// As long as hyper is told to wait for a request's headers.
 const PREFACE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What the queue and the disk are measured by.
+pub(super) fn limits(store: &StoreConfig) -> Limits {
+    Limits {
+        pending_records_max: store.pending_records_max,
+        pending_bytes_max: store.pending_bytes_max,
+        free_bytes_min: store.free_bytes_min,
+    }
+}
 
 pub(crate) fn sled(store: &StoreConfig) -> SledOptions {
     SledOptions { path: store.path.clone(), cache_bytes_max: store.cache_bytes_max }

@@ -3,6 +3,7 @@
 mod clients;
 mod observed;
 mod reporter;
+mod spending;
 
 use std::{
     sync::{
@@ -23,12 +24,13 @@ use prometheus_client::{
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
     registry::{Registry, Unit},
 };
+use spending::Spending;
 
-pub use self::reporter::Reporter;
+pub use self::{reporter::Reporter, spending::Limits};
 use super::properties::ObservedProperties;
 use crate::{
     admin::{history::History, status::Observatory},
-    domain::{time::Timestamp, update::AppId},
+    domain::{batch::DeadReason, time::Timestamp, update::AppId},
     door::{auth::Callers, properties::Properties},
     trace::Traces,
 };
@@ -38,6 +40,10 @@ const SECONDS: [f64; 16] = [
     0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 60.0, 120.0, 300.0, 600.0, 1_200.0, 2_400.0,
     5_400.0,
 ];
+
+/// From a row that is tried alone to as many as Userpilot takes.
+const ROWS: [f64; 10] =
+    [1.0, 10.0, 100.0, 300.0, 1_000.0, 2_000.0, 3_000.0, 5_000.0, 7_500.0, 10_000.0];
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct OfApp {
@@ -83,6 +89,7 @@ pub struct Metrics {
     job_rows: Family<OfJob, Counter>,
     dead_rows: Family<OfDeath, Counter>,
     job_duration: Family<OfApp, Histogram>,
+    job_size: Family<OfApp, Histogram>,
     oldest_pending: Family<OfApp, Seconds>,
     last_delivery: Family<OfApp, Seconds>,
     last_freshness: Freshness,
@@ -152,6 +159,7 @@ impl Default for Metrics {
             Family::clone(&certificate_expiry),
         );
         let (express_freshness, express_requests) = express(&mut registry);
+        let job_size = job_size(&mut registry);
         let registry = Arc::new(Mutex::new(registry));
         let last_freshness = Freshness::default();
         Self {
@@ -163,6 +171,7 @@ impl Default for Metrics {
             job_rows,
             dead_rows,
             job_duration,
+            job_size,
             oldest_pending,
             last_delivery,
             last_freshness,
@@ -171,6 +180,13 @@ impl Default for Metrics {
             certificate_expiry,
         }
     }
+}
+
+/// How large jobs are.
+fn job_size(registry: &mut Registry) -> Family<OfApp, Histogram> {
+    let sizes = Family::new_with_constructor((|| Histogram::new(ROWS)) as fn() -> Histogram);
+    registry.register("job_size_rows", "Rows of the batches that were settled", sizes.clone());
+    sizes
 }
 
 /// What is told of the express lane.
@@ -191,9 +207,11 @@ fn express(registry: &mut Registry) -> (Family<OfApp, Histogram>, Family<OfJob, 
 }
 
 impl Metrics {
-    /// Has what `observatory` sees on the page, too.
-    pub fn observe(&self, observatory: Observatory) {
-        self.registry().register_collector(Box::new(Observed(observatory)));
+    /// Has what `observatory` sees on the page, too, and what it is measured by.
+    pub fn observe(&self, observatory: Observatory, limits: Limits) {
+        let mut registry = self.registry();
+        registry.register_collector(Box::new(Spending(observatory.clone(), limits)));
+        registry.register_collector(Box::new(Observed(observatory)));
     }
 
     /// Has what is done with properties on the page, too.
@@ -204,7 +222,8 @@ impl Metrics {
 
     /// Has what is counted of clients on the page, too.
     pub fn observe_clients(&self, callers: Callers) {
-        self.registry().register_collector(Box::new(ObservedClients(callers)));
+        self.registry()
+            .register_collector(Box::new(ObservedClients(callers, self.history.clone())));
     }
 
     /// Says for how long the app's longest waiting record has waited.
@@ -216,7 +235,29 @@ impl Metrics {
     /// What the driver of an app of this number and name reports to.
     pub fn reporter(&self, (id, app): (AppId, &str), traces: Traces) -> Reporter {
         let history = self.history.recorder(id);
+        self.begin_at_zero(app);
         Reporter { metrics: self.clone(), id, app: app.to_owned(), history, traces }
+    }
+
+    /// Has everything of an app that may happen on the page before it does: what comes up from
+    /// nothing is not seen to rise.
+    fn begin_at_zero(&self, app: &str) {
+        for outcome in ["delivered", "requeued", "split", "dead"] {
+            let of = OfJob { app: app.to_owned(), outcome };
+            drop(self.jobs.get_or_create(&of));
+            drop(self.job_rows.get_or_create(&of));
+        }
+        for outcome in ["delivered", "requeued", "refused"] {
+            let of = OfJob { app: app.to_owned(), outcome };
+            drop(self.express_requests.get_or_create(&of));
+        }
+        for reason in DeadReason::ALL {
+            let of = OfDeath { app: app.to_owned(), reason: reason.to_string() };
+            drop(self.dead_rows.get_or_create(&of));
+        }
+        for outcome in ["applied", "refused"] {
+            drop(self.reloads.get_or_create(&OfReload { outcome }));
+        }
     }
 
     /// How the apps have done of late.

@@ -209,8 +209,11 @@ impl Scenario {
     /// a replay may go over is rare otherwise.
     fn with_letters(self) -> Self {
         let mut random = Random::new(self.seed, "of letters");
-        let suppression =
-            Suppression { refresh_after: Duration::from_secs(86_400), properties_max: 8 };
+        let suppression = Suppression {
+            refresh_after: Duration::from_secs(86_400),
+            properties_max: 8,
+            account: 0,
+        };
         Self {
             suppression: Some(suppression),
             repeats_percent: 60,

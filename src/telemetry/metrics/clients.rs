@@ -5,14 +5,18 @@ use std::fmt;
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeMetric},
-    metrics::{MetricType, counter::ConstCounter},
+    metrics::{MetricType, counter::ConstCounter, gauge::ConstGauge},
 };
 
 use super::observed::one;
-use crate::door::{auth::Callers, refusal::Reason};
+use crate::{
+    admin::history::{History, Percentiles},
+    clock,
+    door::{auth::Callers, refusal::Reason},
+};
 
 #[derive(Debug)]
-pub(super) struct ObservedClients(pub(super) Callers);
+pub(super) struct ObservedClients(pub(super) Callers, pub(super) History);
 
 impl Collector for ObservedClients {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
@@ -41,6 +45,38 @@ impl Collector for ObservedClients {
                 let labels = [("client", &*client.name), ("reason", reason.name())];
                 let counter = ConstCounter::new(client.tally.refused(reason));
                 counter.encode(refused.encode_family(&labels)?)?;
+            }
+        }
+        self.encode_delivered(&mut encoder)
+    }
+}
+
+impl ObservedClients {
+    /// What was delivered of each client's, and how fresh.
+    fn encode_delivered(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let now = clock::now().instant;
+        let clients: Vec<_> = self
+            .0
+            .clients()
+            .iter()
+            .map(|client| (client.name.clone(), self.1.delivered(client.id, now)))
+            .collect();
+        let help = "Rows that were delivered, by whose they were";
+        let kind = MetricType::Counter;
+        let mut rows = encoder.encode_descriptor("client_delivered_rows", help, None, kind)?;
+        for (name, delivered) in &clients {
+            let counter = ConstCounter::new(delivered.rows);
+            counter.encode(rows.encode_family(&[("client", &**name)])?)?;
+        }
+        let help = "How fresh a client's rows of the last hour were: half of them, and 99 of 100";
+        let kind = MetricType::Gauge;
+        let mut fresh =
+            encoder.encode_descriptor("client_freshness_last_hour_seconds", help, None, kind)?;
+        for (name, delivered) in &clients {
+            let Some(Percentiles { p50, p99 }) = delivered.freshness else { continue };
+            for (quantile, took) in [("0.5", p50), ("0.99", p99)] {
+                let labels = [("client", &**name), ("quantile", quantile)];
+                ConstGauge::new(took.as_secs_f64()).encode(fresh.encode_family(&labels)?)?;
             }
         }
         Ok(())

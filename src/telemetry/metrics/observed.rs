@@ -93,7 +93,7 @@ impl Collector for Observed {
 }
 
 /// Encodes one number of every app.
-fn of_apps<M: EncodeMetric + prometheus_client::metrics::TypedMetric>(
+pub(super) fn of_apps<M: EncodeMetric + prometheus_client::metrics::TypedMetric>(
     encoder: &mut DescriptorEncoder<'_>,
     apps: &[AppStatus],
     name: &str,

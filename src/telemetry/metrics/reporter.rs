@@ -80,6 +80,7 @@ impl Report for Reporter {
             let now = clock::now().wall.since(Timestamp::default());
             self.metrics.last_delivery.get_or_create(&of_app).set(now.as_secs_f64());
         }
+        self.metrics.job_size.get_or_create(&of_app).observe(batch.rows as f64);
         self.metrics.job_duration.get_or_create(&of_app).observe(took.as_secs_f64());
     }
 }
