@@ -1,4 +1,4 @@
-//! Metrics, in the OpenMetrics text format. docs/operations.md lists them.
+//! Metrics, in the OpenMetrics text format. docs/metrics.md lists them.
 
 mod clients;
 mod observed;

@@ -187,7 +187,9 @@ async fn the_http_door_tells_of_life_readiness_and_numbers() {
     let value = |name: &str| samples.iter().find(|(sample, _)| sample == name).unwrap().1;
     assert!((value("userpilot_gateway_accepted_updates_total") - 2.0).abs() < 1e-9);
     assert!((value("userpilot_gateway_ready") - 1.0).abs() < 1e-9);
-    assert!(value("userpilot_gateway_jobs_total") >= 1.0);
+    let delivered = "userpilot_gateway_jobs_total{app=\"production\",outcome=\"delivered\"} ";
+    let delivered = page.lines().find_map(|line| line.strip_prefix(delivered)).unwrap();
+    assert!(delivered.parse::<f64>().unwrap() >= 1.0);
     assert!(value("userpilot_gateway_freshness_seconds_count") >= 1.0);
     assert!(value("userpilot_gateway_users_per_minute") > 1_000.0);
     assert!(value("userpilot_gateway_oldest_pending_age_seconds") >= 0.0);

@@ -24,7 +24,7 @@ use crate::{
     world::{Halt, World},
 };
 
-const LONG_TEXT: usize = 400;
+const LONG_TEXT: usize = 1_600;
 /// Far enough from all that happens in a run.
 const FAR_MICROS: i64 = 1_000_000_000_000;
 

@@ -79,8 +79,9 @@ pub(crate) struct Scenario {
 
 /// Where the queue is short, records are small, and the store fails at entries that are more
 /// than a little larger, as the real one does.
-const SHORT_RECORD_BYTES_MAX: usize = 500;
-const SHORT_ENTRY_BYTES_MAX: usize = 750;
+const SHORT_RECORD_BYTES_MAX: usize = 2_000;
+/// What is remembered of a batch fits in, too.
+const SHORT_ENTRY_BYTES_MAX: usize = 2_400;
 
 fn express(random: &mut Random) -> ExpressSettings {
     ExpressSettings {
@@ -186,7 +187,7 @@ impl Scenario {
             express: express(&mut random),
             queue: QueueLimits {
                 records_max: if short { random.between(1, 4) } else { 1_000_000 },
-                bytes_max: if short { random.between(500, 5_000) } else { 1 << 30 },
+                bytes_max: if short { random.between(2_000, 20_000) } else { 1 << 30 },
                 record_bytes_max: if short { SHORT_RECORD_BYTES_MAX } else { 1 << 16 },
                 record_properties_max: 1_000,
             },

@@ -1,6 +1,6 @@
 //! What is counted of clients: of those that are configured, so that there are not more.
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use prometheus_client::{
     collector::Collector,
@@ -68,15 +68,18 @@ impl ObservedClients {
             let counter = ConstCounter::new(delivered.rows);
             counter.encode(rows.encode_family(&[("client", &**name)])?)?;
         }
-        let help = "How fresh a client's rows of the last hour were: half of them, and 99 of 100";
-        let kind = MetricType::Gauge;
-        let mut fresh =
-            encoder.encode_descriptor("client_freshness_last_hour_seconds", help, None, kind)?;
-        for (name, delivered) in &clients {
-            let Some(Percentiles { p50, p99 }) = delivered.freshness else { continue };
-            for (quantile, took) in [("0.5", p50), ("0.99", p99)] {
-                let labels = [("client", &**name), ("quantile", quantile)];
-                ConstGauge::new(took.as_secs_f64()).encode(fresh.encode_family(&labels)?)?;
+        let of = "of a client's rows of the last hour";
+        let median = format!("How fresh half {of} were at least");
+        let p99 = format!("How fresh 99 of 100 {of} were at least");
+        let names = ["client_freshness_median_seconds", "client_freshness_p99_seconds"];
+        let quantiles: [fn(Percentiles) -> Duration; 2] = [|of| of.p50, |of| of.p99];
+        for ((name, help), took) in names.into_iter().zip([median, p99]).zip(quantiles) {
+            let kind = MetricType::Gauge;
+            let mut fresh = encoder.encode_descriptor(name, &help, None, kind)?;
+            for (name, delivered) in &clients {
+                let Some(percentiles) = delivered.freshness else { continue };
+                let gauge = ConstGauge::new(took(percentiles).as_secs_f64());
+                gauge.encode(fresh.encode_family(&[("client", &**name)])?)?;
             }
         }
         Ok(())
