@@ -209,7 +209,7 @@ async fn no_secret_gets_out_by_any_way() {
         let [answered, quoted] = send_over_http(&stage.gateway, nth).await;
         said.extend(answered);
         passed.extend(quoted);
-        stage.simulator.faults().iter().all(|armed| armed.struck > 0).then_some(())
+        has_struck(&stage)
     })
     .await;
     // Another key, half-way: neither may be seen.
@@ -248,6 +248,18 @@ async fn no_secret_gets_out_by_any_way() {
         }
         absent_from_files(secret, &stage.site.path(""));
     }
+}
+
+/// Whether every fault has struck. For its jobs Userpilot is asked after a submission alone that was
+/// not answered: there are as many as it takes.
+fn has_struck(stage: &Stage) -> Option<()> {
+    let mut open = stage.simulator.faults();
+    open.retain(|armed| armed.struck == 0);
+    if !open.is_empty() && open.iter().all(|armed| armed.rule.on != FaultPoint::Submit) {
+        let lost = FaultRule::once(FaultPoint::Submit, quoting(KEY, 503));
+        stage.simulator.arm_faults(vec![lost]).unwrap();
+    }
+    open.is_empty().then_some(())
 }
 
 /// In no file of the gateway's but the one that is to hold it.

@@ -282,6 +282,8 @@ impl Lifecycle {
     fn believe(&mut self, mut batch: Batch, job: &JobReport, chance: Chance) {
         batch.job_id = Some(job.job_id.clone());
         batch.note(Happening::Adopted, chance.0.wall, &job.job_id);
+        // It has ended, and no other of ours runs.
+        self.search.unheard_until = None;
         batch.upstream_status.clone_from(&job.status);
         // The list does not say how many rows were taken, as a rule.
         batch.completed_rows = job.completed_rows.unwrap_or(batch.completed_rows);

@@ -225,6 +225,7 @@ impl<'a> Group<'a> {
         if self.held.contains(&slot.app) {
             return Err(QueueRefusal::AppHeld);
         }
+        let all_records = self.apps.values().map(|state| state.depth.records).sum::<u64>();
         let state = self.apps.entry(slot.app).or_default();
         slot.admit(&arrived, size, self.limits)?;
 
@@ -248,6 +249,9 @@ impl<'a> Group<'a> {
             admission::admit_new(state.depth.into(), self.limits)?;
             let new = self.new.entry(arrived.client).or_default();
             let (waiting, max) = self.clients.standing(arrived.client);
+            // Entries that lead to nothing any more count until a claim comes by, and where nothing
+            // waits none does.
+            let waiting = waiting.min(all_records);
             admission::admit_of_client(waiting + *new, max)?;
             *new += 1;
             // An estimate, until the group is written and the stored bytes are known.

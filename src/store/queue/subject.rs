@@ -221,9 +221,11 @@ async fn is_remembered(
 ) -> Result<bool, StoreError> {
     let state = transaction.get(&keys::app(app)).await?;
     let state = state.and_then(|bytes| AppState::decode(bytes.as_ref()).ok());
-    let Some(state) = state.filter(|state| state.remembers) else { return Ok(false) };
+    if !state.is_some_and(|state| state.remembers) {
+        return Ok(false);
+    }
     let pending = keys::pending(app, subject);
     let held = transaction.get(&keys::held_of(app, &pending[keys::SUBJECT_AT..])).await?;
     let held = held.and_then(|bytes| Remembered::decode(bytes.as_ref()).ok());
-    Ok(held.is_some_and(|held| held.epoch == state.epoch && !held.delivered.is_empty()))
+    Ok(held.is_some_and(|held| !held.delivered.is_empty()))
 }

@@ -56,10 +56,14 @@ impl<T: Transaction> Chunk<T> {
         record: &Record,
         certain: bool,
     ) -> Result<Option<Held>, StoreError> {
-        let Some(memory) = self.memory.filter(|_| certain) else { return Ok(None) };
+        let Some(memory) = self.memory else { return Ok(None) };
         let app = self.batch.id.app;
         let mut delivered = memory.read(&mut self.transaction, app, subject_key).await?;
         delivered.feed(record, memory.by(), self.now);
+        if !certain {
+            // It counts as delivered: what is older comes too late. Sent again it goes up.
+            delivered.erase(record, memory.by().0);
+        }
         Ok(Some((memory, delivered)))
     }
 
