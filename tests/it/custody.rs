@@ -200,7 +200,6 @@ async fn no_secret_gets_out_by_any_way() {
             ))
     })
     .await;
-    stage.simulator.poison(vec!["poisoned".to_owned()], PoisonMode::RejectBatch);
     let mut client = stage.gateway.ingest().await;
     let (mut said, mut passed, mut nth) = (Vec::new(), Vec::new(), 0);
     until("every fault to strike", async || {
@@ -212,6 +211,7 @@ async fn no_secret_gets_out_by_any_way() {
         has_struck(&stage)
     })
     .await;
+    said.extend(refused(&stage, &mut client, nth).await);
     // Another key, half-way: neither may be seen.
     stage.simulator.change_api_key(SECOND_KEY.to_owned());
     fs::write(stage.site.path("userpilot.key"), SECOND_KEY).unwrap();
@@ -248,6 +248,20 @@ async fn no_secret_gets_out_by_any_way() {
         }
         absent_from_files(secret, &stage.site.path(""));
     }
+}
+
+/// Has a row refused, which is not looked for before what was lost is found.
+async fn refused(
+    stage: &Stage,
+    client: &mut IngestServiceClient<Channel>,
+    nth: usize,
+) -> Vec<String> {
+    settled(&stage.gateway).await;
+    stage.simulator.poison(vec!["poisoned".to_owned()], PoisonMode::RejectBatch);
+    let said = send_all_ways(client, nth).await;
+    settled(&stage.gateway).await;
+    stage.simulator.clear_poison();
+    said
 }
 
 /// Whether every fault has struck. For its jobs Userpilot is asked after a submission alone that was

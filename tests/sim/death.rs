@@ -59,11 +59,21 @@ impl World {
                 Err(error) => return Err(format!("does not start: {error}")),
             }
             self.say(|| "restarted".into());
+            self.forget_what_was_heard();
             if self.process.rescued && self.resume().is_err() {
                 continue;
             }
             self.note_the_dead()?;
             return self.count();
+        }
+    }
+
+    /// Of jobs that were seen and not known for its own the next process knows nothing.
+    fn forget_what_was_heard(&mut self) {
+        let batch = self.process.machine.view(self.now()).batch;
+        let known = batch.and_then(|batch| batch.job_id);
+        for job in &mut self.network.inside().account.jobs {
+            job.is_heard_of &= known.as_ref() == Some(&job.id);
         }
     }
 
