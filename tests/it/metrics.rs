@@ -10,6 +10,11 @@ use crate::{
     rig::{Process, Stage, at_speed, get, settled, until},
 };
 
+/// A program of Prometheus', as `make prepare` has unpacked it.
+fn of_prometheus(name: &str) -> Command {
+    Command::new(project("target/tools/prometheus/usr/bin").join(name))
+}
+
 /// A gateway of which all that is counted has been counted.
 async fn busy() -> Stage {
     let client = |name: &str, token: &str| {
@@ -123,7 +128,7 @@ async fn promtool_finds_nothing_wrong_with_the_page() {
         writeln!(older, "{}", words.join(" ")).unwrap();
     }
     let output =
-        Process::start(Command::new("promtool").args(["check", "metrics"]), &older).end().await;
+        Process::start(of_prometheus("promtool").args(["check", "metrics"]), &older).end().await;
     assert!(output.status.success(), "{output:?}\n{older}");
     assert_eq!((&*output.stdout, &*output.stderr), ("", ""), "{older}");
 }
@@ -140,7 +145,7 @@ async fn a_real_prometheus_scrapes_it() {
     );
     fs::write(&config, text).unwrap();
     let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let mut command = Command::new("prometheus");
+    let mut command = of_prometheus("prometheus");
     command.arg(format!("--config.file={}", config.display()));
     command.arg(format!("--storage.tsdb.path={}", folder.path().join("data").display()));
     command.arg(format!("--web.listen-address={free}"));
