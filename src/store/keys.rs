@@ -126,6 +126,11 @@ pub(crate) fn client_of_page(key: &[u8]) -> Option<ClientId> {
     Some(ClientId(u16::from_be_bytes(*number)))
 }
 
+/// The sequence in a page's key: no entry of the page is older.
+pub(crate) fn first_of_page(key: &[u8]) -> Option<Sequence> {
+    key.last_chunk().map(|first| Sequence::from_be_bytes(*first))
+}
+
 /// The pages of a client in a lane, from a key on.
 pub(crate) fn pages_of(
     app: AppId,

@@ -144,15 +144,15 @@ impl<T: Transaction> Chunk<T> {
         client: ClientId,
     ) -> Result<Option<PageEntry>, StoreError> {
         let (app, watermark) = (self.batch.id.app, self.batch.watermark);
-        let (mut from, mut ends) = (None, false);
+        let mut from = None;
         loop {
             if let Some(page) = cursor.pages.get_mut(&client) {
                 match page.rest.pop_front() {
                     Some(entry) if entry.first_sequence <= watermark => return Ok(Some(entry)),
-                    // It came after the claim began, and so did all behind it in its page; where it
-                    // is the first of its page, all behind that, too.
+                    // It came after the claim began, and so did all behind it in its page. The next
+                    // may begin with what is older: of a page that was joined, or that others have
+                    // left, the first entry may have come long after its key was given.
                     Some(entry) => {
-                        ends = page.rest.len() + 1 == page.count;
                         page.staying.push(entry);
                         page.staying.extend(page.rest.drain(..));
                     }
@@ -163,16 +163,14 @@ impl<T: Transaction> Chunk<T> {
             if let Some(done) = cursor.pages.remove(&client) {
                 self.close_page(client, done);
             }
-            if std::mem::take(&mut ends) {
-                if cursor.next_lane(client) {
-                    from = None;
-                    continue;
-                }
-                return Ok(None);
-            }
             let lane = (cursor.kind, cursor.lane(client));
             let range = keys::pages_of(app, lane, client, from.take());
-            let Some((key, bytes)) = self.transaction.scan(range, 1).await?.pop() else {
+            // What is in a page whose key came after the claim began did so, too, and so did all
+            // behind it.
+            let is_within =
+                |key: &[u8]| keys::first_of_page(key).is_none_or(|first| first <= watermark);
+            let page = self.transaction.scan(range, 1).await?.pop();
+            let Some((key, bytes)) = page.filter(|(key, _)| is_within(key)) else {
                 if cursor.next_lane(client) {
                     continue;
                 }

@@ -16,6 +16,7 @@ over_every_engine! {
     who_calls_everything_express_keeps_nobody_waiting => express_keeps_nobody_waiting;
     a_kinds_bulk_lane_has_its_share_beside_what_is_urgent_of_the_other => shares_between_kinds;
     what_waited_before_a_claim_began_is_claimed_whatever_came_since => passes_over_what_came_since;
+    a_page_that_begins_with_what_came_since_hides_none_behind_it => hides_nothing;
 }
 
 const CRM: ClientId = ClientId(0);
@@ -216,4 +217,28 @@ fn passes_over_what_came_since(engine: impl Engine + Clone) {
     let batch = now(bench.queue.claim(bench.app, limits(5_000, 0), Some(begun), late)).unwrap();
     let Claim::Complete(Some(batch)) = batch else { panic!("it is complete") };
     assert_eq!((batch.rows, bench.queue.depth(bench.app).records), (1_503, 1));
+}
+
+fn hides_nothing(engine: impl Engine + Clone) {
+    let mut bench = bench(engine, 1);
+    let express = |user| Update { lane: Lane::Express, ..update(AppId(0), user, "p", 1) };
+    for user in ["u", "v", "w"] {
+        bench.accept(vec![express(user)]);
+    }
+    bench.wait(BACKFILL, Lane::Interactive, 1_500);
+    let begun = now(bench.queue.claim(bench.app, limits(5_000, 0), None, at(2))).unwrap();
+    let Claim::Continues(begun) = begun else { panic!("it takes several commits") };
+    bench.accept(vec![express("x")]);
+    now(bench.queue.take_express(bench.app, 9, at(2))).unwrap();
+    // u and x come to stand in the first page, v and w behind it; then u leaves it.
+    for users in [["u", "x"], ["v", "w"]] {
+        let ends = users.map(|user| (Subject::user(user), ExpressEnd::Back));
+        now(bench.queue.settle_express(bench.app, &ends, at(2))).unwrap();
+    }
+    let taken = now(bench.queue.take_express(bench.app, 1, at(2))).unwrap().subjects;
+    assert_eq!(taken, [Subject::user("u")]);
+    let late = at(3_000_000);
+    let batch = now(bench.queue.claim(bench.app, limits(5_000, 0), Some(begun), late)).unwrap();
+    let Claim::Complete(Some(batch)) = batch else { panic!("it is complete") };
+    assert_eq!((batch.rows, bench.queue.depth(bench.app).records), (1_502, 1));
 }
