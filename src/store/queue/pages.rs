@@ -27,7 +27,8 @@ use crate::{
 /// Small enough that sled keeps the page in its log (a leaf of 16 stays under its 128 KiB).
 const PAGE_ENTRIES_MAX: usize = 64;
 const PAGE_BYTES_MAX: usize = 4_096;
-/// Pages that are looked through for a lane's first record: 16,000 entries.
+/// Pages that are looked through for a lane's first record, but for one of each client: 16,000
+/// entries.
 const FIRST_PAGES_MAX: usize = 256;
 /// How many entries one commit of a rebuild touches at the most.
 const CHUNK: usize = 1_000;
@@ -124,24 +125,38 @@ impl Page {
     }
 }
 
-/// The record that waits first in a lane; `None` also where more stale entries than anybody
-/// expects stand before it.
+/// The record that has waited longest in a lane, whosever it is; `None`, or a later one, also where
+/// more stale entries than anybody expects stand before it.
 pub(super) async fn first_of(
     transaction: &mut impl Transaction,
     app: AppId,
     (kind, lane): (SubjectKind, Lane),
 ) -> Result<Option<Record>, EngineError> {
-    let pages = transaction.scan(keys::pages(app, (kind, lane), None), FIRST_PAGES_MAX).await?;
-    for (_, bytes) in &pages {
-        for entry in Vec::<PageEntry>::decode(bytes.as_ref()).unwrap_or_default() {
+    let mut oldest: Option<Record> = None;
+    let mut pages_left = FIRST_PAGES_MAX;
+    let mut range = keys::pages(app, (kind, lane), None);
+    while let Some((key, bytes)) = transaction.scan(range, 1).await?.pop() {
+        let Some(client) = keys::client_of_page(&key) else { break };
+        let before = |first| oldest.as_ref().is_none_or(|oldest| first < oldest.first_sequence);
+        let goes_on = pages_left > 0 && keys::first_of_page(&key).is_some_and(before);
+        pages_left = pages_left.saturating_sub(1);
+        // What has a place here and is older yet stands before it in its own client's pages.
+        let entries = Vec::<PageEntry>::decode(bytes.as_ref()).unwrap_or_default();
+        let older = entries.into_iter().take_while(|entry| before(entry.first_sequence));
+        for entry in older.collect::<Vec<_>>() {
             let bytes = transaction.get(&keys::pending_of(app, &entry.subject_key)).await?;
             let record = bytes.and_then(|bytes| Record::decode(bytes.as_ref()).ok());
             if let Some(record) = record.filter(|record| entry.leads_to(record, lane)) {
-                return Ok(Some(record));
+                oldest = Some(record);
+                break;
             }
         }
+        range = match goes_on {
+            true => keys::pages(app, (kind, lane), Some(keys::after(key))),
+            false => keys::pages_behind(app, (kind, lane), client),
+        };
     }
-    Ok(None)
+    Ok(oldest)
 }
 
 impl<E: Engine> Queue<E> {

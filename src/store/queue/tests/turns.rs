@@ -17,6 +17,8 @@ over_every_engine! {
     a_kinds_bulk_lane_has_its_share_beside_what_is_urgent_of_the_other => shares_between_kinds;
     what_waited_before_a_claim_began_is_claimed_whatever_came_since => passes_over_what_came_since;
     a_page_that_begins_with_what_came_since_hides_none_behind_it => hides_nothing;
+    the_oldest_of_a_lane_is_so_whosever_it_is => is_oldest_of_all;
+    the_oldest_of_a_client_is_so_in_whatever_page_it_stands => is_oldest_of_its_pages;
 }
 
 const CRM: ClientId = ClientId(0);
@@ -241,4 +243,35 @@ fn hides_nothing(engine: impl Engine + Clone) {
     let batch = now(bench.queue.claim(bench.app, limits(5_000, 0), Some(begun), late)).unwrap();
     let Claim::Complete(Some(batch)) = batch else { panic!("it is complete") };
     assert_eq!((batch.rows, bench.queue.depth(bench.app).records), (1_502, 1));
+}
+
+fn is_oldest_of_all(engine: impl Engine + Clone) {
+    let mut bench = bench(engine, 1);
+    let company = Update { subject: Subject::company("k"), ..update(bench.app, "", "p", 1) };
+    let of_billing = Update { client: BILLING, ..update(bench.app, "first", "p", 1) };
+    let updates = [of_billing, company, update(bench.app, "last", "p", 1)];
+    for (update, micros) in updates.into_iter().zip([10, 20, 30]) {
+        now(bench.queue.accept(vec![update], at(micros))).unwrap()[0].unwrap();
+    }
+    assert_eq!(now(bench.reads.oldest(bench.app)).unwrap(), Some(at(10)));
+    // The kind goes first that has waited longer.
+    assert_eq!(bench.claim().unwrap().kind, SubjectKind::User);
+}
+
+fn is_oldest_of_its_pages(engine: impl Engine + Clone) {
+    let mut bench = bench(engine, 1);
+    for (user, micros) in [("u", 10), ("v", 20), ("x", 30)] {
+        let update = Update { lane: Lane::Express, ..update(bench.app, user, "p", 1) };
+        now(bench.queue.accept(vec![update], at(micros))).unwrap()[0].unwrap();
+    }
+    now(bench.queue.take_express(bench.app, 9, at(40))).unwrap();
+    for users in [vec!["u", "x"], vec!["v"]] {
+        let back = |user| (Subject::user(user), ExpressEnd::Back);
+        let ends: Vec<_> = users.into_iter().map(back).collect();
+        now(bench.queue.settle_express(bench.app, &ends, at(40))).unwrap();
+    }
+    let taken = now(bench.queue.take_express(bench.app, 1, at(40))).unwrap().subjects;
+    assert_eq!(taken, [Subject::user("u")]);
+    // x stands in the first page.
+    assert_eq!(now(bench.reads.oldest(bench.app)).unwrap(), Some(at(20)));
 }
