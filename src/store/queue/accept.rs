@@ -10,7 +10,7 @@ use super::{
     AppState, Engine, Head, Queue, StoreError, Stored, Transaction,
     clients::{Clients, Entries},
     decode, decode_or_set_aside, keys,
-    pages::PageBuilder,
+    pages::{PageBuilder, Placed},
     remember::Memory,
 };
 use crate::{
@@ -88,7 +88,7 @@ impl<E: Engine> Queue<E> {
         transaction.commit().await?;
         self.head = head;
         self.apps = apps;
-        self.clients.come(placed);
+        self.keep_placed(placed).await?;
         for app in urgent {
             *self.urgent.entry(app).or_default() += 1;
         }
@@ -270,8 +270,8 @@ impl<'a> Group<'a> {
     pub(super) async fn write(
         self,
         transaction: &mut impl Transaction,
-    ) -> Result<(Head, BTreeMap<AppId, AppState>, Entries), StoreError> {
-        let Self { head, known, mut apps, slots, mut touched, .. } = self;
+    ) -> Result<(Head, BTreeMap<AppId, AppState>, Placed), StoreError> {
+        let Self { mut head, known, mut apps, slots, mut touched, .. } = self;
         let mut pages = PageBuilder::default();
         for slot in &slots {
             if let Some((memory, delivered)) = slot.held.as_ref().filter(|(_, held)| held.is_news())
@@ -299,7 +299,7 @@ impl<'a> Group<'a> {
             }
             transaction.put(&slot.key, bytes);
         }
-        let placed = pages.write(transaction, known).await?;
+        let placed = pages.write(transaction, (known, &mut head)).await?;
         for app in touched {
             transaction.put(&keys::app(app), apps.entry(app).or_default().encode());
         }

@@ -152,7 +152,8 @@ impl<E: Engine> Queue<E> {
         state.dead_letters = state.dead_letters.saturating_sub(1);
         let mut pages = PageBuilder::default();
         pages.add(app, &merged, &subject_key);
-        let placed = pages.write(&mut transaction, head.last_sequence).await?;
+        let known = head.last_sequence;
+        let placed = pages.write(&mut transaction, (known, &mut head)).await?;
         transaction.put(&key, bytes);
         transaction.delete(&keys::dead(app, id.died_at, id.last_sequence));
         transaction.delete(&keys::dead_of(app, &subject_key, id.died_at, id.last_sequence));
@@ -161,7 +162,7 @@ impl<E: Engine> Queue<E> {
         transaction.commit().await?;
         self.apps.insert(app, state);
         self.head = head;
-        self.clients.come(placed);
+        self.keep_placed(placed).await?;
         Ok(Replay::Replayed)
     }
 

@@ -43,7 +43,7 @@ impl<E: Engine> Queue<E> {
         transaction.commit().await?;
         self.head = head;
         self.apps = apps;
-        self.clients.come(placed);
+        self.keep_placed(placed).await?;
         let merged = |accepted: Accepted| accepted.disposition == Disposition::Coalesced;
         Ok(outcomes.into_iter().map(|outcome| outcome.map(merged)).collect())
     }

@@ -10,11 +10,11 @@
 //!
 //! A page keeps its key while entries leave it: no two ever come to have the same.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    AppState, Engine, EngineError, Queue, StoreError, Stored, Transaction, clients::Entries,
-    decode, decode_or_set_aside, keys,
+    AppState, Engine, EngineError, Head, Queue, StoreError, Stored, Transaction, clients::Entries,
+    decode_or_set_aside, keys,
 };
 use crate::{
     domain::{
@@ -62,29 +62,40 @@ impl PageBuilder {
         self.entries.insert(place, subject_key.to_vec());
     }
 
-    /// Puts the pages. Returns how many entries of each client came with them. No page begins
-    /// with a sequence past `known`.
+    /// Puts the pages. Returns what came with them, for [`Queue::keep_placed`]. No page that is
+    /// there begins with a sequence past `known`.
     pub(super) async fn write(
         self,
         transaction: &mut impl Transaction,
-        known: Sequence,
-    ) -> Result<Entries, StoreError> {
-        let mut written = Entries::new();
+        (known, head): (Sequence, &mut Head),
+    ) -> Result<Placed, StoreError> {
+        let mut placed = Placed::default();
         let mut page: Option<Page> = None;
         for ((app, lane, client, first_sequence), subject_key) in self.entries {
             let queue = (app, lane, client);
             if let Some(full) = page.take_if(|page| page.queue != queue || page.is_full()) {
-                full.write(transaction, known, &mut written).await?;
+                full.write(transaction, (known, &mut *head), &mut placed).await?;
             }
             let page = page.get_or_insert_with(|| Page { queue, entries: vec![], bytes: 0 });
             page.bytes += subject_key.len();
             page.entries.push(PageEntry { first_sequence, subject_key });
         }
         if let Some(page) = page {
-            page.write(transaction, known, &mut written).await?;
+            page.write(transaction, (known, head), &mut placed).await?;
         }
-        Ok(written)
+        Ok(placed)
     }
+}
+
+/// What came with pages that were put.
+#[derive(Debug, Default)]
+#[must_use]
+pub(super) struct Placed {
+    /// How many entries of each client.
+    entries: Entries,
+    /// Apps of which a page was damaged that one of these took the place of: others may have lost
+    /// theirs.
+    damaged: BTreeSet<AppId>,
 }
 
 struct Page {
@@ -98,12 +109,13 @@ impl Page {
         self.entries.len() >= PAGE_ENTRIES_MAX || self.bytes >= PAGE_BYTES_MAX
     }
 
-    /// Puts it; where one is there that began with the same entry, they become one.
+    /// Puts it; where one is there that began with the same entry, they become one. Where that is
+    /// damaged it is set aside, and the app is marked: its pages are to be made anew.
     async fn write(
         self,
         transaction: &mut impl Transaction,
-        known: Sequence,
-        written: &mut Entries,
+        (known, head): (Sequence, &mut Head),
+        placed: &mut Placed,
     ) -> Result<(), StoreError> {
         let Self { queue: (app, lane, client), mut entries, .. } = self;
         let Some(first) = entries.first().map(|entry| entry.first_sequence) else { return Ok(()) };
@@ -111,14 +123,19 @@ impl Page {
         if first <= known
             && let Some(bytes) = transaction.get(&key).await?
         {
-            // One that is damaged is made anew by the next claim that finds nothing else.
-            let there: Vec<PageEntry> = decode(bytes.as_ref())?.unwrap_or_default();
+            let there: Option<Vec<PageEntry>> =
+                decode_or_set_aside(transaction, head, &key, bytes.as_ref())?;
+            if there.is_none() {
+                transaction.put(&keys::pages_damaged(app), Vec::new());
+                placed.damaged.insert(app);
+            }
+            let there = there.unwrap_or_default();
             entries.retain(|entry| !there.contains(entry));
-            *written.entry(client).or_default() += entries.len() as u64;
+            *placed.entries.entry(client).or_default() += entries.len() as u64;
             entries.extend(there);
             entries.sort_unstable_by_key(|entry| entry.first_sequence);
         } else {
-            *written.entry(client).or_default() += entries.len() as u64;
+            *placed.entries.entry(client).or_default() += entries.len() as u64;
         }
         transaction.put(&key, entries.encode());
         Ok(())
@@ -160,6 +177,17 @@ pub(super) async fn first_of(
 }
 
 impl<E: Engine> Queue<E> {
+    /// Counts what came with pages that are durable, and makes the pages anew of apps of which one
+    /// was damaged.
+    pub(super) async fn keep_placed(&mut self, placed: Placed) -> Result<(), StoreError> {
+        self.clients.come(placed.entries);
+        for app in placed.damaged {
+            // Seldom: it is not to make every commit's future larger.
+            Box::pin(self.rebuild_pages(app)).await?;
+        }
+        Ok(())
+    }
+
     /// Makes an app's pages anew from its pending records, after one was damaged, and counts
     /// the records anew. The app is marked until this is done, and `recover` begins again
     /// where it was not. Takes as much memory as all pages together.
@@ -172,7 +200,7 @@ impl<E: Engine> Queue<E> {
             let mut transaction = self.engine.begin().await?;
             let some = std::mem::replace(&mut pages, PageBuilder { entries: rest });
             // They are counted once all are there, and no other is.
-            drop(some.write(&mut transaction, 0).await?);
+            drop(some.write(&mut transaction, (0, &mut self.head)).await?);
             transaction.commit().await?;
         }
         let state = AppState {

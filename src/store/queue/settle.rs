@@ -112,15 +112,16 @@ impl<E: Engine> Queue<E> {
         &mut self,
         chunk: Chunk<impl Transaction>,
     ) -> Result<Vec<SettledRow>, StoreError> {
-        let Chunk { mut transaction, batch, state, head, pages, settled, .. } = chunk;
+        let Chunk { mut transaction, batch, state, mut head, pages, settled, .. } = chunk;
         let app = batch.id.app;
-        let placed = pages.write(&mut transaction, head.last_sequence).await?;
+        let known = head.last_sequence;
+        let placed = pages.write(&mut transaction, (known, &mut head)).await?;
         transaction.put(&keys::app(app), state.encode());
         transaction.put(keys::HEAD, head.encode());
         transaction.commit().await?;
         self.apps.insert(app, state);
         self.head = head;
-        self.clients.come(placed);
+        self.keep_placed(placed).await?;
         Ok(settled)
     }
 

@@ -1,7 +1,13 @@
 //! What the queue bears, and what it keeps apart.
 
-use super::*;
-use crate::store::{engine::Crash, records::PageEntry};
+use super::{
+    rescue::{is_whole, set_aside},
+    *,
+};
+use crate::{
+    domain::batch::DeadReason,
+    store::{engine::Crash, records::PageEntry},
+};
 
 #[test]
 fn names_keep_their_numbers() {
@@ -141,6 +147,36 @@ fn a_damaged_page_loses_no_record() {
         bench.settle(&batch, Settlement::Delivered);
     }
     assert_eq!(users, 100);
+}
+
+#[test]
+fn a_damaged_page_whose_place_another_takes_is_set_aside_and_nobody_loses_a_place() {
+    for requeues in [true, false] {
+        let engine = MemoryEngine::default();
+        let mut bench = Bench::new(engine.clone());
+        let app = bench.app;
+        bench.accept(["u", "v", "w"].map(|user| update(app, user, "a", 1)).to_vec());
+        // The page keeps its key although the first of it has left.
+        let batch = bench.claim_with(BatchLimits { rows_max: 1, ..BATCH }).unwrap();
+        let page = engine.keys().into_iter().find(|key| key.starts_with(b"q")).unwrap();
+        flip_a_bit(&engine, &page);
+        if requeues {
+            bench.settle(&batch, Settlement::Requeued);
+        } else {
+            bench.settle(&batch, Settlement::Dead(DeadReason::BadRow));
+            let letters = now(bench.reads.dead_letters(app, &DeadFilter::default(), None, 9));
+            let letter = letters.unwrap().letters.remove(0);
+            assert_eq!(now(bench.queue.replay(app, letter.id, at(9))).unwrap(), Replay::Replayed);
+        }
+        assert!(set_aside(&engine, &page), "it is kept, and named by an export");
+        assert_eq!((bench.queue.head().1, bench.queue.depth(app).records), (1, 3));
+        is_whole(&engine);
+        let batch = bench.claim().unwrap();
+        let users: Vec<_> =
+            bench.upload(&batch).lines().map(|row| row[12..13].to_owned()).collect();
+        assert_eq!(users, ["u", "v", "w"]);
+        assert!(!engine.keys().iter().any(|key| matches!(key[0], b'q' | b'p')));
+    }
 }
 
 #[test]
