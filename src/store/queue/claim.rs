@@ -343,7 +343,9 @@ impl<T: Transaction> Chunk<T> {
         let record: Option<Record> =
             decode_or_set_aside(&mut self.transaction, &mut self.head, &key, bytes.as_ref())?;
         let (Some(record), Some(subject)) = (record, keys::subject_of(&key)) else {
-            self.state.count_out((self.batch.kind, lane, stored_bytes));
+            // In which lane it was is not known any more: all are counted anew.
+            self.state.count_out_damaged(self.batch.kind, stored_bytes);
+            self.pages_damaged = true;
             // Another entry may point to it, too.
             self.taken.insert(entry.subject_key.clone());
             self.damaged.insert(entry.subject_key.clone());

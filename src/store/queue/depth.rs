@@ -65,14 +65,15 @@ impl AppState {
         self.express_records = self.express_records.saturating_sub(express);
         let company = u64::from(kind == SubjectKind::Company);
         self.company_records = self.company_records.saturating_sub(company);
+        // Of damaged ones the lane was not known.
+        self.bulk_records = self.bulk_records.min(self.depth.records);
+        self.express_records = self.express_records.min(self.depth.records - self.bulk_records);
     }
 
     /// Counts a damaged pending record out. Its lane is not known any more: it is taken for
-    /// an interactive one where there can be any.
+    /// an interactive one where there can be any. Once nothing waits, that is right again.
     pub(super) fn count_out_damaged(&mut self, kind: SubjectKind, bytes: usize) {
         self.count_out((kind, Lane::Interactive, bytes));
-        self.bulk_records = self.bulk_records.min(self.depth.records);
-        self.express_records = self.express_records.min(self.depth.records - self.bulk_records);
     }
 }
 

@@ -5,7 +5,7 @@ use super::{
     *,
 };
 use crate::{
-    domain::batch::DeadReason,
+    domain::batch::{ClaimLimits, Claimable, DeadReason},
     store::{engine::Crash, records::PageEntry},
 };
 
@@ -177,6 +177,45 @@ fn a_damaged_page_whose_place_another_takes_is_set_aside_and_nobody_loses_a_plac
         assert_eq!(users, ["u", "v", "w"]);
         assert!(!engine.keys().iter().any(|key| matches!(key[0], b'q' | b'p')));
     }
+}
+
+#[test]
+fn a_damaged_record_in_another_lane_than_its_old_place_is_counted_out_of_none_but_its_own() {
+    let engine = MemoryEngine::default();
+    let mut bench = Bench::new(engine.clone());
+    let app = bench.app;
+    let bulk = |user| Update { lane: Lane::Bulk, ..update(app, user, "a", 1) };
+    bench.accept(["i", "j"].map(|user| update(app, user, "a", 1)).to_vec());
+    bench.accept(["u", "v", "w"].map(bulk).to_vec());
+    // It leaves a place behind in the bulk lane.
+    bench.set("u", "a", 2);
+    flip_a_bit(&engine, &keys::pending(app, &Subject::user("u")));
+    let for_bulk = BatchLimits { rows_max: 1, bytes_max: 0 };
+    let limits = ClaimLimits { for_bulk, ..BatchLimits { rows_max: 2, ..BATCH }.into() };
+    let claimable = Claimable { users: Some(limits), companies: None };
+    let claim = now(bench.queue.claim(app, claimable, None, at(2))).unwrap();
+    let Claim::Complete(Some(batch)) = claim else { panic!("two rows are one chunk") };
+    let users: Vec<_> = bench.upload(&batch).lines().map(|row| row[12..13].to_owned()).collect();
+    assert_eq!(users, ["i", "v"]);
+    let depth = bench.queue.depth(app);
+    assert_eq!((depth.records, depth.bulk_records), (2, 1));
+    bench.settle(&batch, Settlement::Delivered);
+    is_whole(&engine);
+}
+
+#[test]
+fn what_is_counted_of_lanes_is_right_once_nothing_waits_whatever_was_damaged() {
+    let engine = MemoryEngine::default();
+    let mut bench = Bench::new(engine.clone());
+    let app = bench.app;
+    let bulk = |user| Update { lane: Lane::Bulk, ..update(app, user, "a", 1) };
+    bench.accept(["u", "v"].map(bulk).to_vec());
+    bench.set("i", "a", 1);
+    flip_a_bit(&engine, &keys::pending(app, &Subject::user("u")));
+    bench.set("u", "a", 2);
+    let batch = bench.claim().unwrap();
+    assert_eq!(batch.rows, 3);
+    assert_eq!(bench.queue.depth(app), QueueDepth::default());
 }
 
 #[test]
