@@ -234,9 +234,8 @@ impl<'a> Group<'a> {
             let mut merged = waiting.merge(arrived);
             let (entries, max) = self.clients.standing(client);
             let new = self.new.entry(client).or_default();
-            // In the bulk lane nobody waits for it, and express does not wait for turns.
-            if lane == Lane::Interactive
-                && merged.lane == lane
+            // In the bulk lane nobody waits for it.
+            if lane < Lane::Bulk
                 && admission::admit_of_client(entries + *new, max).is_ok()
                 && merged.invite(client)
             {
@@ -291,11 +290,10 @@ impl<'a> Group<'a> {
             touched.insert(slot.app);
             if slot.placed != Some(record.lane) {
                 pages.add(slot.app, record, &slot.key[keys::SUBJECT_AT..]);
-            }
-            // What has come to be express since stands there alone.
-            for guest in slot.guests.iter().filter(|_| record.lane == Lane::Interactive) {
-                let of = (slot.app, slot.counted.0);
-                pages.add_guest(of, record, *guest, &slot.key[keys::SUBJECT_AT..]);
+            } else {
+                for guest in &slot.guests {
+                    pages.add_guest(slot.app, record, *guest, &slot.key[keys::SUBJECT_AT..]);
+                }
             }
             transaction.put(&slot.key, bytes);
         }

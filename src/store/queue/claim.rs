@@ -379,8 +379,6 @@ impl<T: Transaction> Chunk<T> {
         self.taken.insert(entry.subject_key.clone());
         self.state.count_out((self.batch.kind, lane, stored_bytes));
         self.transaction.delete(&key);
-        // Should it come back, others' places are theirs to take anew.
-        let record = Record { guests: Vec::new(), ..record };
         let row = InFlight { batch: self.batch.id.number, position, record, forgotten: false };
         self.transaction.put(&in_flight, row.encode());
         Ok(Fate::Taken)

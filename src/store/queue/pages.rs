@@ -43,22 +43,25 @@ pub(super) struct PageBuilder {
 }
 
 impl PageBuilder {
-    /// Adds a record, and the end of its key from the subject on.
+    /// Adds a record, and the end of its key from the subject on. It has a place among those of
+    /// its own client, and one for each of its guests: where the last update came, since where
+    /// their own did is not known any more.
     pub(super) fn add(&mut self, app: AppId, record: &Record, subject_key: &[u8]) {
-        let lane = (keys::kind_of(subject_key), record.lane);
-        let place = (app, lane, record.client, record.first_sequence);
-        self.entries.insert(place, subject_key.to_vec());
+        self.add_guest(app, record, (record.client, record.first_sequence), subject_key);
+        for guest in record.guests.iter().filter(|guest| **guest != record.client) {
+            self.add_guest(app, record, (*guest, record.last_sequence), subject_key);
+        }
     }
 
     /// Adds a record's place among those of another client: where that one's update came.
     pub(super) fn add_guest(
         &mut self,
-        (app, kind): (AppId, SubjectKind),
+        app: AppId,
         record: &Record,
         (client, sequence): (ClientId, Sequence),
         subject_key: &[u8],
     ) {
-        let place = (app, (kind, record.lane), client, sequence);
+        let place = (app, (keys::kind_of(subject_key), record.lane), client, sequence);
         self.entries.insert(place, subject_key.to_vec());
     }
 

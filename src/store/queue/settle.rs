@@ -285,6 +285,8 @@ impl<T: Transaction> Chunk<T> {
     /// Makes a dead letter of the record.
     fn bury(&mut self, subject_key: &[u8], mut record: Record, reason: DeadReason) {
         record.set_apart();
+        // Nobody waits for it any more.
+        record.guests.clear();
         let app = self.batch.id.app;
         let death = Death {
             reason,

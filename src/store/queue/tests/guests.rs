@@ -1,10 +1,13 @@
 //! A record may go in the turns of another client, too, whose update has joined it.
 
-use super::{rescue::is_whole, *};
+use super::{damage::flip_a_bit, rescue::is_whole, *};
+use crate::domain::express::ExpressEnd;
 
 over_every_engine! {
     an_update_takes_its_record_along_in_its_own_clients_turn => goes_in_anothers_turn;
-    what_comes_back_from_anothers_turn_keeps_its_place_and_its_neighbours => keeps_neighbours;
+    what_comes_back_from_anothers_turn_keeps_its_places_and_its_neighbours => keeps_neighbours;
+    what_joins_an_express_record_has_its_own_clients_turn_there_and_after_it => joins_express;
+    what_becomes_express_takes_its_guests_along => becomes_express;
     a_client_has_one_place_in_a_record_and_none_past_its_limit => is_bounded;
     a_bulk_update_that_joins_takes_nothing_along => bulk_waits;
     a_place_that_its_record_has_left_leads_to_no_later_one => stale_is_passed_over;
@@ -74,22 +77,65 @@ fn keeps_neighbours(engine: impl Engine + Clone) {
     let mut bench = bench(engine, 5);
     // The first of its page, and one in the middle.
     bench.join(CRM, "000", 2);
-    bench.join(BILLING, "002", 2);
-    let (batch, mut users) = bench.claim_rows(2);
+    bench.join(BILLING, "003", 2);
+    for _ in 0..3 {
+        let (batch, mut users) = bench.claim_rows(2);
+        users.sort_unstable();
+        assert_eq!(users, ["000", "003"], "they go in the turns of both");
+        bench.settle(&batch, Settlement::Requeued);
+    }
+    let (batch, mut users) = bench.claim_rows(5);
     users.sort_unstable();
-    assert_eq!(users, ["000", "002"]);
-    bench.settle(&batch, Settlement::Requeued);
-    let (batch, users) = bench.claim_rows(5);
     assert_eq!(users, ["000", "001", "002", "003", "004"]);
     bench.settle(&batch, Settlement::Requeued);
     // In parts, so that pages stay that others have left.
-    for expected in [["000", "001"], ["002", "003"]] {
+    let mut all = Vec::new();
+    for _ in 0..3 {
         let (batch, users) = bench.claim_rows(2);
-        assert_eq!(users, expected);
+        all.extend(users);
         bench.settle(&batch, Settlement::Delivered);
     }
-    assert_eq!(bench.claim_rows(2).1, ["004"]);
-    assert_eq!(bench.entries(), 0);
+    all.sort_unstable();
+    assert_eq!(all, ["000", "001", "002", "003", "004"]);
+    assert_eq!((bench.entries(), bench.queue.depth(bench.app)), (0, QueueDepth::default()));
+}
+
+/// One client has so much waiting for express that a claim of few rows does not come past it.
+fn with_express<E: Engine + Clone>(engine: E) -> Bench<E> {
+    let mut bench = bench(engine, 0);
+    let one = |n: usize| of(BACKFILL, bench.app, &format!("{n:03}"), 1);
+    let express = |n| Update { lane: Lane::Express, ..one(n) };
+    bench.accept((0..200).map(express).collect());
+    bench
+}
+
+fn joins_express(engine: impl Engine + Clone) {
+    let mut bench = with_express(engine);
+    bench.join(CRM, "150", 2);
+    // By express it goes in the turn of whoever joined it, too.
+    let subjects = |users: [&str; 3]| users.map(Subject::user).to_vec();
+    let mut taken = now(bench.queue.take_express(bench.app, 3, at(2))).unwrap().subjects;
+    taken.sort_unstable();
+    assert_eq!(taken, subjects(["000", "001", "150"]));
+    // Refused there, it waits for a batch, and not behind the other's backlog.
+    let ends: Vec<_> = taken.into_iter().map(|it| (it, ExpressEnd::Refused)).collect();
+    now(bench.queue.settle_express(bench.app, &ends, at(2))).unwrap();
+    let late = at(3_000_000);
+    let limits = BatchLimits { rows_max: 2, ..BATCH };
+    let claim = now(bench.queue.claim(bench.app, limits, None, late)).unwrap();
+    let Claim::Complete(Some(batch)) = claim else { panic!("two rows are one chunk") };
+    assert!(bench.upload(&batch).contains(r#"{"user_id":"150","metadata":{"p":2}}"#));
+}
+
+fn becomes_express(engine: impl Engine + Clone) {
+    let mut bench = bench(engine, 200);
+    bench.join(CRM, "150", 2);
+    // All of them become express, those that others have joined, too.
+    let one = |n: usize| of(BACKFILL, bench.app, &format!("{n:03}"), 3);
+    let express = |n| Update { lane: Lane::Express, ..one(n) };
+    bench.accept((0..200).map(express).collect());
+    let taken = now(bench.queue.take_express(bench.app, 3, at(2))).unwrap().subjects;
+    assert!(taken.contains(&Subject::user("150")), "{taken:?}");
 }
 
 fn is_bounded(engine: impl Engine + Clone) {
@@ -152,5 +198,18 @@ fn a_store_with_such_places_is_whole() {
     bench.settle(&batch, Settlement::Requeued);
     is_whole(&engine);
     assert_eq!(bench.claim_rows(1_000).1.len(), 200);
+    is_whole(&engine);
+}
+
+#[test]
+fn pages_that_are_made_anew_have_a_place_for_every_guest() {
+    let engine = MemoryEngine::default();
+    let mut bench = bench(engine.clone(), 200);
+    bench.join(CRM, "150", 2);
+    let page = engine.keys().into_iter().find(|key| key.starts_with(b"q")).unwrap();
+    flip_a_bit(&engine, &page);
+    now(bench.queue.rebuild_pages(bench.app)).unwrap();
+    assert_eq!(bench.entries(), 201);
+    assert_eq!(bench.claim_rows(2).1, ["150", "000"]);
     is_whole(&engine);
 }
