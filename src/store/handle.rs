@@ -5,6 +5,8 @@ mod forget;
 mod jobs;
 mod operators;
 mod reads;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::BTreeMap,
@@ -108,19 +110,15 @@ pub async fn start<E: Engine + Clone>(
 ) -> Result<(Store, Writer, RecoveredApps), StoreError> {
     let mut recovered = Vec::new();
     let mut gauges = BTreeMap::new();
-    for AppTerms { name, full_job, suppression } in apps {
-        let (app, found) = match queue.serve(name, *full_job, clock::now().wall).await {
+    for terms in apps {
+        let (app, found) = match recover(&mut queue, terms).await {
             // The others go on.
             Err(error @ StoreError::Damaged { .. }) => {
-                tracing::error!(app = name, %error, "an app cannot be served: it is held");
+                tracing::error!(app = terms.name, %error, "an app cannot be served: it is held");
                 let held = Some(error.to_string());
                 (queue.hold(), Recovered { held, ..Recovered::default() })
             }
-            served => {
-                let (app, found) = served?;
-                queue.suppress(app, *suppression).await?;
-                (app, found)
-            }
+            served => served?,
         };
         recovered.push((app, found));
         gauges.insert(
@@ -160,6 +158,18 @@ pub async fn start<E: Engine + Clone>(
         .spawn(move || ended.send(runtime.block_on(committer.run())).ok())
         .map_err(|error| StoreError::Engine(super::EngineError::Failed(error.to_string())))?;
     Ok((store, writer, recovered))
+}
+
+/// An app's number, and what its driver goes on from.
+async fn recover<E: Engine>(
+    queue: &mut Queue<E>,
+    terms: &AppTerms,
+) -> Result<(AppId, Recovered), StoreError> {
+    let now = clock::now().wall;
+    let app = queue.serve(&terms.name, terms.full_job, now).await?;
+    // First, since what was under way by express is in doubt for what the app remembers.
+    queue.suppress(app, terms.suppression).await?;
+    Ok((app, queue.recover(app, now).await?))
 }
 
 impl Store {

@@ -224,7 +224,7 @@ mod tests {
         let mut queue = now(Queue::open(engine.clone(), QUEUE, 8)).unwrap();
         let app = now(queue.app("production")).unwrap();
         assert_eq!((queue.store(), queue.head().0), (7, 5_000));
-        assert_eq!(now(queue.recover(app)).unwrap().memory.occupancy.until, at(99));
+        assert_eq!(now(queue.recover(app, at(12))).unwrap().memory.occupancy.until, at(99));
         let found = now(Reads::new(engine).find(app, &Subject::user("1"), 4_502)).unwrap();
         assert!(matches!(found, Found::Delivered { batch: Some(_), .. }), "{found:?}");
         let accepted = now(queue.accept(vec![update(app, 1)], at(12))).unwrap();

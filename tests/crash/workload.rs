@@ -53,7 +53,7 @@ impl<E: Engine> Workload<E> {
         let random = &mut StdRng::seed_from_u64(self.seed ^ (number << 20));
         let at = Timestamp::from_micros(i64::try_from(number).expect("few ops") * 1_000);
         let dice = random.random_range(0..100);
-        let recovered = now(self.queue.recover(self.app)).expect("the batch is there");
+        let recovered = now(self.queue.recover(self.app, at)).expect("the batch is there");
         match recovered.unsettled {
             // What has begun goes on.
             Some(batch) if batch.state == BatchState::Claiming => {

@@ -67,7 +67,7 @@ impl Process {
             let limits = scenario.settings.batch;
             let full_job =
                 Occupancy::begin(limits.rows_max, scenario.settings.users_per_minute, now);
-            let (app, recovered) = queue.serve("production", full_job, now.wall).await?;
+            let app = queue.serve("production", full_job, now.wall).await?;
             let keeps = scenario.sabotage == Some(Sabotage::KeepsMemory) && suppression.is_none();
             let suppression = match scenario.sabotage {
                 Some(Sabotage::NeverRefreshes) => suppression.map(never_refreshes),
@@ -76,6 +76,7 @@ impl Process {
             if !keeps {
                 queue.suppress(app, suppression).await?;
             }
+            let recovered = queue.recover(app, now.wall).await?;
             for client in ["crm", "billing", "backfill"] {
                 queue.client(client).await?;
             }

@@ -142,7 +142,7 @@ fn lived(ops: Vec<Op>) -> (MemoryEngine, Queue<MemoryEngine>) {
 /// among those of others, and the rows of one batch have no order among subjects.
 fn sent(engine: &MemoryEngine, queue: &mut Queue<MemoryEngine>, app: AppId) -> Vec<String> {
     let mut rows = Vec::new();
-    let mut batch = now(queue.recover(app)).unwrap().unsettled;
+    let mut batch = now(queue.recover(app, Timestamp::default())).unwrap().unsettled;
     if let Some(batch) = batch.take() {
         now(queue.settle(&batch, Settlement::Requeued, Memory::default(), at(4))).unwrap();
     }

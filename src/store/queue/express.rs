@@ -7,19 +7,19 @@
 //! one record of a subject is in flight, by express or in a batch, so that their order holds.
 
 use super::{
-    Batch, Engine, Queue, Reads, StoreError, Stored, Transaction, claim::Chunk, decode, keys,
+    Batch, Engine, Queue, Reads, StoreError, Transaction, claim::Chunk, decode, keys,
     lane::LaneCursor, pages::first_of, settle::SettledRow,
 };
 use crate::{
     domain::{
         batch::{BatchId, BatchLimits, Part, Settlement},
-        delivered::{FingerprintKey, LATE_MAX},
+        delivered::LATE_MAX,
         express::ExpressEnd,
         row::{RowValues, write_identify},
         time::Timestamp,
         update::{AppId, Lane, Sequence, Subject, SubjectKind},
     },
-    store::records::{EXPRESS, InFlight, Remembered},
+    store::records::{EXPRESS, InFlight},
 };
 
 const CHUNK: usize = 256;
@@ -118,35 +118,14 @@ impl<E: Engine> Queue<E> {
         self.commit_settled(chunk).await
     }
 
-    /// Upstream may hold what these carry, or what it held before, or come to hold it late: their
-    /// values are not known any more. That what is older still comes too late remains true.
-    async fn doubt_held(
+    /// Puts back what the last process left in flight by express. Upstream may hold what that
+    /// carries, or what it held before, or come to hold it late: where the app remembers what it
+    /// delivered, which is to be known by now, that is in doubt.
+    pub(super) async fn recover_express(
         &mut self,
         app: AppId,
-        left: &[(Subject, InFlight)],
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        if left.is_empty() || !self.state(app).remembers {
-            return Ok(());
-        }
-        let mut transaction = self.engine.begin().await?;
-        for (subject, row) in left {
-            let subject_key = &keys::in_flight(app, subject)[keys::SUBJECT_AT..];
-            let key = keys::held_of(app, subject_key);
-            let Some(bytes) = transaction.get(&key).await? else { continue };
-            if let Some(mut held) = decode::<Remembered>(bytes.as_ref())? {
-                held.delivered.erase(&row.record, FingerprintKey(self.head.store));
-                held.delivered.doubt(now.plus(LATE_MAX));
-                transaction.put(&key, held.encode());
-            } else {
-                transaction.delete(&key);
-            }
-        }
-        Ok(transaction.commit().await?)
-    }
-
-    /// Puts back what the last process left in flight by express.
-    pub(super) async fn recover_express(&mut self, app: AppId) -> Result<(), StoreError> {
         if self.state(app).express_in_flight == 0 {
             return Ok(());
         }
@@ -158,22 +137,18 @@ impl<E: Engine> Queue<E> {
             from = Some(keys::after(last.clone()));
             for (key, bytes) in &rows {
                 let row: Option<InFlight> = decode(bytes.as_ref())?;
-                if let Some(row) = row.filter(InFlight::is_express)
+                if row.is_some_and(|row| row.is_express())
                     && let Some(subject) = keys::subject_of(key)
                 {
-                    left.push((subject, row));
+                    left.push((subject, ExpressEnd::Unknown));
                 }
             }
         }
-        let now = self.head.last_accepted_at;
-        self.doubt_held(app, &left, now).await?;
         let state = self.state(app);
         // What is damaged cannot be told apart from a batch's, and goes with the next one.
         let counted = super::AppState { express_in_flight: left.len() as u64, ..state };
         self.apps.insert(app, counted);
-        let ends: Vec<_> =
-            left.into_iter().map(|(subject, _)| (subject, ExpressEnd::Unknown)).collect();
-        self.settle_express(app, &ends, now).await.map(drop)
+        self.settle_express(app, &left, now).await.map(drop)
     }
 }
 

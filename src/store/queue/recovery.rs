@@ -40,15 +40,16 @@ impl Survey {
 }
 
 impl<E: Engine> Queue<E> {
-    /// The app called `name`, and what its driver goes on from. What is damaged of its state and
-    /// its batches is set aside and, as far as it matters, made anew. `full_job` is the occupancy
-    /// that a job as large as can be would begin now.
+    /// The app called `name`. What is damaged of its state and its batches is set aside and, as far
+    /// as it matters, made anew. `full_job` is the occupancy that a job as large as can be would
+    /// begin now. Whether it remembers what it delivers is to be said next, by [`Self::suppress`];
+    /// then [`Self::recover`] tells what its driver goes on from.
     pub async fn serve(
         &mut self,
         name: &str,
         full_job: Occupancy,
         now: Timestamp,
-    ) -> Result<(AppId, Recovered), StoreError> {
+    ) -> Result<AppId, StoreError> {
         let app = self.named(name).await?;
         let survey = self.survey(app).await?;
         match survey.state {
@@ -58,8 +59,7 @@ impl<E: Engine> Queue<E> {
             }
             Some(_) | None => self.rescue((app, name), survey, full_job, now).await?,
         }
-        let recovered = self.recover(app).await?;
-        Ok((app, recovered))
+        Ok(app)
     }
 
     /// Holds an app of which too much is damaged to tell what is its own. It gets a number that
@@ -72,12 +72,12 @@ impl<E: Engine> Queue<E> {
     }
 
     /// What the app's driver goes on from.
-    pub async fn recover(&mut self, app: AppId) -> Result<Recovered, StoreError> {
+    pub async fn recover(&mut self, app: AppId, now: Timestamp) -> Result<Recovered, StoreError> {
         let mut transaction = self.engine.begin().await?;
         if transaction.get(&keys::pages_damaged(app)).await?.is_some() {
             self.rebuild_pages(app).await?;
         }
-        self.recover_express(app).await?;
+        self.recover_express(app, now).await?;
         let mut transaction = self.engine.begin().await?;
         let state = self.state(app);
         let unsettled = match state.unsettled {

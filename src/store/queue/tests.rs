@@ -324,7 +324,7 @@ fn restarts(engine: impl Engine + Clone) {
 
     let mut bench = Bench::new(engine);
     assert_eq!(bench.queue.store(), 7);
-    let recovered = now(bench.queue.recover(bench.app)).unwrap();
+    let recovered = now(bench.queue.recover(bench.app, at(2))).unwrap();
     assert_eq!(recovered.unsettled.as_ref(), Some(&begun));
     assert_eq!((recovered.memory, recovered.paused), (memory, true));
     assert_eq!(bench.queue.depth(bench.app), depth);

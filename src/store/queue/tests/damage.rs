@@ -1,7 +1,7 @@
 //! What the queue bears, and what it keeps apart.
 
 use super::{
-    rescue::{is_whole, set_aside},
+    rescue::{is_whole, set_aside, torn},
     *,
 };
 use crate::{
@@ -238,7 +238,7 @@ fn a_power_cut_while_pages_are_made_anew_loses_no_record() {
         engine.restart();
 
         let mut bench = Bench::new(engine.clone());
-        let mut batch = now(bench.queue.recover(app)).unwrap().unsettled;
+        let mut batch = now(bench.queue.recover(app, at(3))).unwrap().unsettled;
         let mut users = 0;
         while let Some(next) = batch.take().or_else(|| bench.claim_with(few)) {
             users += bench.upload(&next).lines().count();
@@ -331,4 +331,18 @@ fn a_store_of_another_format_is_refused() {
     engine.damage(keys::HEAD, &head.encode());
     let error = now(Queue::open(engine, LIMITS, 1)).unwrap_err();
     assert!(matches!(error, StoreError::Format { found: 1 }));
+}
+
+#[test]
+fn apps_that_are_not_configured_are_counted_although_they_are_damaged() {
+    let engine = MemoryEngine::default();
+    let (bench, batch) = torn(&engine, BatchState::Running);
+    let configured = ["other".to_owned()];
+    let orphans = || now(crate::store::orphans(&engine, &configured)).unwrap();
+    let whole = orphans();
+    assert_eq!((whole[0].pending_records, whole[0].in_flight_records), (3, 3));
+    flip_a_bit(&engine, &keys::batch(bench.app, batch.id.number));
+    assert_eq!(orphans(), whole);
+    flip_a_bit(&engine, &keys::app(bench.app));
+    assert_eq!(orphans(), whole);
 }

@@ -223,7 +223,7 @@ fn splits(engine: impl Engine + Clone) {
 
     // A restart goes on with the same part, and the others follow.
     let mut bench = Bench::new(bench.queue.engine().clone());
-    let mut batch = now(bench.queue.recover(bench.app)).unwrap().unsettled.unwrap();
+    let mut batch = now(bench.queue.recover(bench.app, at(3))).unwrap().unsettled.unwrap();
     assert_eq!(batch.id, first.id);
     let mut delivered = Vec::new();
     loop {

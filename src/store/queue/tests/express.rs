@@ -145,7 +145,7 @@ fn recovers(engine: impl Engine + Clone) {
     assert_eq!(bench.take().len(), 1);
     bench.wish("u", "b", 2, Lane::Bulk);
     let mut bench = Bench::new(engine);
-    now(bench.queue.recover(bench.app)).unwrap();
+    now(bench.queue.recover(bench.app, at(2))).unwrap();
     let depth = bench.queue.depth(bench.app);
     assert_eq!((depth.records, depth.express_records, depth.express_in_flight), (1, 1, 0));
     assert!(matches!(bench.find("u", first), Found::Pending { last_sequence: 2, .. }));

@@ -106,7 +106,7 @@ fn goes_without_a_trace(engine: impl Engine + Clone) {
 
         bench.settle(&batch, settlement);
         if settlement == split {
-            let part = now(bench.queue.recover(bench.app)).unwrap().unsettled.unwrap();
+            let part = now(bench.queue.recover(bench.app, at(3))).unwrap().unsettled.unwrap();
             bench.settle(&part, Settlement::Requeued);
         }
         assert_eq!(bench.find(user, sequence), Found::Forgotten);
@@ -153,7 +153,7 @@ fn stays_erased(engine: impl Engine + Clone) {
     bench.forget("u2");
     bench.settle(&batch, Settlement::Split(Cut::Probe(1)));
     let mut rows = Vec::new();
-    while let Some(part) = now(bench.queue.recover(bench.app)).unwrap().unsettled {
+    while let Some(part) = now(bench.queue.recover(bench.app, at(3))).unwrap().unsettled {
         rows.push(bench.upload(&part));
         bench.settle(&part, Settlement::Delivered);
     }

@@ -20,8 +20,16 @@ const EMPTY_OCCUPANCY: Occupancy = Occupancy {
 /// Starts again on what is in the store.
 pub(super) fn serve(engine: &MemoryEngine) -> (Bench<MemoryEngine>, Recovered) {
     let mut queue = now(Queue::open(engine.clone(), LIMITS, 8)).unwrap();
-    let (app, recovered) = now(queue.serve("production", FULL_JOB, at(5))).unwrap();
+    let (app, recovered) = now(recover(&mut queue, FULL_JOB, at(5))).unwrap();
     (Bench { queue, reads: Reads::new(engine.clone()), app }, recovered)
+}
+
+type Served = Result<(AppId, Recovered), StoreError>;
+
+/// The app, and what its driver goes on from.
+async fn recover(queue: &mut Queue<MemoryEngine>, job: Occupancy, now: Timestamp) -> Served {
+    let app = queue.serve("production", job, now).await?;
+    Ok((app, queue.recover(app, now).await?))
 }
 
 /// Delivers all there is. What upstream holds then, by user: the uploads in their order.
@@ -131,7 +139,7 @@ fn why_an_app_is_paused_is_known_until_it_is_resumed() {
     // A restart later it still stands, and the occupancy is not begun anew.
     let mut queue = now(Queue::open(engine.clone(), LIMITS, 9)).unwrap();
     let later = Occupancy { until: at(9), ..FULL_JOB };
-    let (app, recovered) = now(queue.serve("production", later, at(7))).unwrap();
+    let (app, recovered) = now(recover(&mut queue, later, at(7))).unwrap();
     assert_eq!(recovered.memory.occupancy, FULL_JOB);
     assert_eq!(recovered.rescue.map(|rescue| rescue.at), Some(at(5)));
     now(queue.pause(app, false)).unwrap();
@@ -339,7 +347,7 @@ fn a_power_cut_in_the_middle_of_a_rescue_loses_nothing() {
         flip_a_bit(&engine, &keys::batch(bench.app, batch.id.number));
         engine.crash_at(cut, side);
         let opened = now(Queue::open(engine.clone(), LIMITS, 8));
-        let served = opened.map(|mut queue| now(queue.serve("production", FULL_JOB, at(5))));
+        let served = opened.map(|mut queue| now(recover(&mut queue, FULL_JOB, at(5))));
         let crashed = !matches!(served, Ok(Ok(_)));
         assert_eq!(crashed, engine.has_crashed(), "{side:?} {cut}");
         engine.restart();
@@ -378,18 +386,4 @@ fn a_state_of_another_version_ends_the_process_and_stays() {
         assert_eq!(now(now(engine.begin()).unwrap().get(&key)).unwrap().unwrap().to_vec(), newer);
         engine.damage(&key, &whole);
     }
-}
-
-#[test]
-fn apps_that_are_not_configured_are_counted_although_they_are_damaged() {
-    let engine = MemoryEngine::default();
-    let (bench, batch) = torn(&engine, BatchState::Running);
-    let configured = ["other".to_owned()];
-    let orphans = || now(crate::store::orphans(&engine, &configured)).unwrap();
-    let whole = orphans();
-    assert_eq!((whole[0].pending_records, whole[0].in_flight_records), (3, 3));
-    flip_a_bit(&engine, &keys::batch(bench.app, batch.id.number));
-    assert_eq!(orphans(), whole);
-    flip_a_bit(&engine, &keys::app(bench.app));
-    assert_eq!(orphans(), whole);
 }

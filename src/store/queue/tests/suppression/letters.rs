@@ -7,6 +7,7 @@ over_every_engine! {
     what_is_accepted_and_not_sent_is_struck_from_dead_letters => strikes_letters;
     what_is_refused_strikes_nothing => strikes_nothing;
     of_what_express_left_behind_nothing_is_known => forgets_what_express_left;
+    what_a_death_left_under_way_may_be_carried_out_late => doubts_after_a_death;
 }
 
 /// A record of `u` dies, and becomes a dead letter.
@@ -77,10 +78,9 @@ fn forgets_what_express_left(engine: impl Engine + Clone) {
     let express = Update { lane: Lane::Express, ..update(bench.app, "u", "a", 2) };
     bench.accept_later(vec![express]);
     assert_eq!(now(bench.queue.take_express(bench.app, 9, at(9))).unwrap().subjects.len(), 1);
-    // The process dies while the request is under way. The next one puts the record back before it
-    // knows that the app remembers anything.
+    // The process dies while the request is under way.
     let mut bench = remembering(engine.clone());
-    now(bench.queue.recover(bench.app)).unwrap();
+    now(bench.queue.recover(bench.app, at(9))).unwrap();
     let key = keys::pending(bench.app, &Subject::user("u"));
     let mut transaction = now(bench.queue.engine().begin()).unwrap();
     transaction.put(&key, b"damaged".to_vec());
@@ -89,6 +89,28 @@ fn forgets_what_express_left(engine: impl Engine + Clone) {
     assert_eq!(bench.sent("a", 1), Disposition::Queued);
     let batch = bench.claim_all();
     assert_eq!(bench.upload(&batch), "{\"user_id\":\"u\",\"metadata\":{\"a\":1}}\n");
+}
+
+fn doubts_after_a_death(engine: impl Engine + Clone) {
+    let mut bench = remembering(engine.clone());
+    let express = || Update { lane: Lane::Express, ..update(AppId(0), "u", "a", 1) };
+    now(bench.queue.accept(vec![express()], at(1_000_000))).unwrap()[0].unwrap();
+    now(bench.queue.take_express(bench.app, 9, at(1_000_000))).unwrap();
+    // The process dies while the request is under way. Of the user nothing was remembered.
+    let mut bench = remembering(engine);
+    now(bench.queue.recover(bench.app, at(100_000_000))).unwrap();
+    let mut goes = |micros| {
+        let accepted = now(bench.queue.accept(vec![express()], at(micros))).unwrap()[0].unwrap();
+        now(bench.queue.take_express(bench.app, 9, at(micros))).unwrap();
+        let ends = [(Subject::user("u"), ExpressEnd::Delivered)];
+        now(bench.queue.settle_express(bench.app, &ends, at(micros))).unwrap();
+        accepted.disposition
+    };
+    // For five minutes from the next start on, what is sent may be overwritten by that.
+    assert_eq!(goes(101_000_000), Disposition::Coalesced);
+    assert_eq!(goes(399_000_000), Disposition::Queued);
+    assert_eq!(goes(401_000_000), Disposition::Queued);
+    assert_eq!(goes(402_000_000), Disposition::Unchanged);
 }
 
 #[test]
