@@ -1,10 +1,12 @@
 //! How many records of its own a client may have waiting.
 
 use super::*;
+use crate::domain::express::ExpressEnd;
 
 over_every_engine! {
     a_client_has_no_more_waiting_than_it_may => keeps_to_its_own;
     what_waits_of_a_client_is_counted_again_at_a_start => counts_again;
+    what_has_left_its_place_counts_against_no_client_once_nothing_waits => counts_what_waits;
 }
 
 fn of(client: ClientId, app: AppId, user: &str) -> Update {
@@ -60,4 +62,22 @@ fn counts_again(engine: impl Engine + Clone) {
         assert_eq!(clients(&mut bench, Some(max))[0], crm);
         assert_eq!(bench.accept(vec![of(crm, app, "new")])[0].is_ok(), expected, "{max}");
     }
+}
+
+fn counts_what_waits(engine: impl Engine + Clone) {
+    let mut bench = Bench::new(engine);
+    let app = bench.app;
+    let [crm, _] = clients(&mut bench, Some(1));
+    let in_lane = |lane| Update { lane, ..of(crm, app, "u") };
+    // It leaves a place behind in the bulk lane, by which no job comes once it has gone by express.
+    for lane in [Lane::Bulk, Lane::Express] {
+        bench.accept(vec![in_lane(lane)]);
+    }
+    assert_eq!(bench.accept(vec![of(crm, app, "v")]), [FULL]);
+    let taken = now(bench.queue.take_express(app, 9, at(2))).unwrap().subjects;
+    let ends: Vec<_> = taken.into_iter().map(|it| (it, ExpressEnd::Delivered)).collect();
+    now(bench.queue.settle_express(app, &ends, at(3))).unwrap();
+    assert_eq!(bench.queue.waiting_by_client().collect::<Vec<_>>(), [(crm, 1)]);
+    assert!(bench.accept(vec![of(crm, app, "v")])[0].is_ok());
+    assert_eq!(bench.accept(vec![of(crm, app, "w")]), [FULL]);
 }
