@@ -9,6 +9,7 @@ over_every_engine! {
     a_clock_that_was_ahead_makes_no_later_update_too_late => survives_a_wrong_clock;
     what_was_delivered_elsewhere_or_otherwise_says_nothing => is_of_one_account;
     what_may_be_overwritten_late_is_not_remembered => is_not_learned_in_doubt;
+    what_a_job_may_have_taken_makes_older_news_late_and_is_sent_again => is_late_in_doubt;
 }
 
 fn goes_not_back_in_time(engine: impl Engine + Clone) {
@@ -114,4 +115,14 @@ fn is_not_learned_in_doubt(engine: impl Engine + Clone) {
     assert_eq!(goes(ExpressEnd::Delivered, 300_000_000), Disposition::Queued);
     assert_eq!(goes(ExpressEnd::Delivered, 301_000_000), Disposition::Queued);
     assert_eq!(goes(ExpressEnd::Delivered, 302_000_000), Disposition::Unchanged);
+}
+
+fn is_late_in_doubt(engine: impl Engine + Clone) {
+    let mut bench = remembering(engine);
+    bench.occurred(50, 1);
+    let batch = bench.claim_all();
+    // It counts as delivered without some of its rows, of which this may be one.
+    bench.settle(&Batch { completed_rows: 0, ..batch }, Settlement::Delivered);
+    assert_eq!(bench.occurred(40, 2).disposition, Disposition::Unchanged, "it is older");
+    assert_eq!(bench.occurred(60, 1).disposition, Disposition::Queued, "it may not be upstream");
 }
