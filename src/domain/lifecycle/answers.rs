@@ -95,7 +95,7 @@ impl Lifecycle {
         };
         match submission {
             Ok(job) => self.accept(batch, job, now),
-            Err(failure) if self.stays(failure.kind, now) => {
+            Err(failure) if self.stays(&batch, failure.kind, now) => {
                 batch.note_not_taken(now.wall, &failure);
                 self.began = None;
                 self.release();

@@ -11,7 +11,7 @@ use super::{
         batch::{Cut, DeadReason, Happening},
         verdict::Failure,
     },
-    Batch, BatchState, FailureKind, HoldReason, JobReport, Lifecycle, PartialPolicy, Phase,
+    Batch, BatchState, FailureKind, HoldReason, JobReport, Lifecycle, Now, PartialPolicy, Phase,
     Settlement,
     answers::{Chance, reach},
 };
@@ -50,6 +50,26 @@ impl Lifecycle {
         self.hold_back(self.settings.poll_interval.0 / 2, HoldReason::Isolating, now);
         batch.note(ending(settlement), now.wall, "");
         self.phase = Phase::Settling(batch, settlement);
+    }
+
+    /// Whether a submission of the batch that is refused so makes parts of it.
+    pub(super) fn splits(&self, batch: &Batch, kind: FailureKind, now: Now) -> bool {
+        let experience = self.memory.of(batch.kind);
+        let refused_at = batch.refused_at.unwrap_or(now.wall);
+        let splits = match kind {
+            FailureKind::BadRows => {
+                experience.is_proven(refused_at, now.wall) || !experience.is_in_doubt()
+            }
+            FailureKind::TooLarge => true,
+            FailureKind::NotSent
+            | FailureKind::Unknown
+            | FailureKind::SlotTaken
+            | FailureKind::Throttled(_)
+            | FailureKind::KeyRejected
+            | FailureKind::NotFound
+            | FailureKind::Refused => false,
+        };
+        splits && batch.rows > 1
     }
 
     /// The size is to blame: half of it is tried, and remembered.

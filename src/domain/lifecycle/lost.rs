@@ -91,8 +91,9 @@ impl Lifecycle {
     /// if it is not found.
     pub(super) fn lose(&mut self, batch: Batch, wait: Duration, now: Now) {
         let search = mem::take(&mut self.search);
+        self.doubt(now);
         self.search = Search {
-            unheard_until: Some(self.occupied_until.max(now.instant).plus(OVERRUN_MAX)),
+            unheard_until: self.search.unheard_until,
             retry_at: now.instant.plus(wait),
             ghosts: search.ghosts,
             conflicts: search.conflicts,
@@ -101,6 +102,12 @@ impl Lifecycle {
             ..Search::default()
         };
         self.phase = Phase::Lost(batch);
+    }
+
+    /// A job may run of which nothing was heard.
+    pub(super) fn doubt(&mut self, now: Now) {
+        let from = self.occupied_until.max(now.instant);
+        self.search.unheard_until = Some(from.plus(OVERRUN_MAX));
     }
 
     /// The slot is taken: by whom, the list may tell. Ever longer until the next upload.
@@ -147,10 +154,12 @@ impl Lifecycle {
     }
 
     /// Whether a submission that was refused leaves the batch as it is: an earlier one may have
-    /// been taken, and what came since must not overtake it.
-    pub(super) fn stays(&self, kind: FailureKind, now: Now) -> bool {
+    /// been taken, and what came since must not overtake it. That its rows are refused now does not
+    /// disprove that: a refusal may pass. It makes parts of the batch, which stay in flight.
+    pub(super) fn stays(&self, batch: &Batch, kind: FailureKind, now: Now) -> bool {
         let unheard = self.search.unheard_until.is_some_and(|until| until > now.instant);
-        unheard && !matches!(kind, FailureKind::Unknown | FailureKind::SlotTaken)
+        let goes_on = matches!(kind, FailureKind::Unknown | FailureKind::SlotTaken);
+        unheard && !goes_on && !self.splits(batch, kind, now)
     }
 
     /// Leaves it so, to be sent again after a while.

@@ -45,7 +45,13 @@ impl Lifecycle {
         // What is known of it is that it had begun by now.
         self.failing_since = (!self.last_error.is_empty()).then_some(now.wall);
         self.phase = match batch.state {
-            BatchState::Claiming | BatchState::Claimed => Phase::Claimed(batch),
+            BatchState::Claiming | BatchState::Claimed => {
+                // What it is a part of may have been sent and lost before it was split.
+                if batch.is_part() {
+                    self.doubt(now);
+                }
+                Phase::Claimed(batch)
+            }
             // The crash may have come before the request left, or after upstream took it.
             BatchState::Submitting => {
                 self.occupy(&batch, now);

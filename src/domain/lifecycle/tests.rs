@@ -6,6 +6,7 @@ mod sizing;
 mod slot;
 mod steps;
 mod told;
+mod unheard;
 
 use super::*;
 use crate::domain::{

@@ -1,6 +1,7 @@
 //! A submission whose outcome is not known.
 
 use super::*;
+use crate::domain::batch::DeadReason;
 
 pub(super) const OCCUPANCY: Duration = Duration::from_secs(60);
 pub(super) const PATIENCE: Duration = Duration::from_secs(2 * 333);
@@ -24,6 +25,14 @@ impl Bench {
         (bench, id)
     }
 
+    /// The same of so many rows.
+    pub(super) fn lost_of(rows: u64) -> Self {
+        let mut bench = Self::new(Recovered::default());
+        bench.submit(rows);
+        bench.refuse(FailureKind::Unknown);
+        bench
+    }
+
     pub(super) fn look(&mut self, jobs: Vec<JobReport>) {
         assert_eq!(self.command(), Command::Look);
         self.on(Event::Looked(Ok(jobs)));
@@ -36,7 +45,7 @@ impl Bench {
         self.settle(Settlement::Delivered);
     }
 
-    fn deny(&mut self) {
+    pub(super) fn deny(&mut self) {
         self.sleep();
         assert_eq!(self.command(), Command::Poll("j".into()));
         self.on(Event::Polled(Err(failure(FailureKind::NotFound))));
@@ -187,63 +196,6 @@ fn a_list_that_fails_before_the_occupancy_has_passed_is_asked_for_again() {
 }
 
 #[test]
-fn what_may_be_under_way_stays_in_flight_until_upstream_takes_a_job() {
-    for kind in [
-        FailureKind::NotSent,
-        FailureKind::Throttled(None),
-        FailureKind::KeyRejected,
-        FailureKind::NotFound,
-        FailureKind::Refused,
-        FailureKind::BadRows,
-        FailureKind::TooLarge,
-    ] {
-        let (mut bench, _) = Bench::lost();
-        bench.look_in_vain();
-        bench.resubmit();
-        for _ in 0..2 {
-            bench.refuse(kind);
-            assert!(bench.sleep() > Duration::ZERO, "{kind:?}: a hot loop");
-            bench.resubmit();
-        }
-        bench.deliver();
-        // From now on it is as ever.
-        bench.submit(1_800);
-        bench.refuse(kind);
-        assert!(matches!(bench.command(), Command::Settle(..)), "{kind:?}");
-    }
-}
-
-#[test]
-fn what_was_lost_and_not_heard_of_for_long_is_given_up() {
-    let (mut bench, _) = Bench::lost();
-    let lost_at = bench.now.instant;
-    bench.look_in_vain();
-    bench.resubmit();
-    loop {
-        bench.refuse(FailureKind::NotSent);
-        if let Step::Do(Command::Settle(_, settlement, _)) = bench.next() {
-            assert_eq!(settlement, Settlement::Requeued);
-            break;
-        }
-        bench.sleep();
-        bench.resubmit();
-    }
-    let waited = bench.now.instant.since(lost_at);
-    assert!(waited >= OCCUPANCY + Duration::from_secs(900) && waited < Duration::from_secs(1_080));
-}
-
-#[test]
-fn what_a_death_left_under_way_stays_in_flight_too() {
-    let unsettled = Batch { state: BatchState::Submitting, ..batch(1_800) };
-    let mut bench = Bench::new(Recovered { unsettled: Some(unsettled), ..Recovered::default() });
-    assert!(bench.look_in_vain() >= OCCUPANCY);
-    bench.resubmit();
-    bench.refuse(FailureKind::NotSent);
-    bench.sleep();
-    bench.resubmit();
-}
-
-#[test]
 fn a_forgotten_job_is_looked_for_and_its_occupancy_stands() {
     let mut bench = Bench::new(Recovered::default());
     let id = bench.submit(1_800);
@@ -314,7 +266,9 @@ fn a_job_of_ours_with_a_status_that_nobody_knows_is_not_waited_for_for_ever() {
 
 #[test]
 fn a_job_that_was_found_is_not_under_way_any_more_once_it_has_ended() {
-    let (mut bench, id) = Bench::lost();
+    let mut bench = Bench::new(Recovered::default());
+    let id = bench.submit(1);
+    bench.refuse(FailureKind::Unknown);
     bench.look(vec![named("j", Some(&id.filename()), JobPhase::Unfinished)]);
     bench.command();
     bench.on(Event::Advanced);
@@ -322,7 +276,7 @@ fn a_job_that_was_found_is_not_under_way_any_more_once_it_has_ended() {
     bench.sleep();
     bench.resubmit();
     bench.refuse(FailureKind::BadRows);
-    assert!(matches!(bench.command(), Command::Settle(..)));
+    bench.settle(Settlement::Dead(DeadReason::BadRow));
 }
 
 #[test]
