@@ -22,7 +22,8 @@ use crate::{
 /// Merge exported records into a store, which is made if it is missing.
 ///
 /// They come after what waits there, in the order of the file. Should it end early, import the
-/// whole file again.
+/// whole file again, before any gateway serves the store: of what one has delivered since, old
+/// values would be sent once more, over newer ones.
 #[derive(Clone, Debug, clap::Args)]
 pub(super) struct Args {
     #[command(flatten)]

@@ -31,8 +31,9 @@ pub struct Imported {
     pub merged: u64,
 }
 
-/// Why an import ended early. What stands before the line is in the store, or most of it;
-/// importing the whole file again is safe.
+/// Why an import ended early. What stands before the line is in the store, or most of it.
+/// Importing the whole file again is safe as long as no gateway has served the store in between:
+/// what was delivered meanwhile would be sent again, over what is newer.
 #[derive(Debug, thiserror::Error)]
 pub enum ImportError {
     /// The file cannot be read.
