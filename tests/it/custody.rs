@@ -250,7 +250,9 @@ async fn no_secret_gets_out_by_any_way() {
     }
 }
 
-/// Has a row refused, which is not looked for before what was lost is found.
+/// Has a row refused, last of all: what is delivered of its user later would close the dead letter.
+/// Before, all is settled: alone in a batch whose answer was lost once, the row would wait for a
+/// quarter of an hour.
 async fn refused(
     stage: &Stage,
     client: &mut IngestServiceClient<Channel>,
@@ -263,8 +265,9 @@ async fn refused(
     said
 }
 
-/// Whether every fault has struck. For its jobs Userpilot is asked after a submission alone that was
-/// not answered: there are as many as it takes.
+/// Whether every fault has struck. For the list of its jobs Userpilot is asked after a submission
+/// alone whose outcome is not known, and the rules have fewer of those than there are faults of lists:
+/// there are as many as it takes.
 fn has_struck(stage: &Stage) -> Option<()> {
     let mut open = stage.simulator.faults();
     open.retain(|armed| armed.struck == 0);

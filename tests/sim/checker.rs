@@ -251,13 +251,19 @@ impl Checker {
         numbers.filter_map(move |n| Some((of(*n)?.occurred, *n)))
     }
 
-    /// Whether upstream held the value when the update was sent or since, or one that is later by
-    /// the merge law: also that of an update which repeats it, and came when it was under way.
+    /// Whether upstream held the value when the update was sent, or holds one since then that is
+    /// later by the merge law. It may be that of an update which repeats a value, and came when this
+    /// was under way already: nothing is sent of it, so that no job is taken after it.
     fn was_there(&self, line: &Line, (sent, stamp): (&Sent, (Occurred, u64))) -> bool {
         let before = line.applied.iter().rfind(|it| it.mark <= stamp.1);
-        let since = line.applied.iter().filter(|it| it.mark > stamp.1);
-        let mut values = since.chain(before).map(|it| it.number);
-        values.any(|value| value == sent.value || self.stamps(value).any(|other| other > stamp))
+        let mut since = line.applied.iter().filter(|it| it.mark > stamp.1).chain(before);
+        let was_taken = |number: u64| {
+            let other = usize::try_from(number).ok().and_then(|number| self.sent.get(number));
+            other.is_some_and(|other| other.heard != Heard::Refused)
+        };
+        let is_later = |other: (Occurred, u64)| other > stamp && was_taken(other.1);
+        before.is_some_and(|it| it.number == sent.value)
+            || since.any(|it| self.stamps(it.number).any(is_later))
     }
 
     /// A client asked after an update and was told this.

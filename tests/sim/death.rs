@@ -68,12 +68,16 @@ impl World {
         }
     }
 
-    /// Of jobs that were seen and not known for its own the next process knows nothing.
+    /// Of jobs that were seen and not known for its own the next process knows nothing: that one was
+    /// waited for whose answer was lost, and which no list names, died with the last one. It knows
+    /// those that are written down with its batch.
     fn forget_what_was_heard(&mut self) {
         let batch = self.process.machine.view(self.now()).batch;
-        let known = batch.and_then(|batch| batch.job_id);
+        let known: Vec<String> = batch
+            .map(|batch| batch.former_jobs.into_iter().chain(batch.job_id).collect())
+            .unwrap_or_default();
         for job in &mut self.network.inside().account.jobs {
-            job.is_heard_of &= known.as_ref() == Some(&job.id);
+            job.is_heard_of &= known.contains(&job.id);
         }
     }
 
