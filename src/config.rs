@@ -285,7 +285,7 @@ impl Config {
 
     /// The defaults, for who asks what they come to. There is no API key behind them.
     pub fn defaults() -> Self {
-        let env = BTreeMap::from([("USERPILOT_API_KEY".to_owned(), "none".to_owned())]);
+        let env = BTreeMap::from([("USERPILOT_API_KEY".to_owned(), "there-is-none".to_owned())]);
         Self::load_over(None, env).expect("the defaults are valid").0
     }
 

@@ -65,7 +65,7 @@ pub struct Delivery {
 }
 
 /// The key of the app.
-pub const API_KEY: &str = "bench";
+pub const API_KEY: &str = "bench-key";
 
 /// Linux counts processor time in these.
 const TICK: Duration = Duration::from_millis(10);
