@@ -114,6 +114,8 @@ pub struct ServerConfig {
     pub header_bytes_max: u32,
     /// How many connections each listener holds open at once.
     pub connections_max: usize,
+    /// How long a connection lives on which nothing is asked for.
+    pub connection_idle_ms: u64,
     /// Whether gRPC server reflection is on.
     pub reflection: bool,
     /// Who may call without a credential, where nobody who has one is configured.
