@@ -114,6 +114,8 @@ pub struct ServerConfig {
     pub header_bytes_max: u32,
     /// How many connections each listener holds open at once.
     pub connections_max: usize,
+    /// How long a connection lives on which nothing is asked for.
+    pub connection_idle_ms: u64,
     /// Whether gRPC server reflection is on.
     pub reflection: bool,
     /// Who may call without a credential, where nobody who has one is configured.
@@ -285,7 +287,7 @@ impl Config {
 
     /// The defaults, for who asks what they come to. There is no API key behind them.
     pub fn defaults() -> Self {
-        let env = BTreeMap::from([("USERPILOT_API_KEY".to_owned(), "none".to_owned())]);
+        let env = BTreeMap::from([("USERPILOT_API_KEY".to_owned(), "there-is-none".to_owned())]);
         Self::load_over(None, env).expect("the defaults are valid").0
     }
 

@@ -15,11 +15,16 @@ pub struct Target {
 }
 
 /// Every target.
-pub const TARGETS: [Target; 6] = [
+pub const TARGETS: [Target; 7] = [
     Target { name: "stored", try_out: store::fuzzing::stored, seeds: store::fuzzing::stored_seeds },
     Target { name: "keys", try_out: store::fuzzing::keys, seeds: store::fuzzing::key_seeds },
     Target { name: "answer", try_out: upstream::fuzzing::answer, seeds: upstream::fuzzing::seeds },
     Target { name: "ingest", try_out: door::fuzzing::ingest, seeds: door::fuzzing::ingest_seeds },
+    Target {
+        name: "http",
+        try_out: door::http::fuzzing::request,
+        seeds: door::http::fuzzing::seeds,
+    },
     Target {
         name: "receipt",
         try_out: door::fuzzing::receipt,
@@ -36,7 +41,9 @@ pub fn try_out(name: &str, input: &[u8]) {
 
 #[cfg(test)]
 mod tests {
-    use std::{collections::BTreeMap, env, fs, path::PathBuf};
+    use std::{collections::BTreeMap, env, fs, panic, path::PathBuf};
+
+    use rand::{RngExt as _, SeedableRng as _, rngs::StdRng, seq::IndexedRandom as _};
 
     use super::*;
 
@@ -47,6 +54,14 @@ mod tests {
         PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target.name)
     }
 
+    fn inputs(target: &Target) -> Vec<Vec<u8>> {
+        let mut paths: Vec<_> =
+            fs::read_dir(corpus(target)).unwrap().map(|input| input.unwrap().path()).collect();
+        assert!(paths.len() <= CORPUS_FILES_MAX, "{}: {} files", target.name, paths.len());
+        paths.sort();
+        paths.iter().map(|path| fs::read(path).unwrap()).collect()
+    }
+
     fn seeds(target: &Target) -> BTreeMap<String, Vec<u8>> {
         let name = |nth| format!("real-{nth:02}");
         (1..).map(name).zip((target.seeds)()).collect()
@@ -55,12 +70,50 @@ mod tests {
     #[test]
     fn every_input_of_the_corpus_keeps_the_promises() {
         for target in &TARGETS {
-            let inputs = fs::read_dir(corpus(target)).unwrap();
-            let paths: Vec<_> = inputs.map(|input| input.unwrap().path()).collect();
-            assert!(paths.len() <= CORPUS_FILES_MAX, "{}: {} files", target.name, paths.len());
-            for path in paths {
-                (target.try_out)(&fs::read(path).unwrap());
+            for input in inputs(target) {
+                (target.try_out)(&input);
             }
+        }
+    }
+
+    /// A short run without libFuzzer, always the same: `FUZZ_SEED` makes it another one, and
+    /// `FUZZ_INPUTS` a longer one.
+    #[test]
+    fn inputs_like_those_of_the_corpus_keep_the_promises() {
+        let number = |name: &str| env::var(name).ok().map(|text| text.parse::<u64>().unwrap());
+        let mut random = StdRng::seed_from_u64(number("FUZZ_SEED").unwrap_or(1));
+        for target in &TARGETS {
+            let corpus = inputs(target);
+            for _ in 0..number("FUZZ_INPUTS").unwrap_or(INPUTS) {
+                let mut input = corpus.choose(&mut random).unwrap().clone();
+                for _ in 0..random.random_range(1..6) {
+                    alter(&mut input, &corpus, &mut random);
+                }
+                let tried = panic::catch_unwind(|| (target.try_out)(&input));
+                assert!(tried.is_ok(), "{}: b\"{}\"", target.name, input.escape_ascii());
+            }
+        }
+    }
+
+    /// Of each target.
+    const INPUTS: u64 = 1_000;
+
+    /// As libFuzzer does it, but without looking at what comes of it.
+    fn alter(input: &mut Vec<u8>, corpus: &[Vec<u8>], random: &mut StdRng) {
+        let length = input.len();
+        let at = random.random_range(0..=length);
+        let end = random.random_range(at..=length.min(at + 12));
+        let other = corpus.choose(random).unwrap();
+        let from = random.random_range(0..=other.len());
+        let part = &other[from..random.random_range(from..=other.len().min(from + 40))];
+        match random.random_range(0..6) {
+            0 => drop(input.splice(at..end, [])),
+            1 => drop(input.splice(at..at, part.iter().copied())),
+            2 => drop(input.splice(at..end, part.iter().copied())),
+            3 => drop(input.splice(at.., other[from..].iter().copied())),
+            4 => drop(input.splice(at..at, input[at..end].to_vec())),
+            _ if at < length => input[at] ^= 1 << random.random_range(0..8),
+            _ => input.push(random.random()),
         }
     }
 

@@ -10,13 +10,13 @@ use crate::{
 
 /// One side's rounds of one load: what was seen, and microseconds of the processor an update.
 #[derive(Default)]
-struct Side {
-    seen: Vec<Seen>,
+pub struct Side {
+    pub seen: Vec<Seen>,
     micros: Vec<f64>,
 }
 
 impl Side {
-    fn take(
+    pub fn take(
         &mut self,
         gateway: &Gateway,
         load: impl FnOnce(u16) -> anyhow::Result<Seen>,
@@ -31,7 +31,8 @@ impl Side {
         Ok(())
     }
 
-    fn micros(&self) -> f64 {
+    /// The median.
+    pub fn micros(&self) -> f64 {
         let mut micros = self.micros.clone();
         micros.sort_by(f64::total_cmp);
         micros[micros.len() / 2]

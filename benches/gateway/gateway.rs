@@ -64,8 +64,15 @@ pub struct Delivery {
     pub users_per_minute: u32,
 }
 
+impl Delivery {
+    /// Nobody is there.
+    fn nowhere() -> Self {
+        Self { base_url: "http://127.0.0.1:1".to_owned(), users_per_minute: 1_800 }
+    }
+}
+
 /// The key of the app.
-pub const API_KEY: &str = "bench";
+pub const API_KEY: &str = "bench-key";
 
 /// Linux counts processor time in these.
 const TICK: Duration = Duration::from_millis(10);
@@ -75,10 +82,27 @@ const STOPPED_WITHIN: Duration = Duration::from_secs(30);
 impl Gateway {
     /// Starts it on the store in `folder`, paused, and waits until it is ready.
     pub fn start(subject: &Subject, folder: &Path) -> anyhow::Result<Self> {
-        let nowhere =
-            Delivery { base_url: "http://127.0.0.1:1".to_owned(), users_per_minute: 1_800 };
+        let nowhere = Delivery::nowhere();
         let gateway =
             Self::launch(subject, folder, |ports| configuration(ports, folder, &nowhere))?;
+        gateway.pause()?;
+        Ok(gateway)
+    }
+
+    /// The same, one that speaks TLS where it takes updates: with a certificate and a key in the folder.
+    pub fn start_secured(
+        subject: &Subject,
+        folder: &Path,
+        certificate: &str,
+        key: &str,
+    ) -> anyhow::Result<Self> {
+        let nowhere = Delivery::nowhere();
+        let tls = format!(
+            "[tls]\ncert_file = \"{certificate}\"\nkey_file = \"{key}\"\nhttp = false\nadmin = false\n"
+        );
+        let gateway = Self::launch(subject, folder, |ports| {
+            format!("{tls}{}", configuration(ports, folder, &nowhere))
+        })?;
         gateway.pause()?;
         Ok(gateway)
     }

@@ -30,6 +30,7 @@ mod shared;
 mod soak;
 mod store_alone;
 mod suite;
+mod tls;
 mod workload;
 
 use std::path::PathBuf;

@@ -9,6 +9,7 @@ use crate::{
     machine, million,
     report::{self, Row},
     store_alone::Committed,
+    tls,
     workload::{Template, USERS},
 };
 
@@ -23,6 +24,8 @@ pub enum Measurement {
     Latency,
     /// A million users that wait.
     Million,
+    /// The loads over TLS against those in clear.
+    Tls,
 }
 
 /// What this run is to do.
@@ -103,6 +106,10 @@ pub fn run(plan: &Plan) -> anyhow::Result<()> {
         say("a store with many users that wait");
         rows.extend(million::run(subject, scale)?);
     }
+    if wanted(Measurement::Tls) {
+        say("TLS and plain text, in turns");
+        rows.extend(tls::run(subject, scale)?);
+    }
     let command = if plan.quick { "make bench ARGS=--quick" } else { "make bench" };
     let table = report::markdown(&machine, command, &rows);
     println!("{table}");
@@ -149,13 +156,18 @@ pub fn load_unary(
     round: usize,
     echo: bool,
 ) -> anyhow::Result<Seen> {
-    let mut arguments = arguments(&format!(
+    let mut arguments = unary_arguments(port, users, scale, round);
+    arguments.extend(echo.then(|| "--echo".to_owned()));
+    child::role(&arguments)
+}
+
+/// What the role of unary calls is told.
+pub fn unary_arguments(port: u16, users: u64, scale: Scale, round: usize) -> Vec<String> {
+    arguments(&format!(
         "unary --port {port} --connections {CONNECTIONS} --users {users} --in-flight {IN_FLIGHT} \
          --seconds {} --warm-seconds {} --seed {round}",
         scale.seconds, scale.warm_seconds
-    ));
-    arguments.extend(echo.then(|| "--echo".to_owned()));
-    child::role(&arguments)
+    ))
 }
 
 fn streams(subject: &Subject, scale: Scale) -> anyhow::Result<Vec<Row>> {
@@ -191,10 +203,15 @@ fn store_alone(subject: &Subject, scale: Scale) -> anyhow::Result<Committed> {
 
 /// `updates` updates over streams, from the `first` on.
 pub fn load_stream(port: u16, users: u64, updates: u64, first: u64) -> anyhow::Result<Seen> {
-    child::role(&arguments(&format!(
+    child::role(&stream_arguments(port, users, updates, first))
+}
+
+/// What the role of streams is told.
+pub fn stream_arguments(port: u16, users: u64, updates: u64, first: u64) -> Vec<String> {
+    arguments(&format!(
         "stream --port {port} --connections {STREAMS} --users {users} --window {STREAM_WINDOW} \
          --updates {updates} --first {first}"
-    )))
+    ))
 }
 
 fn latency(subject: &Subject, scale: Scale) -> anyhow::Result<Vec<Row>> {

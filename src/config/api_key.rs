@@ -12,6 +12,10 @@ use secrecy::{ExposeSecret, SecretString, zeroize::Zeroizing};
 
 use super::{ApiKeySource, Credential};
 
+/// What Userpilot's keys look like is not documented; they are long and random. A shorter one is cut
+/// off or a mistake, could be guessed, and would stand in ordinary words, out of which every quote of
+/// the key is taken before they are shown.
+const KEY_BYTES_MIN: usize = 8;
 /// No key is longer; a log or a device given by mistake is.
 const KEY_BYTES_MAX: u64 = 4096;
 /// Where systemd says that the credentials of a unit are.
@@ -95,6 +99,11 @@ fn check(text: &SecretString, place: &str) -> Result<SecretString, String> {
              it is the key alone, without a word before it"
         ));
     }
+    if key.len() < KEY_BYTES_MIN {
+        return Err(format!(
+            "the API key in {place} has fewer than {KEY_BYTES_MIN} characters: it is not the whole key"
+        ));
+    }
     Ok(SecretString::from(key))
 }
 
@@ -116,9 +125,9 @@ mod tests {
 
     #[test]
     fn a_key_is_trimmed() {
-        let env = BTreeMap::from([("KEY".to_owned(), " hush-1\r\n".to_owned())]);
+        let env = BTreeMap::from([("KEY".to_owned(), " hush-711\r\n".to_owned())]);
         let key = read(&ApiKeySource::Env("KEY".to_owned()), &env).unwrap().key;
-        assert_eq!(key.expose_secret(), "hush-1");
+        assert_eq!(key.expose_secret(), "hush-711");
     }
 
     #[test]
@@ -130,17 +139,20 @@ mod tests {
         assert!(refusal(b"hush\xff").contains("cannot read"));
         assert!(refusal(b"").contains("is empty"));
         assert!(refusal(b" \n").contains("is empty"));
+        for short in [&b"h"[..], b"hush-71", b"  hush-71\n"] {
+            assert!(refusal(short).contains("has fewer than 8 characters"));
+        }
         assert!(refusal(&b"hush".repeat(2000)).contains("over 4096 bytes"));
     }
 
     #[test]
     fn a_credential_is_found_where_systemd_put_it() {
         let folder = tempfile::tempdir().unwrap();
-        fs::write(folder.path().join("userpilot"), "hush-1\n").unwrap();
+        fs::write(folder.path().join("userpilot"), "hush-711\n").unwrap();
         let env = BTreeMap::from([(CREDENTIALS.to_owned(), folder.path().display().to_string())]);
         let found = credential("userpilot".to_owned(), &env).unwrap();
         let key = read(&ApiKeySource::Credential(found), &env).unwrap().key;
-        assert_eq!(key.expose_secret(), "hush-1");
+        assert_eq!(key.expose_secret(), "hush-711");
 
         let refused = |name: &str, env| credential(name.to_owned(), env).unwrap_err();
         let nothing = BTreeMap::new();

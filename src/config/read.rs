@@ -100,6 +100,7 @@ fn server(reader: &mut Reader<'_>) -> ServerConfig {
         request_bytes_max: reader.number("request_bytes_max", KIB..=64 * MIB),
         header_bytes_max: reader.number("header_bytes_max", 8 * KIB..=MIB),
         connections_max: reader.number("connections_max", 1..=65_536),
+        connection_idle_ms: reader.number("connection_idle_ms", 1_000..=DAY_MS),
         reflection: reader.flag("reflection"),
         unauthenticated: reader.word(
             "unauthenticated",

@@ -101,10 +101,10 @@ fn the_example_of_the_readme_works() {
 fn apps_take_what_they_leave_out_from_the_defaults_and_nothing_from_each_other() {
     let text = app("linger_ms = 5")
         + "[[apps]]\nname = \"b\"\napi_key_env = \"B_KEY\"\nusers_per_minute = 7\n";
-    let (config, _) = load(&text, &[("B_KEY", "hush-b")]);
+    let (config, _) = load(&text, &[("B_KEY", "hush-b-key")]);
     assert_eq!((config.apps[0].linger_ms, config.apps[0].users_per_minute), (5, 1800));
     assert_eq!((config.apps[1].linger_ms, config.apps[1].users_per_minute), (1000, 7));
-    assert_eq!(config.apps[1].api_key.expose_secret(), "hush-b");
+    assert_eq!(config.apps[1].api_key.expose_secret(), "hush-b-key");
 }
 
 #[test]

@@ -33,6 +33,12 @@ impl BatchId {
     pub fn filename(self) -> String {
         format!("{FILENAME_PREFIX}{self}{FILENAME_SUFFIX}")
     }
+
+    /// The batch that is uploaded under exactly this name.
+    pub fn of_filename(name: &str) -> Option<Self> {
+        let id = name.strip_prefix(FILENAME_PREFIX)?.strip_suffix(FILENAME_SUFFIX)?;
+        id.parse().ok().filter(|id: &Self| id.filename() == name)
+    }
 }
 
 /// Of more jobs than this, upstream's list will not show the oldest.

@@ -27,7 +27,7 @@ use crate::{
 
 const NOW: Timestamp = Timestamp::from_micros(1_790_000_000_000_000);
 /// Small, so that a fuzzer finds both sides of each.
-const LIMITS: UpdateLimits = UpdateLimits {
+pub(super) const LIMITS: UpdateLimits = UpdateLimits {
     user_id_bytes_max: 24,
     company_id_bytes_max: 16,
     properties_max: 4,

@@ -23,6 +23,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    idle::{Activity, Counted},
     peer::{PeerIdentity, WithPeer},
     tls::{ListenerTls, Protocol, Secured},
 };
@@ -37,6 +38,9 @@ pub struct ListenerLimits {
     pub header_bytes_max: u32,
     /// For a connection to say which protocol it speaks. It is closed if it has not by then.
     pub preface_timeout: Duration,
+    /// A connection on which nothing was asked for, and nothing was under way, for so long is ended, as
+    /// at a stop: over HTTP/2 its client is told first. Up to a quarter longer may pass.
+    pub idle: Duration,
 }
 
 /// Requests under way on one HTTP/2 connection. A client that wants more opens another.
@@ -53,6 +57,8 @@ const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(60);
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 /// After accepting failed (too many open files, say).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// For a client to take its leave that is told that its connection ends, and has nothing under way.
+const LEAVE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Serves `service` until `stop`, then lets requests that are under way finish. Every request's
 /// extensions hold a [`PeerIdentity`].
@@ -98,11 +104,11 @@ pub async fn serve<S, B>(
             match opened {
                 Ok(Opened::Plain(stream)) => {
                     let service = WithPeer { service, peer: PeerIdentity::plain(address) };
-                    converse(&builders.either, stream, service, &stop).await;
+                    converse(&builders.either, stream, service, limits, &stop).await;
                 }
                 Ok(Opened::Secured(Secured { stream, protocol, peer })) => {
                     let service = WithPeer { service, peer };
-                    converse(builders.of(protocol), stream, service, &stop).await;
+                    converse(builders.of(protocol), stream, service, limits, &stop).await;
                 }
                 Err(error) => explain(&error, address),
             }
@@ -135,12 +141,13 @@ async fn open(
     }
 }
 
-/// Until the client has enough, the listener stops, or the client is not trusted any more: then
-/// what is under way is still answered.
+/// Until the client has enough, has asked for nothing for long, or is not trusted any more, or the
+/// listener stops: then what is under way is still answered.
 async fn converse<I, S, B>(
     builder: &Builder,
     stream: I,
     service: WithPeer<S>,
+    limits: ListenerLimits,
     stop: &CancellationToken,
 ) where
     I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
@@ -149,17 +156,23 @@ async fn converse<I, S, B>(
     B: Body<Data: Send, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static,
 {
     let peer = service.peer.clone();
+    let activity = Activity::default();
+    let service = Counted { service, activity: activity.clone() };
     let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
     let ended = tokio::select! {
         ended = connection.as_mut() => Some(ended),
         () = stop.cancelled() => None,
         () = peer.has_outstayed() => None,
+        () = activity.has_ceased(limits.idle) => None,
     };
     let ended = match ended {
         Some(ended) => ended,
         None => {
             connection.as_mut().graceful_shutdown();
-            connection.await
+            tokio::select! {
+                ended = connection => ended,
+                () = activity.has_ceased(LEAVE_TIMEOUT.min(limits.idle)) => return,
+            }
         }
     };
     if let Err(error) = ended {
@@ -261,6 +274,12 @@ mod tests {
 
     const TIMEOUT: Duration = Duration::from_millis(100);
     const HEADER_BYTES: u32 = 8_192;
+    const IDLE: Duration = Duration::from_secs(60);
+
+    fn limits(connections_max: usize, idle: Duration) -> ListenerLimits {
+        let header_bytes_max = HEADER_BYTES;
+        ListenerLimits { connections_max, header_bytes_max, preface_timeout: TIMEOUT, idle }
+    }
 
     /// What the listener's only place answers to one who says `first`, and for how long it
     /// let them wait.
@@ -268,14 +287,9 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let service = service_fn(|_| async { Ok(Response::new(Empty::<Bytes>::new())) });
-        let limits = ListenerLimits {
-            connections_max: 1,
-            header_bytes_max: HEADER_BYTES,
-            preface_timeout: TIMEOUT,
-        };
         let stop = CancellationToken::new();
         let mut serving = JoinSet::new();
-        serving.spawn(serve(listener, service, limits, None, stop.clone()));
+        serving.spawn(serve(listener, service, limits(1, IDLE), None, stop.clone()));
         let mut client = TcpStream::connect(address).await.unwrap();
         client.write_all(first).await.unwrap();
         let from = clock::now().instant;
@@ -294,6 +308,74 @@ mod tests {
             assert!(answer.is_empty(), "{first:?}: {answer}");
             assert!(waited >= TIMEOUT, "{first:?}: {waited:?}");
         }
+    }
+
+    /// The types of frames (RFC 9113, section 6) that one is sent who says `first`, until the end of the
+    /// connection or what `enough` says. They are acknowledged where that is asked for, and wanted.
+    async fn frames(client: &mut TcpStream, acknowledges: bool, enough: Option<u8>) -> Vec<u8> {
+        let mut kinds = Vec::new();
+        let mut head = [0; 9];
+        while kinds.last().is_none_or(|kind| Some(*kind) != enough) {
+            if client.read_exact(&mut head).await.is_err() {
+                break;
+            }
+            let length = usize::from(head[1]) << 8 | usize::from(head[2]);
+            let mut rest = vec![0; length];
+            client.read_exact(&mut rest).await.unwrap();
+            kinds.push(head[3]);
+            if head[3] == PING && acknowledges {
+                head[4] = 1;
+                client.write_all(&[&head[..], &rest].concat()).await.unwrap();
+            }
+        }
+        kinds
+    }
+
+    const HEADERS: u8 = 1;
+    const PING: u8 = 6;
+    const GOAWAY: u8 = 7;
+
+    #[tokio::test]
+    async fn a_connection_over_http_2_ends_when_nothing_is_asked_for_and_not_before() {
+        let idle = Duration::from_millis(200);
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let answer = Arc::new(Semaphore::new(0));
+        let waited_for = answer.clone();
+        let service = service_fn(move |_| {
+            let answer = waited_for.clone();
+            async move {
+                drop(answer.acquire().await);
+                Ok(Response::new(Empty::<Bytes>::new()))
+            }
+        });
+        let stop = CancellationToken::new();
+        let connect = async |first: &[u8]| {
+            let mut client = TcpStream::connect(address).await.unwrap();
+            let settings = [0, 0, 0, 4, 0, 0, 0, 0, 0];
+            let said = [&HTTP2_PREFACE[..], &settings, first].concat();
+            client.write_all(&said).await.unwrap();
+            client
+        };
+        let clients = async {
+            // GET / http, on stream 1: HPACK's static table has all of it.
+            let mut asks = connect(&[0, 0, 3, HEADERS, 5, 0, 0, 0, 1, 0x82, 0x86, 0x84]).await;
+            for acknowledges in [true, false] {
+                let from = clock::now().instant;
+                let frames = frames(&mut connect(&[]).await, acknowledges, None).await;
+                assert!(frames.contains(&GOAWAY), "{frames:?}");
+                assert!(clock::now().instant.since(from) >= idle);
+            }
+            // Others came and were ended meanwhile.
+            answer.add_permits(1);
+            let until_answer = frames(&mut asks, true, Some(HEADERS)).await;
+            assert!(!until_answer.contains(&GOAWAY), "{until_answer:?}");
+            assert!(frames(&mut asks, true, None).await.contains(&GOAWAY));
+            stop.cancel();
+        };
+        let served = serve(listener, service, limits(9, idle), None, stop.clone());
+        let both = async { tokio::join!(served, clients) };
+        tokio::time::timeout(Duration::from_secs(30), both).await.expect("all are ended");
     }
 
     #[tokio::test]

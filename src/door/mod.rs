@@ -10,6 +10,7 @@ pub mod gate;
 pub mod grpc;
 pub mod health;
 pub mod http;
+mod idle;
 mod jwks;
 pub mod jwt;
 pub mod listener;

@@ -170,6 +170,7 @@ mod tests {
                 connections_max: 1,
                 header_bytes_max: 8_192,
                 preface_timeout: TIMEOUT,
+                idle: Duration::from_secs(60),
             };
             let stop = CancellationToken::new();
             let service = service_fn(names);

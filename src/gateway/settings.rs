@@ -244,6 +244,7 @@ pub(super) fn listener(config: &Config) -> ListenerLimits {
         connections_max: config.server.connections_max,
         header_bytes_max: config.server.header_bytes_max,
         preface_timeout: PREFACE_TIMEOUT,
+        idle: Duration::from_millis(config.server.connection_idle_ms),
     }
 }
 

@@ -9,10 +9,13 @@ use serde::Deserialize;
 use serde_json::Value;
 use url::Url;
 
+use super::key::ApiKey;
 use crate::domain::{
+    batch::BatchId,
     time::Timestamp,
     verdict::{
         AcceptedJob, Failure, FailureKind, Identified, JobPhase, JobReport, Jobs, Poll, Submission,
+        is_known_status,
     },
 };
 
@@ -27,8 +30,22 @@ pub struct Answer {
     pub retry_after: Option<String>,
     /// `location`: where a redirect leads, which is not followed.
     pub location: Option<String>,
-    /// The body.
+    /// The body, as it came. Whoever answers may quote the request.
     pub body: Vec<u8>,
+    /// The key that is not to be shown of it.
+    pub key: Option<ApiKey>,
+}
+
+impl Answer {
+    /// A text of the body without the key. It is read first and redacted then: neither does a key that
+    /// is written otherwise in JSON get through, nor does one that looks like a part of the answer
+    /// take that part away.
+    fn shown(&self, text: String) -> String {
+        match &self.key {
+            Some(key) => key.redact_text(text),
+            None => text,
+        }
+    }
 }
 
 /// A job object: `{"job_id","status","submitted_at"}` or the long form, or any part of them.
@@ -75,7 +92,10 @@ pub fn submission(answer: &Answer, now: Timestamp) -> Submission {
     }
     let job = serde_json::from_slice(&answer.body).ok();
     match job.and_then(|job| JobBody::read(&job).job_id) {
-        Some(job_id) => Ok(AcceptedJob { job_id, request_id: answer.request_id.clone() }),
+        Some(job_id) => {
+            let job_id = answer.shown(job_id);
+            Ok(AcceptedJob { job_id, request_id: answer.request_id.clone() })
+        }
         // It was taken, and what it is called was not to be read: look for it.
         None => Err(unreadable(answer)),
     }
@@ -91,7 +111,7 @@ pub fn job(answer: &Answer, job_id: &str, now: Timestamp) -> Poll {
     if job.status.is_none() {
         return Err(unreadable(answer));
     }
-    Ok(report(job, Some(job_id)))
+    Ok(report(answer, job, Some(job_id)))
 }
 
 /// What the list of jobs means: an array, alone or wrapped in an object. A list that cannot be
@@ -104,7 +124,7 @@ pub fn jobs(answer: &Answer, now: Timestamp) -> Jobs {
     let wrapped = ["jobs", "data", "background_jobs"].iter().find_map(|key| json.get(key));
     let jobs = json.as_array().or(wrapped.and_then(Value::as_array));
     match jobs {
-        Some(jobs) => Ok(jobs.iter().map(|job| report(JobBody::read(job), None)).collect()),
+        Some(jobs) => Ok(jobs.iter().map(|job| report(answer, JobBody::read(job), None)).collect()),
         None => Err(Failure { kind: FailureKind::Refused, ..unreadable(answer) }),
     }
 }
@@ -121,7 +141,8 @@ pub fn identified(answer: &Answer, now: Timestamp) -> Identified {
     }
 }
 
-fn report(job: JobBody, asked_for: Option<&str>) -> JobReport {
+/// What is decided by is left as it is: a status that is documented, and the file name of a batch.
+fn report(answer: &Answer, job: JobBody, asked_for: Option<&str>) -> JobReport {
     let status = job.status.unwrap_or_default();
     let phase = match &*status {
         "completed" => JobPhase::Completed,
@@ -129,10 +150,15 @@ fn report(job: JobBody, asked_for: Option<&str>) -> JobReport {
         // queued, validating, processing, pending_refresh, and any word not known yet.
         _ => JobPhase::Unfinished,
     };
-    let job_id = job.job_id.or(asked_for.map(str::to_owned)).unwrap_or_default();
+    let status = if is_known_status(&status) { status } else { answer.shown(status) };
+    let filename = job.filename.map(|name| match BatchId::of_filename(&name) {
+        Some(_) => name,
+        None => answer.shown(name),
+    });
+    let job_id = job.job_id.map(|id| answer.shown(id));
     JobReport {
-        job_id,
-        filename: job.filename,
+        job_id: job_id.or(asked_for.map(str::to_owned)).unwrap_or_default(),
+        filename,
         phase,
         status: shorten(&status, 64),
         total_rows: job.total_rows,
@@ -217,9 +243,9 @@ fn detail(answer: &Answer) -> String {
             let code = first.error_code.map(|code| format!(" ({code})")).unwrap_or_default();
             first.message.or(first.error).unwrap_or_default() + &code
         }
-        None => String::from_utf8_lossy(&answer.body[..answer.body.len().min(800)]).into_owned(),
+        None => String::from_utf8_lossy(&answer.body).into_owned(),
     };
-    let words = shorten(words.trim(), 200);
+    let words = shorten(answer.shown(words).trim(), 200);
     if words.is_empty() { answer.status.to_string() } else { format!("{}: {words}", answer.status) }
 }
 

@@ -3,12 +3,17 @@
 
 use std::time::Duration;
 
-use super::answer::{Answer, job, jobs, submission};
+use super::{
+    answer::{Answer, job, jobs, submission},
+    key::ApiKey,
+};
 use crate::domain::{
     time::Timestamp,
     verdict::{Failure, FailureKind, JobReport},
 };
 
+/// In no word of ours.
+const KEY: &str = "hush-4711";
 const NOW: Timestamp = Timestamp::from_micros(1_790_000_000_000_000);
 
 /// What was asked (a byte), the status (two), a line with the request's id and one with
@@ -19,7 +24,8 @@ pub(crate) fn answer(input: &[u8]) -> bool {
     match asked % 3 {
         0 => match submission(&answer, NOW) {
             Ok(job) => {
-                assert!(success && (1..=512).contains(&job.job_id.len()), "{job:?}");
+                assert!(success && (1..=1_024).contains(&job.job_id.len()), "{job:?}");
+                assert!(!job.job_id.contains(KEY), "{job:?}");
                 assert_eq!(job.request_id, answer.request_id);
                 true
             }
@@ -57,7 +63,10 @@ fn read(input: &[u8]) -> Option<(Answer, u8)> {
     let (request_id, retry_after) = (header(), header());
     let body = parts.next().unwrap_or_default().to_vec();
     let (status, location) = (u16::from_be_bytes(status), retry_after.clone());
-    Some((Answer { status, request_id, retry_after, location, body }, asked))
+    let key = ApiKey::new(KEY.into()).ok();
+    // What stands in headers is redacted as they are read.
+    let location = location.filter(|location| !location.contains(KEY));
+    Some((Answer { status, request_id, retry_after, location, body, key }, asked))
 }
 
 fn check_failure(failure: &Failure, answer: &Answer) -> bool {
@@ -66,6 +75,7 @@ fn check_failure(failure: &Failure, answer: &Answer) -> bool {
     assert!(failure.cause.len() < 64, "the cause is for logs: it quotes nothing");
     assert!(failure.detail.chars().count() < 220, "{failure:?}");
     assert!(!failure.detail.contains(char::is_control), "{failure:?}");
+    assert!(!failure.detail.contains(KEY), "{failure:?}");
     assert_eq!(failure.request_id, answer.request_id);
     if let FailureKind::Throttled(wait) = failure.kind {
         assert_eq!(answer.status, 429);
@@ -75,7 +85,9 @@ fn check_failure(failure: &Failure, answer: &Answer) -> bool {
 }
 
 fn check_report(report: &JobReport) -> bool {
-    assert!(report.job_id.len() <= 512 && report.status.chars().count() <= 64, "{report:?}");
+    let shown = [Some(&report.job_id), Some(&report.status), report.filename.as_ref()];
+    assert!(!shown.into_iter().flatten().any(|text| text.contains(KEY)), "{report:?}");
+    assert!(report.job_id.len() <= 1_024 && report.status.chars().count() <= 64, "{report:?}");
     assert!(!report.status.contains(char::is_control), "{report:?}");
     true
 }
@@ -97,5 +109,6 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
         seed(2, 200, &format!("[{short},{long},null]")),
         seed(2, 200, &format!(r#"{{"jobs":[{long}]}}"#)),
         seed(2, 200, r#"{"data":[]}"#),
+        seed(1, 200, r#"{"job_id":"x-hush-4711","status":"hush\u002d4711"}"#),
     ]
 }

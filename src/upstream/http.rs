@@ -139,8 +139,9 @@ impl HttpUpstream {
             .header(header::ACCEPT, "application/json, text/plain, */*");
         let response = request.send().await.map_err(|error| outage(&error))?;
         let mut answer = read(response, self.options.answer_bytes_max).await?;
-        // Whoever answers may quote the request, and what they say is stored and shown.
-        answer.body = self.key.redact(answer.body);
+        // Whoever answers may quote the request, and what they say is stored and shown. Of the body, it
+        // is done once it has been read.
+        answer.key = Some(self.key.clone());
         answer.request_id = answer.request_id.map(|id| self.key.redact_text(id));
         answer.location = answer.location.map(|location| self.key.redact_text(location));
         Ok(answer)
@@ -166,7 +167,8 @@ impl Upstream for HttpUpstream {
     }
 
     async fn job(&self, job_id: &str) -> Poll {
-        let request = self.client.get(self.url(&["v1", "background_jobs", job_id]));
+        let id = self.key.in_full(job_id);
+        let request = self.client.get(self.url(&["v1", "background_jobs", &id]));
         answer::job(&self.send(request).await?, job_id, clock::now().wall)
     }
 
@@ -257,6 +259,7 @@ pub(super) async fn read(mut response: Response, bytes_max: usize) -> Result<Ans
         retry_after: text("retry-after"),
         location: text("location"),
         body: Vec::new(),
+        key: None,
     };
     loop {
         match response.chunk().await {

@@ -71,6 +71,15 @@ impl ApiKey {
         text
     }
 
+    /// A text that was redacted, as upstream wrote it: what it names things by is asked for in full.
+    /// Where another key has come into force since, it cannot be told.
+    pub(super) fn in_full(&self, text: &str) -> String {
+        match self.keys().known.first() {
+            Some(key) if text.contains(REDACTED) => text.replace(REDACTED, key.expose_secret()),
+            Some(_) | None => text.to_owned(),
+        }
+    }
+
     fn keys(&self) -> MutexGuard<'_, Keys> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -96,6 +105,14 @@ mod tests {
             (b"nothing", b"nothing"),
         ] {
             assert_eq!(key.redact(text.to_vec()), expected);
+        }
+    }
+
+    #[test]
+    fn a_name_that_was_redacted_is_asked_for_in_full() {
+        let key = ApiKey::new("bulk:jobs".into()).unwrap();
+        for name in ["bulk:jobs:NX-1:c6", "7", "bulk:jobs:bulk:jobs"] {
+            assert_eq!(key.in_full(&key.redact_text(name.to_owned())), name);
         }
     }
 

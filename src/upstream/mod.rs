@@ -6,6 +6,8 @@ pub(crate) mod fuzzing;
 mod http;
 mod key;
 mod pass_through;
+#[cfg(test)]
+mod quoted;
 
 use std::future::Future;
 

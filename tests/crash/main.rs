@@ -28,25 +28,28 @@ use std::env;
 
 use rounds::{Conditions, Tally};
 
-/// The tests of one engine: how many cuts each makes, unless told otherwise.
+/// How many cuts each test makes, unless told otherwise.
+const CUTS: u64 = 40;
+
+/// The tests of one engine.
 macro_rules! power_cuts {
-    ($engine:ident, $nothing_written_back:literal, $pages_written_back:literal, $ext4:literal) => {
+    ($engine:ident) => {
         mod $engine {
             const ENGINE: &str = stringify!($engine);
 
             #[test]
             fn what_was_acknowledged_survives_where_nothing_else_does() {
-                super::check(ENGINE, false, $nothing_written_back);
+                super::check(ENGINE, false);
             }
 
             #[test]
             fn what_was_acknowledged_survives_where_a_disk_wrote_back_pages_at_random() {
-                super::check(ENGINE, true, $pages_written_back);
+                super::check(ENGINE, true);
             }
 
             #[test]
             fn what_was_acknowledged_survives_the_shutdown_of_a_real_ext4() {
-                super::check_ext4(ENGINE, $ext4);
+                super::check_ext4(ENGINE);
             }
 
             /// The proof that these tests can fail: without a flush that reaches the disk, what
@@ -59,16 +62,16 @@ macro_rules! power_cuts {
     };
 }
 
-power_cuts!(sled, 20, 40, 40);
-power_cuts!(redb, 20, 20, 20);
+power_cuts!(sled);
+power_cuts!(redb);
 
-fn check(engine: &'static str, pages_are_written_back: bool, cuts: u64) {
+fn check(engine: &'static str, pages_are_written_back: bool) {
     let conditions = Conditions { engine, pages_are_written_back, flush_is_honest: true };
-    demand_no_loss(&cut(conditions, cuts, false), &format!("{conditions:?}"));
+    demand_no_loss(&cut(conditions, false), &format!("{conditions:?}"));
 }
 
-fn check_ext4(engine: &'static str, cuts: u64) {
-    let (seed, cuts) = (number("POWER_SEED").unwrap_or(1), number("POWER_CUTS").unwrap_or(cuts));
+fn check_ext4(engine: &'static str) {
+    let (seed, cuts) = (number("POWER_SEED").unwrap_or(1), number("POWER_CUTS").unwrap_or(CUTS));
     match ext4::cut(engine, seed, cuts) {
         Ok(tally) => demand_no_loss(&tally, &format!("{engine} on ext4")),
         Err(lacking) => say(&format!("skipped, since this machine cannot do it: {lacking}")),
@@ -78,14 +81,14 @@ fn check_ext4(engine: &'static str, cuts: u64) {
 fn find_a_loss(engine: &'static str) {
     for pages_are_written_back in [false, true] {
         let conditions = Conditions { engine, pages_are_written_back, flush_is_honest: false };
-        let tally = cut(conditions, 40, true);
+        let tally = cut(conditions, true);
         say(&tally.report(&format!("{conditions:?}")));
         assert!(!tally.losses.is_empty(), "no loss in {} cuts", tally.cuts);
     }
 }
 
-fn cut(conditions: Conditions, cuts: u64, until_loss: bool) -> Tally {
-    let cuts = number("POWER_CUTS").unwrap_or(cuts);
+fn cut(conditions: Conditions, until_loss: bool) -> Tally {
+    let cuts = number("POWER_CUTS").unwrap_or(CUTS);
     rounds::cut(conditions, number("POWER_SEED").unwrap_or(1), cuts, until_loss)
 }
 

@@ -168,7 +168,7 @@ fn read(path: &str) -> String {
 async fn the_configurations_are_taken() {
     let keys = tempfile::tempdir().unwrap();
     let key = keys.path().join("userpilot.key");
-    fs::write(&key, "a-key").unwrap();
+    fs::write(&key, "a-key-of-userpilot").unwrap();
     fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
     for (path, warnings) in [
         ("deploy/compose/gateway.toml", 4),
@@ -180,7 +180,9 @@ async fn the_configurations_are_taken() {
         fs::write(&config, read(path).replace(mounted, text(keys.path()))).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_userpilot-gateway"));
         command.args(["check-config", "--config", text(&config)]).env_clear();
-        command.env("USERPILOT_API_KEY", "a-key").env("CREDENTIALS_DIRECTORY", keys.path());
+        command
+            .env("USERPILOT_API_KEY", "a-key-of-userpilot")
+            .env("CREDENTIALS_DIRECTORY", keys.path());
         let output = Process::start(&mut command, "").end().await;
         assert!(output.status.success(), "{path}: {}", output.stderr);
         // Of listeners that are open, which each of these files says itself.

@@ -3,7 +3,11 @@
 use std::{fs, time::Duration};
 
 use serde_json::json;
-use userpilot_gateway::{clock, proto::AppState, simulator::Simulator};
+use userpilot_gateway::{
+    clock,
+    proto::AppState,
+    simulator::{Simulator, SimulatorConfig},
+};
 
 use crate::rig::{Change, Gateway, Process, Site, Stage, at_speed, get, run, settled, until};
 
@@ -66,6 +70,11 @@ async fn a_key_that_is_put_right_in_its_file_is_used_at_once() {
     send(&gateway, &ada("pro")).await;
     settled(&gateway).await;
     assert_eq!(plan(&url).await, "pro");
+    fs::write(&key, "sim").unwrap();
+    complained(&gateway, "has fewer than 8 characters").await;
+    send(&gateway, &ada("basic")).await;
+    settled(&gateway).await;
+    assert_eq!(plan(&url).await, "basic");
     fs::remove_file(&key).unwrap();
     complained(&gateway, "cannot read the API key").await;
     send(&gateway, &ada("team")).await;
@@ -74,7 +83,7 @@ async fn a_key_that_is_put_right_in_its_file_is_used_at_once() {
 
     let log = gateway.log();
     let complaints = log.iter().filter(|line| line.contains("the API key stays as it was"));
-    assert_eq!(complaints.count(), 2, "{log:?}");
+    assert_eq!(complaints.count(), 3, "{log:?}");
     for key in ["wrong-key", "simulated-key"] {
         assert!(!log.join("").contains(key), "{key}");
     }
@@ -97,6 +106,21 @@ async fn a_job_in_flight_is_polled_with_the_new_key() {
     stage.delivers(&changes).await;
     assert_eq!(stage.simulator.snapshot().submissions, 1);
     assert_eq!(stage.gateway.jobs(10).await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_key_that_stands_in_the_ids_of_jobs_hides_no_job_and_is_not_shown() {
+    // The simulator's ids begin with it.
+    let key = "bulk:jobs".to_owned();
+    let config = SimulatorConfig { api_key: key.clone(), ..at_speed(100) };
+    let stage = Stage::of(config, |site| site.with_key_of(0, &key)).await;
+    let changes = [ada("pro")];
+    stage.sent(&changes).await;
+    stage.delivers(&changes).await;
+    assert_eq!(stage.simulator.snapshot().submissions, 1);
+    let jobs = stage.gateway.jobs(10).await;
+    assert!(jobs[0].job_id.starts_with("<redacted>:NX-"), "{jobs:?}");
+    assert!(!stage.gateway.log().join("").contains(&key));
 }
 
 #[tokio::test]

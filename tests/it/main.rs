@@ -20,6 +20,7 @@ mod disk;
 mod exposed;
 mod express;
 mod http_door;
+mod idle;
 mod keys;
 mod lifecycle;
 mod metrics;

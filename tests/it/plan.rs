@@ -35,7 +35,7 @@ async fn a_trace_is_replayed_under_the_configured_settings() {
     let folder = tempfile::tempdir().unwrap();
     let (config, trace) = (folder.path().join("gateway.toml"), folder.path().join("trace.ndjson"));
     let key = folder.path().join("key");
-    fs::write(&key, "secret").unwrap();
+    fs::write(&key, "a-secret-key").unwrap();
     let app = "name = \"crm\"\napi_key_file = \"key\"\nlinger_ms = 5000\n";
     fs::write(&config, format!("[[apps]]\n{app}")).unwrap();
     let lines = r#"{"at": "2026-11-24T08:00:00Z", "user_id": "ada", "client": "crm"}

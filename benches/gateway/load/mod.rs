@@ -4,11 +4,11 @@ pub mod paced;
 pub mod stream;
 pub mod unary;
 
-use std::time::Duration;
+use std::{fs, path::PathBuf, time::Duration};
 
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
 
 /// Longer ones count as this long.
 const MICROS_MAX: u64 = 100_000_000;
@@ -58,17 +58,33 @@ pub struct Target {
     /// How many users the updates are about.
     #[arg(long)]
     users: u64,
+    /// Speaks TLS with the server, which shows a certificate for localhost that this one vouches for.
+    #[arg(long)]
+    ca_file: Option<PathBuf>,
 }
 
 impl Target {
     async fn connect(&self) -> anyhow::Result<Vec<Channel>> {
         let mut channels = Vec::new();
+        let tls = match &self.ca_file {
+            Some(file) => {
+                drop(rustls::crypto::ring::default_provider().install_default());
+                let ca = Certificate::from_pem(fs::read(file)?);
+                Some(ClientTlsConfig::new().ca_certificate(ca).domain_name("localhost"))
+            }
+            None => None,
+        };
+        let scheme = if tls.is_some() { "https" } else { "http" };
         for _ in 0..self.connections {
-            let endpoint = Endpoint::from_shared(format!("http://127.0.0.1:{}", self.port))?
-                .initial_stream_window_size(1 << 20)
-                .initial_connection_window_size(4 << 20)
-                .connect_timeout(Duration::from_secs(5))
-                .timeout(Duration::from_secs(60));
+            let mut endpoint =
+                Endpoint::from_shared(format!("{scheme}://127.0.0.1:{}", self.port))?
+                    .initial_stream_window_size(1 << 20)
+                    .initial_connection_window_size(4 << 20)
+                    .connect_timeout(Duration::from_secs(5))
+                    .timeout(Duration::from_secs(60));
+            if let Some(tls) = &tls {
+                endpoint = endpoint.tls_config(tls.clone())?;
+            }
             channels.push(endpoint.connect().await?);
         }
         Ok(channels)

@@ -192,6 +192,14 @@ fn a_key_comes_from_one_place() {
 }
 
 #[test]
+fn a_key_that_is_too_short_to_be_one_is_refused_by_the_app_and_the_setting_that_names_it() {
+    let text = app("") + "[[apps]]\nname = \"b\"\napi_key_env = \"B_KEY\"\n";
+    let expected = "apps[1].api_key_env: the API key in B_KEY has fewer than 8 characters: it is \
+                    not the whole key (set by gateway.toml)";
+    assert_eq!(problems(&text, &[("B_KEY", "hush-71")]), [expected]);
+}
+
+#[test]
 fn what_one_key_allows_another_lets_through() {
     let refused = |text: &str, expected: &str| assert_eq!(problems(text, &[]), [expected]);
     refused(

@@ -10,6 +10,10 @@ proptest! {
         let id = BatchId { opening, number, app: AppId(app) };
         prop_assert_eq!(id.to_string().parse(), Ok(id));
         prop_assert!(is_gateway_filename(&id.filename()));
+        prop_assert_eq!(BatchId::of_filename(&id.filename()), Some(id));
+        for other in [id.to_string(), id.filename().to_uppercase(), id.filename() + "x"] {
+            prop_assert_eq!(BatchId::of_filename(&other), None);
+        }
     }
 
     #[test]
@@ -39,6 +43,7 @@ proptest! {
 fn a_file_of_somebody_else_is_known_by_its_name() {
     for name in ["users.ndjson", "userpilot-gateway-users.csv", ""] {
         assert!(!is_gateway_filename(name), "{name}");
+        assert_eq!(BatchId::of_filename(name), None, "{name}");
     }
 }
 

@@ -5,6 +5,8 @@ mod bulk;
 mod envelope;
 mod error;
 mod file;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod identify;
 mod jobs;
 mod lines;

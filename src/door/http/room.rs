@@ -33,6 +33,12 @@ impl Room {
         }
     }
 
+    /// How many bytes are free.
+    #[cfg(any(test, fuzzing))]
+    pub(super) fn free(&self) -> usize {
+        self.all.available_permits()
+    }
+
     /// What one request of a client's holds of it: nothing yet.
     pub(super) fn held_by(&self, client: &Client) -> Held {
         let of_client = client.is_configured.then(|| {
