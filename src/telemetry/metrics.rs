@@ -30,7 +30,11 @@ pub use self::{reporter::Reporter, spending::Limits};
 use super::properties::ObservedProperties;
 use crate::{
     admin::{history::History, status::Observatory},
-    domain::{batch::DeadReason, time::Timestamp, update::AppId},
+    domain::{
+        batch::DeadReason,
+        time::Timestamp,
+        update::{AppId, Lane},
+    },
     door::{auth::Callers, properties::Properties},
     trace::Traces,
 };
@@ -48,6 +52,12 @@ const ROWS: [f64; 10] =
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct OfApp {
     app: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct OfLane {
+    app: String,
+    lane: String,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -82,7 +92,7 @@ type Seconds = Gauge<f64, AtomicU64>;
 #[derive(Clone)]
 pub struct Metrics {
     registry: Arc<Mutex<Registry>>,
-    freshness: Family<OfApp, Histogram>,
+    freshness: Family<OfLane, Histogram>,
     express_freshness: Family<OfApp, Histogram>,
     express_requests: Family<OfJob, Counter>,
     jobs: Family<OfJob, Counter>,
@@ -121,7 +131,7 @@ impl Default for Metrics {
         let mut registry = Registry::with_prefix("userpilot_gateway");
         registry.register_with_unit(
             "freshness",
-            "From a record's first update until the profile upstream held it",
+            "From a record's first update until the profile upstream held it, by its lane",
             Unit::Seconds,
             freshness.clone(),
         );
@@ -251,6 +261,7 @@ impl Metrics {
             let of = OfJob { app: app.to_owned(), outcome };
             drop(self.express_requests.get_or_create(&of));
         }
+        drop(self.freshness_of_lanes(app));
         for reason in DeadReason::ALL {
             let of = OfDeath { app: app.to_owned(), reason: reason.to_string() };
             drop(self.dead_rows.get_or_create(&of));
@@ -258,6 +269,14 @@ impl Metrics {
         for outcome in ["applied", "refused"] {
             drop(self.reloads.get_or_create(&OfReload { outcome }));
         }
+    }
+
+    /// The freshness of each of an app's lanes.
+    fn freshness_of_lanes(&self, app: &str) -> [(Lane, Histogram); Lane::ALL.len()] {
+        Lane::ALL.map(|lane| {
+            let of_lane = OfLane { app: app.to_owned(), lane: lane.to_string() };
+            (lane, self.freshness.get_or_create_owned(&of_lane))
+        })
     }
 
     /// How the apps have done of late.
