@@ -142,6 +142,62 @@ async fn the_names_are_those_that_are_documented() {
     assert_eq!(documented, made, "UPDATE_DOCS=1 renews docs/metrics.md");
 }
 
+/// Labels, their values and units: what stands in the code beside the names of metrics.
+const OTHER_WORDS: &[&str] = &[
+    "app",
+    "applied",
+    "client",
+    "dead",
+    "delivered",
+    "gateway",
+    "kind",
+    "other",
+    "outcome",
+    "reason",
+    "refused",
+    "requeued",
+    "split",
+    "state",
+    "unknown",
+    "userpilot_gateway",
+    "whose",
+];
+
+#[test]
+fn every_name_of_a_metric_in_the_code_is_documented() {
+    let documented = fs::read_to_string(project("docs/metrics.md")).unwrap();
+    let is_documented = |name: &str| {
+        ["", "_total", "_seconds"]
+            .iter()
+            .any(|unit| documented.contains(&format!("\n| `userpilot_gateway_{name}{unit}` |")))
+    };
+    let mut files =
+        vec![project("src/telemetry/metrics.rs"), project("src/telemetry/properties.rs")];
+    for entry in fs::read_dir(project("src/telemetry/metrics")).unwrap() {
+        files.push(entry.unwrap().path());
+    }
+    let (mut names, mut unknown) = (0, Vec::new());
+    for file in files {
+        let text = fs::read_to_string(file).unwrap();
+        for word in text.split('"').skip(1).step_by(2).filter(|word| is_word(word)) {
+            match is_documented(word) {
+                true => names += 1,
+                false if OTHER_WORDS.contains(&word) => {}
+                false => unknown.push(word.to_owned()),
+            }
+        }
+    }
+    assert!(unknown.is_empty(), "neither in docs/metrics.md nor a known label: {unknown:?}");
+    assert!(names > 45, "{names}: the names are not found where they are looked for");
+}
+
+fn is_word(text: &str) -> bool {
+    !text.is_empty()
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn promtool_finds_nothing_wrong_with_the_page() {
     let page = page(&busy().await).await;
