@@ -203,7 +203,7 @@ fn job_size(registry: &mut Registry) -> Family<OfApp, Histogram> {
 fn express(registry: &mut Registry) -> (Family<OfApp, Histogram>, Family<OfJob, Counter>) {
     let histogram = || Histogram::new(SECONDS);
     let freshness = Family::new_with_constructor(histogram as fn() -> Histogram);
-    let help = "The same of records that went by express alone";
+    let help = "From a record's first update until it had gone by express, of those that did";
     registry.register_with_unit(
         "express_freshness",
         help,
