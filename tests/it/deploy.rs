@@ -107,6 +107,10 @@ async fn the_unit_is_sound_and_keeps_to_itself() {
     let sysusers = read("deploy/systemd/sysusers.conf");
     assert!(sysusers.contains(&format!("\nu {} ", setting(&unit, "User"))));
 
+    // It would hide what clock.rs tells the machine's uptime by.
+    let hides = unit.lines().any(|line| line.starts_with("ProcSubset="));
+    assert!(!hides, "the gateway would not see the machine's uptime");
+
     // Where the package would put it, systemd would find it.
     let folder = tempfile::tempdir().unwrap();
     let there = folder.path().join("userpilot-gateway.service");
