@@ -39,10 +39,10 @@ use crate::{
     trace::Traces,
 };
 
-/// From 50 ms to an hour and a half: an idle gateway's freshness to that of a backlog.
-const SECONDS: [f64; 16] = [
+/// From 50 ms to a day: an idle gateway's freshness to that of a backfill.
+const SECONDS: [f64; 20] = [
     0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 60.0, 120.0, 300.0, 600.0, 1_200.0, 2_400.0,
-    5_400.0,
+    5_400.0, 10_800.0, 21_600.0, 43_200.0, 86_400.0,
 ];
 
 /// From a row that is tried alone to as many as Userpilot takes.
@@ -319,5 +319,25 @@ impl Metrics {
 
     fn registry(&self) -> std::sync::MutexGuard<'_, Registry> {
         self.registry.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn how_fresh_a_backfill_of_hours_is_can_be_told() {
+        let metrics = Metrics::default();
+        for (_, histogram) in metrics.freshness_of_lanes("an app") {
+            histogram.observe(50_000.0);
+        }
+        let page = metrics.page();
+        for (bound, count) in [("43200.0", 0), ("86400.0", 1)] {
+            let labels = format!("le=\"{bound}\",app=\"an app\",lane=\"bulk\"");
+            let sample =
+                format!("userpilot_gateway_freshness_seconds_bucket{{{labels}}} {count}\n");
+            assert!(page.contains(&sample), "{sample}{page}");
+        }
     }
 }
