@@ -136,9 +136,11 @@ impl<'a> Run<'a> {
         let arrival = self.arrivals.next_until(now)?;
         let number = u32::try_from(self.tally.accepted).unwrap_or(u32::MAX);
         self.tally.accepted += 1;
-        self.ages.arrive(number, arrival.source, arrival.at);
+        let arrival = Arrival { user: number, ..arrival };
+        self.ages.arrive(&arrival);
+        self.tally.came(arrival.source);
         *self.waiting(&arrival) += 1;
-        Some(Arrival { user: number, ..arrival })
+        Some(arrival)
     }
 
     fn submit(&mut self, updates: &[Arrival], now: Duration) -> Answer {
@@ -148,8 +150,9 @@ impl<'a> Run<'a> {
             for update in updates {
                 *self.waiting(update) -= 1;
             }
-            let numbers: Vec<u32> = updates.iter().map(|update| update.user).collect();
-            self.tally.job(&job, &numbers, self.waiting, &self.account, &mut self.ages);
+            let rows: Vec<(u32, i64)> =
+                updates.iter().map(|update| (update.user, update.value)).collect();
+            self.tally.job(&job, &rows, self.waiting, &self.account, &mut self.ages);
         }
         answer
     }

@@ -44,6 +44,9 @@ pub struct Args {
     /// How many properties of each.
     #[arg(long, default_value_t = 5)]
     properties: u64,
+    /// After so many minutes no more are filled in: it is measured for those that are there.
+    #[arg(long, default_value_t = 60)]
+    minutes_max: u64,
     /// A child's part of it.
     #[arg(long, hide = true)]
     part: Option<Part>,
@@ -103,18 +106,22 @@ pub async fn run(args: Args, engine: Engine) -> anyhow::Result<()> {
 }
 
 fn measure(args: &Args, engine: Engine) -> anyhow::Result<()> {
-    let Args { users, properties, .. } = *args;
+    let Args { users, properties, minutes_max, .. } = *args;
     let folder = folder()?;
-    let child = |part: &str| {
+    let child = |part: &str, users: u64| {
         let path = folder.path().display();
         let line = format!(
             "--engine {} remembered --part {part} --folder {path} --users {users} \
-             --properties {properties}",
+             --properties {properties} --minutes-max {minutes_max}",
             engine.name()
         );
         role::<Seen>(&line.split_whitespace().map(str::to_owned).collect::<Vec<_>>())
     };
-    let (fill, used) = (child("fill")?, child("use")?);
+    let fill = child("fill", users)?;
+    if fill.entries < users {
+        println!("After {minutes_max} minutes there were {} of {users} users.\n", fill.entries);
+    }
+    let used = child("use", fill.entries)?;
     let command = format!(
         "cargo bench --bench gateway -- --engine {} remembered --users {users} --properties \
          {properties}",
@@ -163,7 +170,11 @@ async fn play<E: StoreEngine + Clone, F: std::fmt::Display>(
     let mut disk_peak = 0;
     match part {
         Part::Fill => {
+            let time_max = Duration::from_secs(args.minutes_max * 60);
             for first in (0..args.users).step_by(usize::try_from(BLOCK)?) {
+                if started.elapsed() >= time_max {
+                    break;
+                }
                 let block = first..(first + BLOCK).min(args.users);
                 deliver(&mut queue, app, block, args.properties).await?;
                 disk_peak = disk_peak.max(engine.disk_bytes());

@@ -13,7 +13,7 @@ use crate::{
         express::ExpressEnd,
         lifecycle::{Command, Event, Lifecycle, Recovered, Settings, Step, View, Waiting},
         time::{Instant, Now, Timestamp},
-        update::{ByKind, ClientId, SubjectKind},
+        update::{ByKind, ClientId, Lane, SubjectKind},
     },
     store::{QueueView, queue::SettledRow},
     upstream::Upstream,
@@ -62,14 +62,25 @@ impl Operator {
 
 /// What a driver tells about what it did, for metrics.
 pub trait Report: Send + Sync + 'static {
-    /// Rows were delivered: whose own each was, and how long it took since its first update.
-    fn delivered(&self, rows: &mut dyn Iterator<Item = (ClientId, Duration)>);
+    /// Rows were delivered.
+    fn delivered(&self, rows: &mut dyn Iterator<Item = DeliveredRow>);
     /// A batch was settled.
     fn job_ended(&self, batch: &Batch, settlement: Settlement, took: Duration);
     /// What went by express came to this end.
     fn express_ended(&self, end: ExpressEnd);
     /// The same of records that went by express.
-    fn delivered_by_express(&self, rows: &mut dyn Iterator<Item = (ClientId, Duration)>);
+    fn delivered_by_express(&self, rows: &mut dyn Iterator<Item = DeliveredRow>);
+}
+
+/// What is told of a row that was delivered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DeliveredRow {
+    /// Whose own it was.
+    pub client: ClientId,
+    /// In which lane: the most urgent one of its updates'.
+    pub lane: Lane,
+    /// How long it took since the first of its updates was accepted.
+    pub took: Duration,
 }
 
 /// One app's driver.
@@ -285,12 +296,16 @@ fn waiting(view: QueueView) -> Waiting {
     Waiting { records: depth.by_kind(), since, urgent_updates }
 }
 
-/// Whose own each row was, and how fresh it is now.
+/// What is told of rows that are delivered now.
 pub(super) fn freshness(
     rows: Vec<SettledRow>,
     now: Timestamp,
-) -> impl Iterator<Item = (ClientId, Duration)> {
-    rows.into_iter().map(move |row| (row.client, now.since(row.accepted_at)))
+) -> impl Iterator<Item = DeliveredRow> {
+    rows.into_iter().map(move |SettledRow { client, lane, accepted_at }| DeliveredRow {
+        client,
+        lane,
+        took: now.since(accepted_at),
+    })
 }
 
 /// Failures are logged once, here, without upstream's words: they may quote a row.

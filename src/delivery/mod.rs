@@ -7,7 +7,7 @@ mod words;
 
 use std::future::Future;
 
-pub use driver::{Delivery, DeliveryEnd, Operation, Operator, Report};
+pub use driver::{DeliveredRow, Delivery, DeliveryEnd, Operation, Operator, Report};
 pub use express::ExpressDelivery;
 
 use crate::{

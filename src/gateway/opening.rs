@@ -8,6 +8,7 @@ use super::{Addresses, settings};
 use crate::{
     clock,
     config::{Config, EngineKind},
+    domain::time::Now,
     store::{
         self, AppTerms, Orphan, RecoveredApps, Store, Writer,
         directory::{Opening, REDB_FILE, SLED_FOLDER},
@@ -18,7 +19,11 @@ use crate::{
     },
 };
 
+/// Says where the store is, and what the machine does not tell.
 pub(super) fn announce(config: &Config, addresses: &Addresses) {
+    if let Some(concern) = clock_concern(clock::now()) {
+        tracing::warn!("{concern}");
+    }
     let path = config.store.path.display();
     tracing::info!(http = %addresses.http, %path, "opens the store");
 }
@@ -99,6 +104,15 @@ fn told<E: Engine>(engine: SealedEngine<E>) -> SealedEngine<E> {
     engine
 }
 
+/// What is wrong with telling the time over a restart, on Linux, which can.
+fn clock_concern(now: Now) -> Option<&'static str> {
+    (cfg!(target_os = "linux") && now.uptime.is_none()).then_some(
+        "/proc/sys/kernel/random/boot_id cannot be read (systemd's ProcSubset=pid hides it): over a \
+         restart the wall clock alone tells how long the last job still occupies the budget, and if it \
+         is set ahead meanwhile, the next job may come too early",
+    )
+}
+
 fn warn_of_file_system(path: &Path) {
     if let Some((name, concern)) = file_system::concern(path) {
         let path = path.display();
@@ -119,4 +133,16 @@ fn refuse_to_forget(orphans: &[Orphan]) -> anyhow::Result<()> {
          these names, until they have drained; or, to give the records up, use another store.path",
         orphans.iter().map(each).collect::<Vec<_>>().join(", ")
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_machine_whose_uptime_is_hidden_is_told_of() {
+        assert_eq!(clock_concern(clock::now()), None);
+        assert!(clock_concern(Now { uptime: None, ..clock::now() }).is_some());
+    }
 }

@@ -11,7 +11,10 @@ use std::{
 
 use tokio::sync::Mutex;
 
-use super::account::{Account, Answer, ExpressAnswer, Job};
+use super::{
+    account::{Account, Answer, ExpressAnswer, Job},
+    profiles::Profiles,
+};
 use crate::{
     delivery::Ledger,
     domain::{
@@ -88,15 +91,23 @@ pub(super) struct Network {
 pub(super) struct Inside {
     pub(super) account: Account,
     pub(super) now: Duration,
-    /// The job that was taken last, and the users of its rows, in their order; until somebody
-    /// asks.
-    pub(super) taken: Option<(Job, Vec<u32>)>,
+    /// The job that was taken last, and the user and the value of each of its rows, in their order;
+    /// until somebody asks.
+    pub(super) taken: Option<(Job, Vec<(u32, i64)>)>,
+    /// What upstream holds: a row counts from when its job is taken.
+    pub(super) profiles: Profiles,
     filename: String,
 }
 
 impl Network {
     pub(super) fn new(account: Account) -> Self {
-        let inside = Inside { account, now: Duration::ZERO, taken: None, filename: String::new() };
+        let inside = Inside {
+            account,
+            now: Duration::ZERO,
+            taken: None,
+            profiles: Profiles::default(),
+            filename: String::new(),
+        };
         Self { inside: StdMutex::new(inside) }
     }
 
@@ -107,10 +118,12 @@ impl Network {
 
 impl Inside {
     fn submit(&mut self, filename: String, upload: &[u8]) -> Submission {
-        let users: Vec<u32> = upload.split(|byte| *byte == b'\n').filter_map(user_of_row).collect();
-        match self.account.submit(users.len() as u64, self.now) {
+        let rows: Vec<(u32, i64)> =
+            upload.split(|byte| *byte == b'\n').filter_map(read_row).collect();
+        match self.account.submit(rows.len() as u64, self.now) {
             Answer::Taken(job) => {
-                self.taken = Some((job, users));
+                rows.iter().for_each(|(user, value)| self.profiles.set(*user, *value));
+                self.taken = Some((job, rows));
                 self.filename = filename;
                 Ok(AcceptedJob { job_id: job.number.to_string(), request_id: None })
             }
@@ -139,11 +152,14 @@ impl Inside {
     }
 }
 
-/// The number of the user in a row, which begins with it: `{"user_id":"42",…`.
-fn user_of_row(row: &[u8]) -> Option<u32> {
-    let digits = row.strip_prefix(b"{\"user_id\":\"")?;
-    let end = digits.iter().position(|byte| *byte == b'"')?;
-    std::str::from_utf8(&digits[..end]).ok()?.parse().ok()
+/// The number of the user in a row, or in an express request, and the value that it sets:
+/// `{"user_id":"42",…"v":7}}`. The value may be a text, too, as an app may have it.
+pub(super) fn read_row(row: &[u8]) -> Option<(u32, i64)> {
+    let row = std::str::from_utf8(row).ok()?;
+    let (user, rest) = row.strip_prefix("{\"user_id\":\"")?.split_once('"')?;
+    let (_, value) = rest.split_once("\"v\":")?;
+    let value = value.trim_matches(['"', '}']);
+    Some((user.parse().ok()?, value.parse().ok()?))
 }
 
 impl Upstream for Network {
@@ -163,11 +179,16 @@ impl Upstream for Network {
         ready(self.inside().list())
     }
 
-    fn identify(&self, _: SubjectKind, _: Vec<u8>) -> impl Future<Output = Identified> + Send {
+    fn identify(&self, _: SubjectKind, body: Vec<u8>) -> impl Future<Output = Identified> + Send {
         let mut inside = self.inside();
         let now = inside.now;
         ready(match inside.account.identify(now) {
-            ExpressAnswer::Applied => Ok(()),
+            ExpressAnswer::Applied => {
+                if let Some((user, value)) = read_row(&body) {
+                    inside.profiles.set(user, value);
+                }
+                Ok(())
+            }
             ExpressAnswer::Throttled(wait) => Err(failure(FailureKind::Throttled(Some(wait)))),
             ExpressAnswer::Down => Err(failure(FailureKind::NotSent)),
         })
@@ -176,4 +197,18 @@ impl Upstream for Network {
 
 fn failure(kind: FailureKind) -> Failure {
     Failure { kind, cause: format!("{kind:?}"), detail: format!("{kind:?}"), request_id: None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::read_row;
+
+    #[test]
+    fn a_row_says_whose_it_is_and_what_it_sets() {
+        let check = |row: &str, expected| assert_eq!(read_row(row.as_bytes()), expected, "{row}");
+        check(r#"{"user_id":"42","metadata":{"v":7}}"#, Some((42, 7)));
+        check(r#"{"user_id":"42","metadata":{"v":"7"}}"#, Some((42, 7)));
+        check(r#"{"user_id":"42"}"#, None);
+        check("", None);
+    }
 }

@@ -9,12 +9,15 @@
 
 mod account;
 mod ages;
+mod backfills;
 pub mod chart;
 mod ledger;
+mod profiles;
 mod report;
 mod tally;
 #[cfg(test)]
 mod tests;
+mod took;
 pub mod trace;
 pub mod traffic;
 mod world;
@@ -23,9 +26,9 @@ use std::time::Duration;
 
 pub use account::{Account, Answer, ExpressAnswer, Job, Pace};
 pub use ages::Ages;
-pub use report::{Freshness, Report, Sample};
+pub use report::{BackfillGot, Freshness, Report, Sample};
 pub use tally::{Left, Tally};
-pub use world::{disturbed_until, run};
+pub use world::{disturbed_until, run, run_dry};
 
 use crate::{
     domain::{

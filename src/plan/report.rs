@@ -1,8 +1,8 @@
 //! The answer.
 
-use hdrhistogram::Histogram;
 use serde::Serialize;
 
+use super::took::Took;
 use crate::domain::update::Lane;
 
 /// What came of a plan. Times are in seconds from its beginning.
@@ -22,7 +22,7 @@ pub struct Report {
     pub waiting_updates: u64,
     /// Rows that were sent in jobs.
     pub rows: u64,
-    /// The same for each update that was sent in them.
+    /// The same for each accepted update that neither went by express nor waits.
     pub rows_per_update: f64,
     /// Records that were delivered by express.
     pub express_records: u64,
@@ -50,6 +50,8 @@ pub struct Report {
     /// How long updates took until upstream had applied them: of each class, and then of each
     /// lane as a whole.
     pub freshness: Vec<Freshness>,
+    /// What each backfill and resync got of the budget.
+    pub backfills: Vec<BackfillGot>,
     /// Until when backfills and resyncs came, and outages lasted.
     pub disturbed_until_s: f64,
     /// When the backlog was drained after that: when the first job was applied that left nothing
@@ -81,6 +83,28 @@ pub struct Freshness {
     pub p99_s: f64,
     /// The longest.
     pub max_s: f64,
+    /// When the last of those was accepted that took more than a minute. `None` if none did.
+    pub over_a_minute_until_s: Option<f64>,
+}
+
+/// What a backfill or resync got of the budget, from when it came until it was applied, or until the
+/// end.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct BackfillGot {
+    /// Its class.
+    pub class: String,
+    /// When it came.
+    pub came_at_s: f64,
+    /// When the last of its rows was applied. `None` if that was not before the end.
+    pub applied_at_s: Option<f64>,
+    /// Rows with an update of it that were applied by then.
+    pub rows: u64,
+    /// Rows without one that were.
+    pub rows_of_others: u64,
+    /// How many the budget allows in that time.
+    pub budget_rows: f64,
+    /// Its rows, as a share of what the others' left of these.
+    pub share_of_the_rest: f64,
 }
 
 /// What waits at one time.
@@ -110,7 +134,8 @@ impl Report {
 }
 
 impl Freshness {
-    pub(super) fn of(class: Option<String>, lane: Lane, millis: &Histogram<u64>) -> Self {
+    pub(super) fn of(class: Option<String>, lane: Lane, took: &Took) -> Self {
+        let Took { millis, over_a_minute_until } = took;
         let at = |quantile| millis.value_at_quantile(quantile) as f64 / 1_000.0;
         Self {
             class,
@@ -120,6 +145,7 @@ impl Freshness {
             p95_s: at(0.95),
             p99_s: at(0.99),
             max_s: millis.max() as f64 / 1_000.0,
+            over_a_minute_until_s: over_a_minute_until.map(|at| at.as_secs_f64()),
         }
     }
 }

@@ -7,19 +7,20 @@ use hdrhistogram::Histogram;
 use super::{
     account::{Account, Job},
     ages::Ages,
+    backfills::Backfill,
     report::{Freshness, Report, Sample},
+    took::Took,
     traffic::Source,
 };
 use crate::domain::update::Lane;
 
-/// The longest freshness that is told apart: longer is as long.
-const FRESHNESS_MAX_MS: u64 = 400 * 24 * 60 * 60 * 1_000;
-
 /// Counts.
+#[derive(Clone, Debug)]
 pub struct Tally {
     /// The class and the lane of each source, by their places in `freshness`.
     of_source: Vec<usize>,
-    freshness: Vec<(String, Lane, Histogram<u64>)>,
+    freshness: Vec<(String, Lane, Took)>,
+    backfills: Vec<Backfill>,
     length: Duration,
     /// Updates that were accepted.
     pub accepted: u64,
@@ -60,19 +61,20 @@ pub struct Left {
 impl Tally {
     /// Nothing yet. From `disturbed_at` on, the run is to be drained.
     pub fn new(sources: &[Source], length: Duration, disturbed_at: Duration) -> Self {
-        let mut freshness: Vec<(String, Lane, Histogram<u64>)> = Vec::new();
+        let mut freshness: Vec<(String, Lane, Took)> = Vec::new();
         let mut place = |source: &Source| {
             let known = |(class, lane, _): &(String, Lane, _)| {
                 *class == source.class && *lane == source.lane
             };
             freshness.iter().position(known).unwrap_or_else(|| {
-                freshness.push((source.class.clone(), source.lane, histogram()));
+                freshness.push((source.class.clone(), source.lane, Took::new()));
                 freshness.len() - 1
             })
         };
         Self {
             of_source: sources.iter().map(&mut place).collect(),
             freshness,
+            backfills: Backfill::of(sources),
             length,
             accepted: 0,
             coalesced: 0,
@@ -94,20 +96,30 @@ impl Tally {
         }
     }
 
-    /// A job was taken, with the updates of these users; `left` stays behind.
+    /// An update has come to wait.
+    pub fn came(&mut self, source: usize) {
+        self.backfills.iter_mut().for_each(|backfill| backfill.came(source));
+    }
+
+    /// A job was taken, with these rows: the user and the value of each; `left` stays behind.
     pub fn job(
         &mut self,
         job: &Job,
-        users: &[u32],
+        rows: &[(u32, i64)],
         left: Left,
         account: &Account,
         ages: &mut Ages,
     ) {
-        let mut applied = 0;
-        for (place, user) in (0..).zip(users) {
+        let (mut applied, mut sources) = (0, Vec::new());
+        for (place, (user, value)) in (0..).zip(rows) {
             let at = job.applied_at(place);
             applied += u64::from(at <= self.length);
-            ages.take(*user, |source, accepted_at| self.applied(source, accepted_at, at));
+            sources.clear();
+            ages.take(*user, *value, |source, accepted_at| {
+                self.applied(source, accepted_at, at);
+                sources.push(source);
+            });
+            self.count_for_backfills(&sources, true, at);
         }
         self.rows += job.rows;
         self.applied_rows += applied;
@@ -139,13 +151,21 @@ impl Tally {
         for (source, accepted_at) in updates {
             self.applied(*source, *accepted_at, at);
         }
+        let sources: Vec<usize> = updates.iter().map(|(source, _)| *source).collect();
+        self.count_for_backfills(&sources, false, at);
+    }
+
+    fn count_for_backfills(&mut self, sources: &[usize], by_row: bool, at: Duration) {
+        for backfill in self.backfills.iter_mut().filter(|_| at <= self.length) {
+            backfill.applied(sources, by_row, at);
+        }
     }
 
     /// One update is applied at `at`, which may be after the end of the run.
     fn applied(&mut self, source: usize, accepted_at: Duration, at: Duration) {
-        let age = at.min(self.length).saturating_sub(accepted_at).as_millis();
-        let (_, _, histogram) = &mut self.freshness[self.of_source[source]];
-        histogram.saturating_record(u64::try_from(age).unwrap_or(FRESHNESS_MAX_MS));
+        let age = at.min(self.length).saturating_sub(accepted_at);
+        let (_, _, took) = &mut self.freshness[self.of_source[source]];
+        took.record(accepted_at, age);
     }
 
     /// A record has come to wait.
@@ -179,17 +199,7 @@ impl Tally {
         let pace = f64::from(account.pace().users_per_minute) / 60.0;
         let within =
             |at: Option<Duration>| at.filter(|at| *at <= length).map(|at| at.as_secs_f64());
-        let mut freshness = Vec::new();
-        for lane in Lane::ALL {
-            let mut of_lane = histogram();
-            for (class, _, of_class) in self.freshness.iter().filter(|(_, its, _)| *its == lane) {
-                of_lane.add(of_class).ok();
-                freshness.push(Freshness::of(Some(class.clone()), lane, of_class));
-            }
-            if !of_lane.is_empty() {
-                freshness.push(Freshness::of(None, lane, &of_lane));
-            }
-        }
+        let freshness = self.freshness();
         let (span, occupied) = self.backlogged;
         Report {
             length_s: length.as_secs_f64(),
@@ -213,6 +223,7 @@ impl Tally {
             conflicts: account.conflicts(),
             early_submissions: account.early(),
             freshness,
+            backfills: self.backfills.iter().map(|backfill| backfill.got(pace, length)).collect(),
             drained_at_s: within(self.drained_at),
             interactive_drained_at_s: within(self.interactive_drained_at),
             drain_bound_s: self.backlog_drained.map(|(waited, came)| {
@@ -222,11 +233,22 @@ impl Tally {
             samples: self.samples,
         }
     }
-}
 
-fn histogram() -> Histogram<u64> {
-    let bounds = Histogram::new_with_bounds(1, FRESHNESS_MAX_MS, 3);
-    bounds.expect("three digits of that many milliseconds are what it can count")
+    /// Of each class, and then of each lane as a whole.
+    fn freshness(&self) -> Vec<Freshness> {
+        let mut freshness = Vec::new();
+        for lane in Lane::ALL {
+            let mut of_lane = Took::new();
+            for (class, _, of_class) in self.freshness.iter().filter(|(_, its, _)| *its == lane) {
+                of_lane.add(of_class);
+                freshness.push(Freshness::of(Some(class.clone()), lane, of_class));
+            }
+            if !of_lane.millis.is_empty() {
+                freshness.push(Freshness::of(None, lane, &of_lane));
+            }
+        }
+        freshness
+    }
 }
 
 /// Counts job sizes exactly.

@@ -3,7 +3,7 @@
 use std::{ops::Range, time::Duration};
 
 use super::{
-    Pace, Plan, Report, run,
+    Pace, Plan, Report, run, run_dry,
     traffic::{Choice, Sends, Source, Users},
 };
 use crate::domain::{
@@ -75,7 +75,8 @@ fn backfill(users: Range<u32>, lane: Lane) -> Source {
 
 /// Whatever is planned: every update is somewhere, and no rule is broken.
 fn check(plan: &Plan) -> Report {
-    let report = run(plan).unwrap();
+    let (report, lost) = run_dry(plan).unwrap();
+    assert_eq!(lost, 0);
     let told: u64 =
         report.freshness.iter().filter(|of| of.class.is_some()).map(|of| of.updates).sum();
     assert_eq!(told, report.accepted_updates - report.suppressed_updates);

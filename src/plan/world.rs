@@ -1,5 +1,6 @@
 //! The world: virtual time, what arrives, the gateway's scheduler, and the account.
 
+mod dry;
 mod express;
 
 use std::{
@@ -16,6 +17,7 @@ use super::{
     account::Account,
     ages::Ages,
     ledger::{Network, VirtualLedger},
+    profiles::Profiles,
     report::{Report, Sample},
     tally::{Left, Tally},
     traffic::{Arrival, Arrivals, Sends, Source, bits},
@@ -49,12 +51,20 @@ const PROPERTY: &str = "v";
 /// Runs a plan to its end.
 pub fn run(plan: &Plan) -> Result<Report, PlanError> {
     let mut world = World::new(plan)?;
-    while world.time < plan.length {
-        world.turn()?;
-    }
-    world.call_express_back();
-    let account = world.network.inside().account.clone();
-    Ok(world.tally.report(&account, &mut world.ages))
+    world.play()?;
+    Ok(world.report())
+}
+
+/// Runs a plan to its end, and then on with nothing more to come, until nothing waits. Tells with
+/// the report, which is of the end, how many accepted updates were lost: upstream's profiles are
+/// compared with what those updates make of them, and of each profile that is wrong, the updates
+/// count that it does not hold; one at least.
+pub fn run_dry(plan: &Plan) -> Result<(Report, u64), PlanError> {
+    let mut world = World::new(plan)?;
+    world.play()?;
+    let report = world.report();
+    world.drain()?;
+    Ok((report, world.lost_updates()))
 }
 
 struct World<'a> {
@@ -63,6 +73,8 @@ struct World<'a> {
     arrivals: Arrivals,
     clients: Vec<ClientId>,
     ages: Ages,
+    /// What the accepted updates make of the profiles.
+    profiles: Profiles,
     tally: Tally,
     ledger: VirtualLedger,
     network: Network,
@@ -74,6 +86,8 @@ struct World<'a> {
     random: StdRng,
     next_sample_at: Duration,
     disturbed_until: Duration,
+    /// Until when it is played.
+    end: Duration,
 }
 
 impl<'a> World<'a> {
@@ -96,6 +110,7 @@ impl<'a> World<'a> {
             arrivals: Arrivals::new(&plan.traffic, plan.seed),
             clients,
             ages: Ages::default(),
+            profiles: Profiles::default(),
             tally: Tally::new(&plan.traffic, plan.length, disturbed_until),
             ledger: VirtualLedger {
                 queue: Mutex::new(queue),
@@ -110,10 +125,24 @@ impl<'a> World<'a> {
             random: StdRng::seed_from_u64(plan.seed),
             next_sample_at: Duration::ZERO,
             disturbed_until,
+            end: plan.length,
         };
         world.deliver_what_was_before()?;
         world.set_time(Duration::ZERO)?;
         Ok(world)
+    }
+
+    /// Plays until the end.
+    fn play(&mut self) -> Result<(), StoreError> {
+        while self.time < self.end {
+            self.turn()?;
+        }
+        Ok(())
+    }
+
+    fn report(&self) -> Report {
+        let account = self.network.inside().account.clone();
+        self.tally.clone().report(&account, &mut self.ages.clone())
     }
 
     /// What a resync repeats was delivered before the beginning, in no time: only the memory of it
@@ -128,6 +157,10 @@ impl<'a> World<'a> {
                 let value = |user| Arrival { at: Duration::ZERO, source: index, user, value: 0 };
                 known.extend(users.clone().map(value));
             }
+        }
+        for Arrival { user, value, .. } in &known {
+            self.profiles.set(*user, *value);
+            self.network.inside().profiles.set(*user, *value);
         }
         let limits = self.plan.settings.batch;
         for group in known.chunks(GROUP_UPDATES_MAX) {
@@ -183,8 +216,8 @@ impl<'a> World<'a> {
         // While something waits already, nothing that comes makes it wake sooner.
         let news = self.arrivals.next_at().into_iter().chain(self.express_stop());
         let news = news.filter(|_| !something_waits);
-        let next = wake.into_iter().chain(news).min().unwrap_or(self.plan.length);
-        self.pass(next.min(self.plan.length))
+        let next = wake.into_iter().chain(news).min().unwrap_or(self.end);
+        self.pass(next.min(self.end))
     }
 
     /// Lets time pass: what comes meanwhile is accepted.
@@ -253,6 +286,7 @@ impl<'a> World<'a> {
                     continue;
                 };
                 self.tally.accepted += 1;
+                self.profiles.set(arrival.user, arrival.value);
                 match accepted.disposition {
                     Disposition::Queued => self.tally.queued(arrival.at),
                     Disposition::Coalesced => self.tally.coalesced += 1,
@@ -262,7 +296,8 @@ impl<'a> World<'a> {
                         continue;
                     }
                 }
-                self.ages.arrive(arrival.user, arrival.source, arrival.at);
+                self.tally.came(arrival.source);
+                self.ages.arrive(arrival);
             }
         }
         Ok(())
@@ -295,8 +330,8 @@ impl<'a> World<'a> {
         let interactive = depth.records - depth.bulk_records - depth.express_records;
         let left = Left { interactive, bulk: depth.bulk_records };
         let mut network = self.network.inside();
-        if let Some((job, users)) = network.taken.take() {
-            self.tally.job(&job, &users, left, &network.account, &mut self.ages);
+        if let Some((job, rows)) = network.taken.take() {
+            self.tally.job(&job, &rows, left, &network.account, &mut self.ages);
         }
     }
 

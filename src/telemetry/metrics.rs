@@ -30,15 +30,19 @@ pub use self::{reporter::Reporter, spending::Limits};
 use super::properties::ObservedProperties;
 use crate::{
     admin::{history::History, status::Observatory},
-    domain::{batch::DeadReason, time::Timestamp, update::AppId},
+    domain::{
+        batch::DeadReason,
+        time::Timestamp,
+        update::{AppId, Lane},
+    },
     door::{auth::Callers, properties::Properties},
     trace::Traces,
 };
 
-/// From 50 ms to an hour and a half: an idle gateway's freshness to that of a backlog.
-const SECONDS: [f64; 16] = [
+/// From 50 ms to a day: an idle gateway's freshness to that of a backfill.
+const SECONDS: [f64; 20] = [
     0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 60.0, 120.0, 300.0, 600.0, 1_200.0, 2_400.0,
-    5_400.0,
+    5_400.0, 10_800.0, 21_600.0, 43_200.0, 86_400.0,
 ];
 
 /// From a row that is tried alone to as many as Userpilot takes.
@@ -48,6 +52,12 @@ const ROWS: [f64; 10] =
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct OfApp {
     app: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct OfLane {
+    app: String,
+    lane: String,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -82,7 +92,7 @@ type Seconds = Gauge<f64, AtomicU64>;
 #[derive(Clone)]
 pub struct Metrics {
     registry: Arc<Mutex<Registry>>,
-    freshness: Family<OfApp, Histogram>,
+    freshness: Family<OfLane, Histogram>,
     express_freshness: Family<OfApp, Histogram>,
     express_requests: Family<OfJob, Counter>,
     jobs: Family<OfJob, Counter>,
@@ -121,7 +131,7 @@ impl Default for Metrics {
         let mut registry = Registry::with_prefix("userpilot_gateway");
         registry.register_with_unit(
             "freshness",
-            "From a record's first update until the profile upstream held it",
+            "From a record's first update until the profile upstream held it, by its lane",
             Unit::Seconds,
             freshness.clone(),
         );
@@ -193,7 +203,7 @@ fn job_size(registry: &mut Registry) -> Family<OfApp, Histogram> {
 fn express(registry: &mut Registry) -> (Family<OfApp, Histogram>, Family<OfJob, Counter>) {
     let histogram = || Histogram::new(SECONDS);
     let freshness = Family::new_with_constructor(histogram as fn() -> Histogram);
-    let help = "The same of records that went by express alone";
+    let help = "From a record's first update until it had gone by express, of those that did";
     registry.register_with_unit(
         "express_freshness",
         help,
@@ -251,6 +261,7 @@ impl Metrics {
             let of = OfJob { app: app.to_owned(), outcome };
             drop(self.express_requests.get_or_create(&of));
         }
+        drop(self.freshness_of_lanes(app));
         for reason in DeadReason::ALL {
             let of = OfDeath { app: app.to_owned(), reason: reason.to_string() };
             drop(self.dead_rows.get_or_create(&of));
@@ -258,6 +269,14 @@ impl Metrics {
         for outcome in ["applied", "refused"] {
             drop(self.reloads.get_or_create(&OfReload { outcome }));
         }
+    }
+
+    /// The freshness of each of an app's lanes.
+    fn freshness_of_lanes(&self, app: &str) -> [(Lane, Histogram); Lane::ALL.len()] {
+        Lane::ALL.map(|lane| {
+            let of_lane = OfLane { app: app.to_owned(), lane: lane.to_string() };
+            (lane, self.freshness.get_or_create_owned(&of_lane))
+        })
     }
 
     /// How the apps have done of late.
@@ -300,5 +319,25 @@ impl Metrics {
 
     fn registry(&self) -> std::sync::MutexGuard<'_, Registry> {
         self.registry.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn how_fresh_a_backfill_of_hours_is_can_be_told() {
+        let metrics = Metrics::default();
+        for (_, histogram) in metrics.freshness_of_lanes("an app") {
+            histogram.observe(50_000.0);
+        }
+        let page = metrics.page();
+        for (bound, count) in [("43200.0", 0), ("86400.0", 1)] {
+            let labels = format!("le=\"{bound}\",app=\"an app\",lane=\"bulk\"");
+            let sample =
+                format!("userpilot_gateway_freshness_seconds_bucket{{{labels}}} {count}\n");
+            assert!(page.contains(&sample), "{sample}{page}");
+        }
     }
 }

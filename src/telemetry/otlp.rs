@@ -20,7 +20,7 @@ use opentelemetry_sdk::{
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use secrecy::{ExposeSecret as _, SecretString};
-use tonic::metadata::MetadataMap;
+use tonic::{metadata::MetadataMap, transport::ClientTlsConfig};
 
 use crate::{
     domain::update::AppId,
@@ -70,9 +70,12 @@ impl TracesExport {
             .with_tonic()
             .with_endpoint(&*settings.endpoint)
             .with_timeout(settings.timeout)
-            .with_metadata(MetadataMap::from_headers(headers(&settings.headers)))
-            .build()
-            .context("traces cannot be exported to otlp.endpoint")?;
+            .with_metadata(MetadataMap::from_headers(headers(&settings.headers)));
+        let exporter = match tls(&settings.endpoint) {
+            Some(tls) => exporter.with_tls_config(tls),
+            None => exporter,
+        };
+        let exporter = exporter.build().context("traces cannot be exported to otlp.endpoint")?;
         let links = u32::try_from(settings.links_max).unwrap_or(u32::MAX);
         let provider = SdkTracerProvider::builder()
             .with_batch_exporter(exporter)
@@ -91,6 +94,12 @@ impl TracesExport {
         let Self { traces, work, provider } = self;
         Linker { traces, work, store, apps, provider }
     }
+}
+
+/// Whom a collector behind `https:` has to be certified by: those whom the system trusts, or
+/// `SSL_CERT_FILE` names. The exporter by itself would trust nobody.
+fn tls(endpoint: &str) -> Option<ClientTlsConfig> {
+    endpoint.starts_with("https:").then(|| ClientTlsConfig::new().with_native_roots())
 }
 
 /// Headers as the specification writes them; what cannot be read is left out.

@@ -6,9 +6,13 @@ OUTPUT is where the custom resources go as JSON, for custom_resources.mjs.
 """
 
 import json
+import os
 import pathlib
+import re
+import shutil
 import subprocess
 import sys
+import tempfile
 import tomllib
 
 import kubernetes_validate
@@ -20,8 +24,8 @@ FOLDER = ROOT / "deploy/kubernetes"
 VERSIONS = ["1.30", "1.37"]
 
 
-def render(kubectl: str, overlay: str) -> list[dict]:
-    command = [kubectl, "kustomize", str(FOLDER / overlay)]
+def render(kubectl: str, overlay: pathlib.Path) -> list[dict]:
+    command = [kubectl, "kustomize", str(overlay)]
     rendered = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
     return list(yaml.safe_load_all(rendered))
 
@@ -107,6 +111,15 @@ def are_locked_down(manifests: list[dict]) -> None:
     for peer in sides:
         labels = peer.get("podSelector", {}).get("matchLabels", {})
         assert "app.kubernetes.io/name" not in labels, peer
+    names_are_looked_up(policy["egress"])
+
+
+def names_are_looked_up(egress: list[dict]) -> None:
+    """At kube-dns, at OpenShift's resolvers, and at NodeLocal DNSCache."""
+    (rule,) = (rule for rule in egress if {"namespaceSelector": {}} in rule["to"])
+    assert {"ipBlock": {"cidr": "169.254.20.10/32"}} in rule["to"]
+    ports = {(port["port"], port["protocol"]) for port in rule["ports"]}
+    assert ports == {(port, protocol) for port in (53, 5353) for protocol in ("UDP", "TCP")}
 
 
 def scrape_and_tell(manifests: list[dict], base: list[dict]) -> list[dict]:
@@ -125,15 +138,45 @@ def scrape_and_tell(manifests: list[dict], base: list[dict]) -> list[dict]:
     return [one(manifests, "ServiceMonitor"), rules]
 
 
+def documented(kubectl: str) -> list[dict]:
+    """What comes of the overlay that docs/operations.md shows."""
+    runbook = (ROOT / "docs/operations.md").read_text()
+    (overlay,) = re.findall(r"^```yaml\n(# kustomization.yaml\n.+?)^```", runbook, re.M | re.S)
+    with tempfile.TemporaryDirectory() as folder:
+        here = pathlib.Path(folder).resolve()
+        base = os.path.relpath(FOLDER / "monitoring", here)
+        there = overlay.replace("../userpilot-gateway/deploy/kubernetes/monitoring", base)
+        assert there != overlay
+        (here / "kustomization.yaml").write_text(there)
+        shutil.copy(FOLDER / "base/gateway.toml", here)
+        return render(kubectl, here)
+
+
+def is_scraped_where_it_is_put(overlay: list[dict]) -> None:
+    """By the Prometheus of that chart, in that namespace, which the base does not know."""
+    for kind in ["ServiceMonitor", "PrometheusRule"]:
+        metadata = one(overlay, kind)["metadata"]
+        assert metadata["namespace"] == "userpilot"
+        assert metadata["labels"]["release"] == "kube-prometheus-stack"
+        assert metadata["labels"]["app.kubernetes.io/name"] == "userpilot-gateway"
+    ingress = one(overlay, "NetworkPolicy")["spec"]["ingress"]
+    namespaces = [peer["namespaceSelector"] for rule in ingress for peer in rule["from"]]
+    chosen = {"matchLabels": {"kubernetes.io/metadata.name": "observability"}}
+    assert namespaces == [{}, chosen], namespaces
+
+
 def main(tools: str, output: str) -> None:
     kubectl = f"{tools}/kubectl"
-    base = render(kubectl, "base")
+    base = render(kubectl, FOLDER / "base")
     follow_the_schema(base)
     fit_together(base)
     are_locked_down(base)
-    monitored = render(kubectl, "monitoring")
+    monitored = render(kubectl, FOLDER / "monitoring")
     assert all(manifest in monitored for manifest in base)
     custom = scrape_and_tell(monitored, base)
+    overlay = documented(kubectl)
+    follow_the_schema([each for each in overlay if "coreos" not in each["apiVersion"]])
+    is_scraped_where_it_is_put(overlay)
     pathlib.Path(output).write_text(json.dumps(custom))
     print(len(base), "manifests and", len(custom), "custom resources")
 

@@ -1,4 +1,4 @@
-"""Checks the alerts and the dashboard: that they parse, and name metrics that there are.
+"""Checks the alerts and the dashboard: that they parse, name metrics that there are, and show all.
 
 python metrics.py PROMTOOL METRICS_PAGE
 
@@ -74,6 +74,16 @@ def name_what_there_is(expressions: dict[str, str], known: set[str]) -> None:
         assert names or "up{" in expression, f"{title} asks for nothing of the gateway's"
 
 
+def show_all(dashboard: dict[str, str]) -> None:
+    """Every metric of docs/metrics.md is on the dashboard."""
+    page = (ROOT / "docs/metrics.md").read_text()
+    documented = set(re.findall(rf"^\| `({PREFIX}\w+)` \|", page, re.MULTILINE))
+    assert len(documented) > 45, "they are not read as they should be"
+    asked_for = re.findall(rf"\b{PREFIX}\w+", " ".join(dashboard.values()))
+    shown = set(asked_for) | {name.removesuffix("_bucket") for name in asked_for}
+    assert documented <= shown, f"on no panel: {sorted(documented - shown)}"
+
+
 def are_written_up(alerts: dict[str, str]) -> None:
     """Each alert has a test, and a heading in the runbook, and no heading is of none."""
     tests = (ROOT / "deploy/prometheus/alerts_test.yml").read_text()
@@ -93,6 +103,7 @@ def main(promtool: str, page: str) -> None:
     assert len(alerts) > 20 and len(dashboard) > 40, "they are not read as they should be"
     parse(promtool, dashboard)
     name_what_there_is(alerts | dashboard, known)
+    show_all(dashboard)
     are_written_up(alerts)
     print(len(alerts), "alerts and", len(dashboard), "expressions of the dashboard")
 

@@ -8,16 +8,12 @@ use std::{
     process::Command,
 };
 
-use serde_json::json;
 use toml::Table;
-use userpilot_gateway::{
-    proto::{Lane, UpdateUserRequest},
-    simulator::{PoisonMode, Simulator},
-};
 
 use crate::{
+    metrics,
     python::{project, python},
-    rig::{Authority, Change, Output, Process, Site, Stage, at_speed, settled, until},
+    rig::{Output, Process},
 };
 
 /// The least that `systemd-analyze security` may find to say about the unit, in tenths.
@@ -91,36 +87,10 @@ async fn each_alert_tells_what_it_should_and_nothing_else() {
 async fn alerts_and_dashboard_name_metrics_that_there_are_and_the_runbook_knows_each_alert() {
     let folder = tempfile::tempdir().unwrap();
     let page = folder.path().join("metrics");
-    fs::write(&page, every_metric().await).unwrap();
+    fs::write(&page, metrics::page(&metrics::busy().await).await).unwrap();
     let promtool = tool("prometheus/usr/bin/promtool");
     let arguments = ["tests/deploy/metrics.py", text(&promtool), text(&page)];
     passes(&python(), &arguments).await;
-}
-
-/// The metrics of a gateway to which everything has happened that has a metric: some are not
-/// there before.
-async fn every_metric() -> String {
-    let stage = Stage::of(at_speed(100), |site| site.with("app.express", true)).await;
-    stage.simulator.poison(vec!["eve".to_owned()], PoisonMode::RejectBatch);
-    stage.sent(&["ada", "eve"].map(|user| Change::new(user, json!({"plan": "pro"})))).await;
-    let mut update = Change::new("bob", json!({"plan": "pro"})).update();
-    update.set_lane(Lane::Express);
-    let request = UpdateUserRequest { update: Some(update) };
-    stage.gateway.ingest().await.update_user(request).await.unwrap();
-    settled(&stage.gateway).await;
-    stage.gateway.hang_up();
-    let told = ["express_freshness_seconds_count", "dead_rows_total", "config_reloads_total"];
-    let page = until("all of its metrics", async || {
-        let (_, _, page) = stage.gateway.page("/metrics").await;
-        told.iter().all(|name| page.contains(name)).then_some(page)
-    });
-    let page = page.await;
-
-    let simulator = Simulator::start(at_speed(100)).await.unwrap();
-    let authority = Authority::new("the gateway's");
-    let site = Site::new(&simulator.url(), 100.0).secured_by(&authority).with_plain_admin();
-    let (_, _, secured) = site.serve().await.page("/metrics").await;
-    page + &secured
 }
 
 #[tokio::test]
@@ -136,6 +106,10 @@ async fn the_unit_is_sound_and_keeps_to_itself() {
     assert!(config["store"]["path"].as_str().unwrap().starts_with(&state));
     let sysusers = read("deploy/systemd/sysusers.conf");
     assert!(sysusers.contains(&format!("\nu {} ", setting(&unit, "User"))));
+
+    // It would hide what clock.rs tells the machine's uptime by.
+    let hides = unit.lines().any(|line| line.starts_with("ProcSubset="));
+    assert!(!hides, "the gateway would not see the machine's uptime");
 
     // Where the package would put it, systemd would find it.
     let folder = tempfile::tempdir().unwrap();

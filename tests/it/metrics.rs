@@ -4,10 +4,14 @@
 use std::{collections::BTreeMap, env, fmt::Write as _, fs, net::TcpListener, process::Command};
 
 use serde_json::json;
+use userpilot_gateway::{
+    proto::{Lane, UpdateUsersRequest, ingest_service_client::IngestServiceClient},
+    simulator::PoisonMode,
+};
 
 use crate::{
     python::project,
-    rig::{Process, Stage, at_speed, get, settled, until},
+    rig::{Authority, Change, Process, Stage, at_speed, get, secured, settled, until},
 };
 
 /// A program of Prometheus', as `make prepare` has unpacked it.
@@ -15,31 +19,61 @@ fn of_prometheus(name: &str) -> Command {
     Command::new(project("target/tools/prometheus/usr/bin").join(name))
 }
 
-/// A gateway of which all that is counted has been counted.
-async fn busy() -> Stage {
-    let client = |name: &str, token: &str| {
-        let hash = ring::digest::digest(&ring::digest::SHA256, token.as_bytes());
-        let hash = hash.as_ref().iter().fold(String::new(), |mut text, byte| {
-            write!(text, "{byte:02x}").unwrap();
-            text
-        });
-        format!(
-            "[[clients]]\nname = \"{name}\"\ntoken_sha256 = \"{hash}\"\napps = [\"production\"]\n"
-        )
-    };
+/// What the client's token is.
+const TOKEN: &str = "hush";
+
+/// The client that sends, and what becomes of a property that is not wanted.
+fn tables() -> String {
+    let hash = ring::digest::digest(&ring::digest::SHA256, TOKEN.as_bytes());
+    let hash = hash.as_ref().iter().fold(String::new(), |mut text, byte| {
+        write!(text, "{byte:02x}").unwrap();
+        text
+    });
+    format!("[[clients]]\nname = \"billing\"\ntoken_sha256 = \"{hash}\"\napps = [\"production\"]\n")
+}
+
+/// A gateway to which everything has happened that has a metric: some metrics are not there before.
+pub(crate) async fn busy() -> Stage {
+    let authority = Authority::new("the gateway's");
+    let rules: toml::Table = "deny = [\"ssn\"]\non_mismatch = \"drop\"".parse().unwrap();
     let stage = Stage::of(at_speed(100), |site| {
-        site.and(&client("billing", "hush")).with("app.express", true)
+        let site = site.and(&tables()).with("app.express", true).with("app.properties", rules);
+        site.secured_by(&authority).with_plain_admin()
     })
     .await;
-    let url = format!("http://{}/v1/identify", stage.gateway.addresses.http);
-    let send = crate::rig::http().post(url).bearer_auth("hush");
-    let body = json!({ "user_id": "ada", "metadata": { "plan": "pro" } });
-    assert_eq!(send.json(&body).send().await.unwrap().status(), 202);
-    settled(&stage.gateway).await;
+    let channel = secured(&stage.gateway.addresses.grpc, &[&authority], None).await.unwrap();
+    let mut ingest = IngestServiceClient::new(channel);
+    let mut send = async |updates: &[(&str, Lane)]| {
+        let update = |(user, lane): &(&str, Lane)| {
+            let mut update =
+                Change::new(*user, json!({ "plan": "pro", "ssn": "078-05-1120" })).update();
+            update.set_lane(*lane);
+            update
+        };
+        let updates = updates.iter().map(update).collect();
+        let mut request = tonic::Request::new(UpdateUsersRequest { updates });
+        request.metadata_mut().insert("authorization", format!("Bearer {TOKEN}").parse().unwrap());
+        ingest.update_users(request).await.unwrap();
+        settled(&stage.gateway).await;
+    };
+    send(&[("ada", Lane::Express)]).await;
+    stage.simulator.poison(vec!["eve".to_owned()], PoisonMode::RejectBatch);
+    send(&[("bob", Lane::Interactive), ("cleo", Lane::Bulk), ("eve", Lane::Bulk)]).await;
+    stage.gateway.hang_up();
+    let fresh =
+        |lane: &str| format!("freshness_seconds_count{{app=\"production\",lane=\"{lane}\"}} 1\n");
+    let mut told = ["express", "interactive", "bulk"].map(fresh).to_vec();
+    told.push("express_freshness_seconds_count{app=\"production\"} 1\n".to_owned());
+    told.push("config_reloads_total{outcome=\"applied\"} 1\n".to_owned());
+    until("all of its metrics", async || {
+        let page = page(&stage).await;
+        told.iter().all(|line| page.contains(line)).then_some(())
+    })
+    .await;
     stage
 }
 
-async fn page(stage: &Stage) -> String {
+pub(crate) async fn page(stage: &Stage) -> String {
     let url = format!("http://{}/metrics", stage.gateway.addresses.http);
     get(&url).await.text().await.unwrap()
 }
@@ -108,6 +142,62 @@ async fn the_names_are_those_that_are_documented() {
     assert_eq!(documented, made, "UPDATE_DOCS=1 renews docs/metrics.md");
 }
 
+/// Labels, their values and units: what stands in the code beside the names of metrics.
+const OTHER_WORDS: &[&str] = &[
+    "app",
+    "applied",
+    "client",
+    "dead",
+    "delivered",
+    "gateway",
+    "kind",
+    "other",
+    "outcome",
+    "reason",
+    "refused",
+    "requeued",
+    "split",
+    "state",
+    "unknown",
+    "userpilot_gateway",
+    "whose",
+];
+
+#[test]
+fn every_name_of_a_metric_in_the_code_is_documented() {
+    let documented = fs::read_to_string(project("docs/metrics.md")).unwrap();
+    let is_documented = |name: &str| {
+        ["", "_total", "_seconds"]
+            .iter()
+            .any(|unit| documented.contains(&format!("\n| `userpilot_gateway_{name}{unit}` |")))
+    };
+    let mut files =
+        vec![project("src/telemetry/metrics.rs"), project("src/telemetry/properties.rs")];
+    for entry in fs::read_dir(project("src/telemetry/metrics")).unwrap() {
+        files.push(entry.unwrap().path());
+    }
+    let (mut names, mut unknown) = (0, Vec::new());
+    for file in files {
+        let text = fs::read_to_string(file).unwrap();
+        for word in text.split('"').skip(1).step_by(2).filter(|word| is_word(word)) {
+            match is_documented(word) {
+                true => names += 1,
+                false if OTHER_WORDS.contains(&word) => {}
+                false => unknown.push(word.to_owned()),
+            }
+        }
+    }
+    assert!(unknown.is_empty(), "neither in docs/metrics.md nor a known label: {unknown:?}");
+    assert!(names > 45, "{names}: the names are not found where they are looked for");
+}
+
+fn is_word(text: &str) -> bool {
+    !text.is_empty()
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn promtool_finds_nothing_wrong_with_the_page() {
     let page = page(&busy().await).await;
@@ -162,8 +252,9 @@ async fn a_real_prometheus_scrapes_it() {
     };
     let query = "userpilot_gateway_accepted_updates_total{app=\"production\"}";
     let accepted = until("a scrape", async || value(query).await).await;
-    assert_eq!(accepted, "1");
-    let of = "histogram_quantile(0.99, userpilot_gateway_freshness_seconds_bucket) > 0";
+    assert_eq!(accepted, "4");
+    let of =
+        "histogram_quantile(0.99, userpilot_gateway_freshness_seconds_bucket{lane=\"bulk\"}) > 0";
     until("freshness", async || value(of).await).await;
     assert_eq!(value("up").await.as_deref(), Some("1"));
     prometheus.kill();

@@ -2,13 +2,30 @@
 
 use std::{net::TcpListener, path::PathBuf, process::Command};
 
+use opentelemetry_proto::tonic::collector::{
+    metrics::v1::{
+        ExportMetricsServiceRequest, ExportMetricsServiceResponse,
+        metrics_service_server::{MetricsService, MetricsServiceServer},
+    },
+    trace::v1::{
+        ExportTraceServiceRequest, ExportTraceServiceResponse,
+        trace_service_server::{TraceService, TraceServiceServer},
+    },
+};
 use serde_json::json;
-use tonic::Request;
+use tokio::{
+    sync::mpsc::{Receiver, Sender, channel},
+    task::JoinSet,
+};
+use tonic::{
+    Request, Response, Status,
+    transport::{Identity, Server, ServerTlsConfig, server::TcpIncoming},
+};
 use userpilot_gateway::proto::UpdateUserRequest;
 
 use crate::{
     python::python,
-    rig::{Change, Process, Stage, at_speed, http, settled, until},
+    rig::{Authority, Change, Issued, Process, Stage, at_speed, http, settled, until, within},
 };
 
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
@@ -113,5 +130,67 @@ async fn metrics_reach_a_collector_too() {
     settled(&stage.gateway).await;
     for name in ["userpilot_gateway_jobs", "userpilot_gateway_freshness", "userpilot-gateway"] {
         collector.shows(name).await;
+    }
+}
+
+/// A collector over TLS that says what it is sent.
+#[derive(Clone)]
+struct Told(Sender<&'static str>);
+
+#[tonic::async_trait]
+impl TraceService for Told {
+    async fn export(
+        &self,
+        _: Request<ExportTraceServiceRequest>,
+    ) -> Result<Response<ExportTraceServiceResponse>, Status> {
+        self.0.send("traces").await.ok();
+        Ok(Response::new(ExportTraceServiceResponse::default()))
+    }
+}
+
+#[tonic::async_trait]
+impl MetricsService for Told {
+    async fn export(
+        &self,
+        _: Request<ExportMetricsServiceRequest>,
+    ) -> Result<Response<ExportMetricsServiceResponse>, Status> {
+        self.0.send("metrics").await.ok();
+        Ok(Response::new(ExportMetricsServiceResponse::default()))
+    }
+}
+
+/// Its URL, and what it is sent, until the set is dropped.
+async fn secured_collector(issued: &Issued) -> (String, Receiver<&'static str>, JoinSet<()>) {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("https://{}", listener.local_addr().unwrap());
+    let (told, sent) = channel(64);
+    let identity = Identity::from_pem(&issued.cert, &issued.key);
+    let mut server =
+        Server::builder().tls_config(ServerTlsConfig::new().identity(identity)).unwrap();
+    let router = server
+        .add_service(TraceServiceServer::new(Told(told.clone())))
+        .add_service(MetricsServiceServer::new(Told(told)));
+    let mut serving = JoinSet::new();
+    serving.spawn(async move {
+        router.serve_with_incoming(TcpIncoming::from(listener)).await.unwrap();
+    });
+    (url, sent, serving)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn traces_and_metrics_reach_a_collector_over_tls() {
+    let authority = Authority::new("the collector's");
+    let (url, mut sent, _serving) = secured_collector(&authority.gateway()).await;
+    let stage =
+        Stage::of(at_speed(100), |site| {
+            site.with("otlp.endpoint", url.as_str())
+                .with("otlp.metrics_interval_ms", 1000)
+                .with_file("SSL_CERT_FILE", "collectors.pem", &authority.pem())
+        })
+        .await;
+    stage.sent(&[Change::new("ada", json!({ "plan": "pro" }))]).await;
+    settled(&stage.gateway).await;
+    for what in ["traces", "metrics"] {
+        within(what, async { while sent.recv().await != Some(what) {} }).await;
     }
 }

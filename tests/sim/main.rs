@@ -15,6 +15,7 @@
 
 mod account;
 mod actors;
+mod budget;
 mod checker;
 mod cost;
 mod death;

@@ -15,6 +15,7 @@ use crate::{
         update::{Lane, Subject},
         verdict::Identified,
     },
+    plan::ledger::read_row,
     store::{StoreError, queue::TakenExpress},
     upstream::Upstream,
 };
@@ -24,8 +25,8 @@ pub(super) struct ExpressLane {
     machine: Express,
     /// Requests that are under way, with their answers and when these are heard, in this order.
     requests: VecDeque<(Duration, Subject, Option<Identified>)>,
-    /// The updates that are in flight by it: of each user, the source and the time of each.
-    updates: BTreeMap<u32, Vec<(usize, Duration)>>,
+    /// What is in flight by it: the value that was sent of each user.
+    sent: BTreeMap<u32, i64>,
     /// When the machine wants to wake.
     wake: Option<Duration>,
 }
@@ -35,9 +36,14 @@ impl ExpressLane {
         Self {
             machine: Express::new(settings, false, now),
             requests: VecDeque::new(),
-            updates: BTreeMap::new(),
+            sent: BTreeMap::new(),
             wake: None,
         }
+    }
+
+    /// Whether a request is under way.
+    pub(super) fn is_busy(&self) -> bool {
+        !self.requests.is_empty()
     }
 }
 
@@ -96,13 +102,6 @@ impl World<'_> {
         let (app, wall) = (self.ledger.app, now(self.time).wall);
         let taken = at_once(self.ledger.queue.get_mut().take_express(app, max, wall))?;
         let TakenExpress { subjects, cut_short } = taken;
-        for user in subjects.iter().filter_map(number) {
-            let mut updates = Vec::new();
-            self.ages.take(user, |source, accepted_at| updates.push((source, accepted_at)));
-            if let Some(lane) = &mut self.express {
-                lane.updates.insert(user, updates);
-            }
-        }
         self.tell_express(ExpressEvent::Taken { subjects, cut_short });
         Ok(())
     }
@@ -112,10 +111,12 @@ impl World<'_> {
         let app = self.ledger.app;
         let body = self.ledger.reads.express_body(app, &subject, RowValues::default());
         let body = at_once(body)?;
+        let sent = body.as_deref().and_then(read_row);
         let answer = body.map(|body| at_once(self.network.identify(subject.kind, body)));
         let heard_at = self.time + self.plan.pace.express_round_trip;
         if let Some(lane) = &mut self.express {
             lane.requests.push_back((heard_at, subject, answer));
+            lane.sent.extend(sent);
         }
         Ok(())
     }
@@ -125,31 +126,20 @@ impl World<'_> {
         drop(at_once(self.ledger.queue.get_mut().settle_express(app, ends, wall))?);
         for (subject, end) in ends {
             let Some(lane) = &mut self.express else { break };
-            let updates = number(subject).and_then(|user| lane.updates.remove(&user));
-            let (Some(user), Some(updates)) = (number(subject), updates) else { continue };
-            match end {
-                ExpressEnd::Delivered => self.tally.express(&updates, self.time),
-                ExpressEnd::Back | ExpressEnd::Unknown | ExpressEnd::Refused => {
-                    self.wait_again(user, updates);
+            let sent = number(subject).and_then(|user| lane.sent.remove_entry(&user));
+            match (end, sent) {
+                (ExpressEnd::Delivered, Some((user, value))) => {
+                    let mut updates = Vec::new();
+                    let each = |source, accepted_at| updates.push((source, accepted_at));
+                    self.ages.take(user, value, each);
+                    self.tally.express(&updates, self.time);
                 }
+                (ExpressEnd::Delivered, None)
+                | (ExpressEnd::Back | ExpressEnd::Unknown | ExpressEnd::Refused, _) => {}
             }
         }
         self.tell_express(ExpressEvent::Settled);
         Ok(())
-    }
-
-    fn wait_again(&mut self, user: u32, updates: Vec<(usize, Duration)>) {
-        for (source, accepted_at) in updates {
-            self.ages.arrive(user, source, accepted_at);
-        }
-    }
-
-    /// The run is over: what is in flight by express waits.
-    pub(super) fn call_express_back(&mut self) {
-        let updates = self.express.as_mut().map(|lane| std::mem::take(&mut lane.updates));
-        for (user, updates) in updates.into_iter().flatten() {
-            self.wait_again(user, updates);
-        }
     }
 
     fn tell_express(&mut self, event: ExpressEvent) {

@@ -36,6 +36,8 @@ pub struct Settling {
 pub struct SettledRow {
     /// Whose own it was.
     pub client: ClientId,
+    /// In which lane: the most urgent one of its updates'.
+    pub lane: Lane,
     /// When the first of its updates had been accepted.
     pub accepted_at: Timestamp,
 }
@@ -255,8 +257,8 @@ impl<T: Transaction> Chunk<T> {
         let Some(row) = row.filter(|row| part.holds(row.batch, row.position)) else {
             return Ok(());
         };
-        let (client, accepted_at) = (row.record.client, row.record.first_accepted_at);
-        self.settled.push(SettledRow { client, accepted_at });
+        let Record { client, lane, first_accepted_at: accepted_at, .. } = row.record;
+        self.settled.push(SettledRow { client, lane, accepted_at });
         self.transaction.delete(key);
         if row.forgotten {
             // Whatever became of it, nobody is to know.

@@ -6,12 +6,12 @@ use super::{Metrics, OfApp, OfDeath, OfJob};
 use crate::{
     admin::history::AppRecorder,
     clock,
-    delivery::Report,
+    delivery::{DeliveredRow, Report},
     domain::{
         batch::{Batch, Settlement},
         express::ExpressEnd,
         time::Timestamp,
-        update::{AppId, ClientId},
+        update::AppId,
     },
     trace::{Ended, Traces},
 };
@@ -27,14 +27,16 @@ pub struct Reporter {
 }
 
 impl Report for Reporter {
-    fn delivered(&self, rows: &mut dyn Iterator<Item = (ClientId, Duration)>) {
-        let histogram =
-            self.metrics.freshness.get_or_create_owned(&OfApp { app: self.app.clone() });
+    fn delivered(&self, rows: &mut dyn Iterator<Item = DeliveredRow>) {
+        let of_lanes = self.metrics.freshness_of_lanes(&self.app);
         let (mut sum, mut count) = (Duration::ZERO, 0);
-        self.history.delivered(&mut rows.inspect(|(_, fresh)| {
-            histogram.observe(fresh.as_secs_f64());
-            sum += *fresh;
+        self.history.delivered(&mut rows.map(|DeliveredRow { client, lane, took }| {
+            for (_, histogram) in of_lanes.iter().filter(|(of, _)| *of == lane) {
+                histogram.observe(took.as_secs_f64());
+            }
+            sum += took;
             count += 1;
+            (client, took)
         }));
         if let Some(mean) = sum.checked_div(count) {
             let micros = u64::try_from(mean.as_micros()).unwrap_or(u64::MAX);
@@ -52,10 +54,10 @@ impl Report for Reporter {
         self.metrics.express_requests.get_or_create(&of).inc();
     }
 
-    fn delivered_by_express(&self, rows: &mut dyn Iterator<Item = (ClientId, Duration)>) {
+    fn delivered_by_express(&self, rows: &mut dyn Iterator<Item = DeliveredRow>) {
         let of_app = OfApp { app: self.app.clone() };
         let by_express = self.metrics.express_freshness.get_or_create_owned(&of_app);
-        let rows = rows.inspect(|(_, fresh)| by_express.observe(fresh.as_secs_f64()));
+        let rows = rows.inspect(|row| by_express.observe(row.took.as_secs_f64()));
         self.delivered(&mut { rows });
         self.traces.ended(self.id, || Ended::Express);
     }

@@ -17,9 +17,9 @@ use prometheus_client::encoding::prometheus_protobuf::prometheus_data_model::{
     self as page, MetricFamily,
 };
 use tokio_util::sync::CancellationToken;
-use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
+use tonic::transport::{Channel, Endpoint};
 
-use super::{OtlpSettings, SCOPE, SERVICE, headers};
+use super::{OtlpSettings, SCOPE, SERVICE, headers, tls};
 use crate::{clock, domain::time::Timestamp, telemetry::Metrics};
 
 /// Exports metrics again and again.
@@ -37,8 +37,8 @@ impl MetricsExport {
         let mut endpoint = Endpoint::from_shared(settings.endpoint.clone())?
             .timeout(settings.timeout)
             .connect_timeout(settings.timeout);
-        if settings.endpoint.starts_with("https:") {
-            endpoint = endpoint.tls_config(ClientTlsConfig::new().with_native_roots())?;
+        if let Some(tls) = tls(&settings.endpoint) {
+            endpoint = endpoint.tls_config(tls)?;
         }
         let client = MetricsServiceClient::new(endpoint.connect_lazy());
         Ok(Self { client, settings, interval, started_at: clock::now().wall })

@@ -50,7 +50,10 @@ fn sees_all(engine: impl Engine + Clone) {
     assert_eq!((in_flight.batch, in_flight.record.last_sequence), (None, by_express));
     let ends = [(Subject::user("u"), ExpressEnd::Delivered)];
     let settled = now(bench.queue.settle_express(bench.app, &ends, at(5))).unwrap();
-    assert_eq!(settled, [SettledRow { client: ClientId(0), accepted_at: at(1) }]);
+    assert_eq!(
+        settled,
+        [SettledRow { client: ClientId(0), lane: Lane::Express, accepted_at: at(1) }]
+    );
     let seen = bench.subject("u");
     assert!(seen.deliveries[0].by_express && seen.deliveries[0].batch.is_none());
     assert!(!seen.is_remembered);
