@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use userpilot_gateway::{
-    cli::{arguments::Arguments, ended::Exit},
+    cli::{arguments::Arguments, ended::Exit, output::printable_lines},
     store::private::keep_files_private,
 };
 
@@ -18,7 +18,8 @@ fn main() -> ExitCode {
     match run() {
         Ok(code) => code,
         Err(error) => {
-            writeln!(io::stderr(), "Error: {error:#}").ok();
+            let words = printable_lines(&format!("{error:#}"));
+            writeln!(io::stderr(), "Error: {words}").ok();
             ExitCode::from(Exit::of(&error) as u8)
         }
     }

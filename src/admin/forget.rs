@@ -2,7 +2,10 @@
 
 use tonic::Status;
 
-use super::{grpc::Admin, status::App};
+use super::{
+    grpc::{Admin, Asked},
+    status::App,
+};
 use crate::{
     domain::update::{Subject, SubjectKind},
     proto::{self, subject::Id},
@@ -19,13 +22,14 @@ impl Admin {
     ) -> Result<proto::ForgetSubjectResponse, Status> {
         let subject = subject(request.subject)?;
         let mut apps = Vec::new();
-        for app in self.apps(&request.app)? {
+        let Asked { apps: asked, held: held_apps } = self.apps(&request.app)?;
+        for app in asked {
             let erased = self.observatory.store.forget(app.id, subject.clone()).await;
             let erased = erased.map_err(|error| Status::unavailable(error.to_string()))?;
             tell(app, &erased);
             apps.push(message(app, erased));
         }
-        Ok(proto::ForgetSubjectResponse { apps })
+        Ok(proto::ForgetSubjectResponse { apps, held_apps })
     }
 }
 

@@ -30,6 +30,14 @@ pub struct Admin {
     pub(super) stop: CancellationToken,
 }
 
+/// Apps that something is to be done with.
+pub(super) struct Asked<'a> {
+    /// Those with which it can be.
+    pub(super) apps: Vec<&'a App>,
+    /// The names of those that are held: with them nothing can be done.
+    pub(super) held: Vec<String>,
+}
+
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 const WATCH_INTERVAL_MIN: Duration = Duration::from_millis(100);
 const PAGE_SIZE: usize = 50;
@@ -94,23 +102,26 @@ impl Admin {
         }
     }
 
-    /// The app called `name`; all that are not held where the name is empty.
-    pub(super) fn apps(&self, name: &str) -> Result<Vec<&App>, Status> {
-        if name.is_empty() {
-            let apps = self.observatory.apps.iter();
-            Ok(apps.filter(|app| app.operator.view().held.is_none()).collect())
-        } else {
-            Ok(vec![self.app(name)?])
+    /// The app called `name`; all where the name is empty.
+    pub(super) fn apps(&self, name: &str) -> Result<Asked<'_>, Status> {
+        if !name.is_empty() {
+            return Ok(Asked { apps: vec![self.app(name)?], held: Vec::new() });
         }
+        let apps = self.observatory.apps.iter();
+        let (apps, held): (Vec<_>, Vec<_>) =
+            apps.partition(|app| app.operator.view().held.is_none());
+        Ok(Asked { apps, held: held.into_iter().map(|app| app.name.clone()).collect() })
     }
 
-    async fn pause(&self, app: &str, paused: bool) -> Result<(), Status> {
-        for app in self.apps(app)? {
+    /// Returns the names of the apps that are held.
+    async fn pause(&self, app: &str, paused: bool) -> Result<Vec<String>, Status> {
+        let Asked { apps, held } = self.apps(app)?;
+        for app in apps {
             let stored = self.observatory.store.pause(app.id, paused).await;
             stored.map_err(|closed| Status::unavailable(closed.to_string()))?;
             app.operator.ask(Operation::Pause(paused)).await;
         }
-        Ok(())
+        Ok(held)
     }
 
     async fn batches(&self, app: &App, newest: u64, limit: usize) -> Result<Vec<Batch>, Status> {
@@ -215,8 +226,8 @@ impl AdminService for Admin {
         request: Request<proto::PauseRequest>,
     ) -> Result<Response<proto::PauseResponse>, Status> {
         access::record(request.extensions(), "pause", &request.get_ref().app)?;
-        Admin::pause(self, &request.into_inner().app, true).await?;
-        Ok(Response::new(proto::PauseResponse {}))
+        let held_apps = Admin::pause(self, &request.into_inner().app, true).await?;
+        Ok(Response::new(proto::PauseResponse { held_apps }))
     }
 
     async fn resume(
@@ -224,8 +235,8 @@ impl AdminService for Admin {
         request: Request<proto::ResumeRequest>,
     ) -> Result<Response<proto::ResumeResponse>, Status> {
         access::record(request.extensions(), "resume", &request.get_ref().app)?;
-        Admin::pause(self, &request.into_inner().app, false).await?;
-        Ok(Response::new(proto::ResumeResponse {}))
+        let held_apps = Admin::pause(self, &request.into_inner().app, false).await?;
+        Ok(Response::new(proto::ResumeResponse { held_apps }))
     }
 
     async fn flush_now(
@@ -233,10 +244,11 @@ impl AdminService for Admin {
         request: Request<proto::FlushNowRequest>,
     ) -> Result<Response<proto::FlushNowResponse>, Status> {
         access::record(request.extensions(), "flush_now", &request.get_ref().app)?;
-        for app in self.apps(&request.into_inner().app)? {
+        let Asked { apps, held: held_apps } = self.apps(&request.into_inner().app)?;
+        for app in apps {
             app.operator.ask(Operation::Flush).await;
         }
-        Ok(Response::new(proto::FlushNowResponse {}))
+        Ok(Response::new(proto::FlushNowResponse { held_apps }))
     }
 
     async fn list_dead_letters(

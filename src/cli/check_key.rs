@@ -7,7 +7,9 @@ use std::{
 };
 
 use anyhow::{Context, bail};
+use serde_json::json;
 
+use super::output::{self, Output, OutputArgs};
 use crate::{
     config::{self, Config},
     domain::verdict::{Failure, FailureKind, Jobs},
@@ -28,6 +30,8 @@ pub struct Args {
     /// The app whose key it is; without it, every app's.
     #[arg(long, value_name = "NAME")]
     pub app: Option<String>,
+    #[command(flatten)]
+    output: OutputArgs,
 }
 
 /// What is known of a key, from good to bad.
@@ -36,6 +40,24 @@ enum Verdict {
     Accepted,
     NotAsked,
     Refused,
+}
+
+impl Verdict {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Accepted => "ACCEPTED",
+            Self::NotAsked => "NOT_ASKED",
+            Self::Refused => "REFUSED",
+        }
+    }
+
+    fn words(self, cause: &str) -> String {
+        match self {
+            Self::Accepted => "the key is accepted".to_owned(),
+            Self::NotAsked => format!("Userpilot could not be asked: {cause}"),
+            Self::Refused => format!("the key is refused: {cause}"),
+        }
+    }
 }
 
 /// Says a line for each app.
@@ -47,9 +69,20 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     for app in config.apps.iter().filter(|app| asked(&app.name)) {
         let upstream = HttpUpstream::new(settings::upstream(app));
         let upstream = upstream.with_context(|| format!("app {}", app.name))?;
-        let (verdict, words) = verdict(upstream.jobs().await);
+        let (verdict, cause) = verdict(upstream.jobs().await);
         worst = worst.max(Some(verdict));
-        writeln!(io::stdout(), "{}: {words} ({})", app.name, app.base_url)?;
+        match args.output.output {
+            Output::Table => {
+                let words = output::printable(&verdict.words(&cause));
+                writeln!(io::stdout(), "{}: {words} ({})", app.name, app.base_url)?;
+            }
+            Output::Json => output::print_document(&json!({
+                "app": app.name,
+                "base_url": app.base_url.as_str(),
+                "key": verdict.name(),
+                "cause": cause,
+            }))?,
+        }
     }
     match worst {
         Some(Verdict::Accepted) => Ok(ExitCode::SUCCESS),
@@ -59,13 +92,13 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// What an answer to the question says of the key.
+/// What an answer to the question says of the key, and the cause where it is not accepted.
 fn verdict(jobs: Jobs) -> (Verdict, String) {
     let Err(Failure { kind, cause, .. }) = jobs else {
-        return (Verdict::Accepted, "the key is accepted".to_owned());
+        return (Verdict::Accepted, String::new());
     };
     match kind {
-        FailureKind::KeyRejected => (Verdict::Refused, format!("the key is refused: {cause}")),
+        FailureKind::KeyRejected => (Verdict::Refused, cause),
         FailureKind::NotSent
         | FailureKind::Unknown
         | FailureKind::Throttled(_)
@@ -73,9 +106,7 @@ fn verdict(jobs: Jobs) -> (Verdict, String) {
         | FailureKind::TooLarge
         | FailureKind::BadRows
         | FailureKind::NotFound
-        | FailureKind::Refused => {
-            (Verdict::NotAsked, format!("Userpilot could not be asked: {cause}"))
-        }
+        | FailureKind::Refused => (Verdict::NotAsked, cause),
     }
 }
 
@@ -87,7 +118,8 @@ mod tests {
     fn only_a_refusal_of_the_key_counts_as_one() {
         let check = |kind, expected| {
             let (cause, detail) = ("503".to_owned(), "hush".to_owned());
-            let (verdict, words) = verdict(Err(Failure { kind, cause, detail, request_id: None }));
+            let (verdict, cause) = verdict(Err(Failure { kind, cause, detail, request_id: None }));
+            let words = verdict.words(&cause);
             assert_eq!(verdict, expected, "{words}");
             assert!(!words.contains("hush"), "{words}");
         };

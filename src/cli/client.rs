@@ -1,6 +1,9 @@
 //! How commands reach a gateway that runs.
 
-use std::{error::Error as StdError, fs::File, io, io::Read as _, path::PathBuf, time::Duration};
+use std::{
+    error::Error as StdError, fs::File, io, io::Read as _, net::IpAddr, path::PathBuf,
+    time::Duration,
+};
 
 use anyhow::{Context, bail};
 use rustls::{AlertDescription, CertificateError, Error as TlsError};
@@ -59,6 +62,10 @@ pub struct TokenArgs {
     /// the variable USERPILOT_GATEWAY_TOKEN holds, if it is set.
     #[arg(long, value_name = "FILE", global = true)]
     pub token_file: Option<PathBuf>,
+    /// Send the token also to an http:// address of another machine, where all on the way can read
+    /// it.
+    #[arg(long, global = true)]
+    pub plaintext_token: bool,
 }
 
 /// A connection whose requests bear a token.
@@ -122,6 +129,12 @@ pub async fn connect(address: &str, access: &AccessArgs) -> anyhow::Result<Conne
         }
         Some(_) | None => endpoint,
     };
+    if bearer.0.is_some() && !token.plaintext_token && !is_private(&endpoint) {
+        return Err(Exit::Usage.error(format!(
+            "the token would go to {address} in clear, for all on the way to read: use an https:// \
+             address, or, where nobody else is on the way, --plaintext-token"
+        )));
+    }
     let connected = endpoint.tcp_nodelay(true).connect().await;
     let channel = connected.map_err(|error| match advice(&error) {
         Some(advice) => Exit::Unreachable
@@ -134,6 +147,18 @@ pub async fn connect(address: &str, access: &AccessArgs) -> anyhow::Result<Conne
         }
     })?;
     Ok(InterceptedService::new(channel, bearer))
+}
+
+/// Whether nobody on the way can read what is sent.
+fn is_private(endpoint: &Endpoint) -> bool {
+    let uri = endpoint.uri();
+    let host = uri.host().unwrap_or_default();
+    let address = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    let name = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
+    uri.scheme_str() == Some("https")
+        || address.parse::<IpAddr>().is_ok_and(|ip| ip.to_canonical().is_loopback())
+        || name == "localhost"
+        || name.ends_with(".localhost")
 }
 
 /// Why the gateway did not do as asked, in its words; where it said nothing, what could be done.
@@ -246,5 +271,31 @@ pub fn kind_name(kind: SubjectKind) -> &'static str {
         SubjectKind::Unspecified => "rows",
         SubjectKind::User => "users",
         SubjectKind::Company => "companies",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_goes_in_clear_to_another_machine_can_be_read_on_the_way() {
+        for (address, expected) in [
+            ("https://gateway.example:50052", true),
+            ("http://127.0.0.1:50052", true),
+            ("http://127.8.0.1", true),
+            ("http://[::1]:50052", true),
+            ("http://[::ffff:127.0.0.1]:50052", true),
+            ("http://LOCALHOST:50052", true),
+            ("http://a.localhost.", true),
+            ("http://gateway:50052", false),
+            ("http://10.0.0.7:50052", false),
+            ("http://[fe80::1]:50052", false),
+            ("http://localhost.evil.example", false),
+            ("gateway:50052", false),
+        ] {
+            let endpoint = Endpoint::from_shared(address.to_owned()).unwrap();
+            assert_eq!(is_private(&endpoint), expected, "{address}");
+        }
     }
 }

@@ -10,7 +10,7 @@ Exit codes:
   0  done
   1  failed: the message says why
   2  the command line is not right
-  3  partly done: some of it was refused (check-key: a key is refused)
+  3  partly done: some of it was refused, was not there or is left (check-key: a key is refused)
   4  the gateway is not reachable (check-key: Userpilot could not be asked)
   5  the gateway refuses who asks: no credential, a wrong one, or one that may not do this";
 
@@ -21,7 +21,7 @@ pub enum Exit {
     Failed = 1,
     /// The command line is not right.
     Usage = 2,
-    /// Some was refused.
+    /// Some was refused, was not there or is left.
     Partly = 3,
     /// No gateway was reached, or it went away.
     Unreachable = 4,

@@ -2,12 +2,10 @@
 
 use std::io::{self, Write};
 
-use comfy_table::Table;
-
 use super::{
     client::{self, refused},
     operator::OperatorArgs,
-    output::{self, Output, OutputArgs},
+    output::{self, Output, OutputArgs, Table},
 };
 use crate::proto::{GetJobRequest, Job, JobState, ListJobsRequest};
 

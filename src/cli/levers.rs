@@ -2,7 +2,12 @@
 
 use std::io::{self, Write};
 
-use super::{client::refused, operator::OperatorArgs};
+use super::{
+    client::refused,
+    ended::Exit,
+    operator::OperatorArgs,
+    output::{self, Output, OutputArgs},
+};
 use crate::proto::{FlushNowRequest, PauseRequest, ResumeRequest};
 
 /// Of which app.
@@ -10,6 +15,8 @@ use crate::proto::{FlushNowRequest, PauseRequest, ResumeRequest};
 pub struct Args {
     #[command(flatten)]
     operator: OperatorArgs,
+    #[command(flatten)]
+    output: OutputArgs,
     /// The app; without it, all.
     #[arg(long, default_value = "")]
     app: String,
@@ -17,29 +24,58 @@ pub struct Args {
 
 /// Stops submitting, and says so.
 pub async fn pause(args: Args) -> anyhow::Result<()> {
-    let app = args.app.clone();
-    args.operator.connect().await?.pause(PauseRequest { app }).await.map_err(refused)?;
-    args.say("paused", "updates are still taken, and wait until `resume`")
+    let request = PauseRequest { app: args.app.clone() };
+    let answer = args.operator.connect().await?.pause(request).await.map_err(refused)?;
+    let answer = answer.into_inner();
+    let so = "updates are still taken, and wait until `resume`";
+    args.say("PauseResponse", &answer, "paused", so)?;
+    held("paused", &answer.held_apps)
 }
 
 /// Ends a pause, and says so.
 pub async fn resume(args: Args) -> anyhow::Result<()> {
-    let app = args.app.clone();
-    args.operator.connect().await?.resume(ResumeRequest { app }).await.map_err(refused)?;
-    args.say("resumed", "what waits is submitted as the budget allows")
+    let request = ResumeRequest { app: args.app.clone() };
+    let answer = args.operator.connect().await?.resume(request).await.map_err(refused)?;
+    let answer = answer.into_inner();
+    args.say("ResumeResponse", &answer, "resumed", "what waits is submitted as the budget allows")?;
+    held("resumed", &answer.held_apps)
 }
 
 /// Has what waits submitted at once, and says so.
 pub async fn flush(args: Args) -> anyhow::Result<()> {
-    let app = args.app.clone();
-    args.operator.connect().await?.flush_now(FlushNowRequest { app }).await.map_err(refused)?;
-    args.say("flushed", "what waits is submitted as soon as the budget allows")
+    let request = FlushNowRequest { app: args.app.clone() };
+    let answer = args.operator.connect().await?.flush_now(request).await.map_err(refused)?;
+    let answer = answer.into_inner();
+    let so = "what waits is submitted as soon as the budget allows";
+    args.say("FlushNowResponse", &answer, "flushed", so)?;
+    held("flushed", &answer.held_apps)
 }
 
 impl Args {
-    fn say(&self, what: &str, so: &str) -> anyhow::Result<()> {
+    /// `name` is that of the answer in the contract.
+    fn say<T: prost::Message>(
+        &self,
+        name: &str,
+        answer: &T,
+        what: &str,
+        so: &str,
+    ) -> anyhow::Result<()> {
         let apps = if self.app.is_empty() { "all apps" } else { &self.app };
-        writeln!(io::stdout(), "{apps}: {what}; {so}")?;
+        match self.output.output {
+            Output::Table => writeln!(io::stdout(), "{apps}: {what}; {so}")?,
+            Output::Json => io::stdout().write_all(&output::json_line(name, answer)?)?,
+        }
         Ok(())
     }
+}
+
+/// Fails where there are apps with which it was not done.
+fn held(what: &str, apps: &[String]) -> anyhow::Result<()> {
+    if apps.is_empty() {
+        return Ok(());
+    }
+    let apps = apps.join(", ");
+    Err(Exit::Partly.error(format!(
+        "not {what}, since they are held: {apps}; `userpilot-gateway status` says why"
+    )))
 }

@@ -30,3 +30,4 @@ pub mod token;
 pub mod top;
 mod updates;
 pub mod user;
+mod watch;

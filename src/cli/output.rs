@@ -1,6 +1,7 @@
 //! How commands show what they have found: tables for people, JSON for programs.
 
 use std::{
+    fmt,
     fs::{File, OpenOptions},
     io::{self, Write},
     os::unix::fs::OpenOptionsExt,
@@ -9,7 +10,7 @@ use std::{
 };
 
 use anyhow::Context;
-use comfy_table::{Table, presets::NOTHING};
+use comfy_table::presets::NOTHING;
 use prost_types::{Struct, value::Kind};
 
 use crate::proto::{self, Subject, subject::Id};
@@ -28,7 +29,7 @@ pub enum Output {
 /// Says as what to show it.
 #[derive(Clone, Copy, Debug, Default, clap::Args)]
 pub struct OutputArgs {
-    /// As what to show it: json is a document a line, with the names of proto/.
+    /// As what to show it: json is a document a line, with the names of proto/ where it is of there.
     #[arg(long, global = true, value_enum, default_value_t)]
     pub output: Output,
 }
@@ -51,11 +52,61 @@ pub(super) fn print_json<T: prost::Message>(name: &str, messages: &[T]) -> anyho
     Ok(())
 }
 
-/// A table without lines.
+/// Prints a document that is no message of the contract, on one line.
+pub(super) fn print_document(document: &serde_json::Value) -> anyhow::Result<()> {
+    writeln!(io::stdout(), "{document}")?;
+    Ok(())
+}
+
+/// Text of others', such as ids and what Userpilot said, as a terminal may show it: it stays within
+/// its line. What steers a terminal, breaks a line or turns the direction of writing is shown as its
+/// code, as `\u{1b}`.
+pub fn printable(text: &str) -> String {
+    text.chars().fold(String::with_capacity(text.len()), |mut all, char| {
+        match char.is_control() || steers(char) {
+            true => all.extend(char.escape_default()),
+            false => all.push(char),
+        }
+        all
+    })
+}
+
+/// The same of a text of several lines.
+pub fn printable_lines(text: &str) -> String {
+    text.lines().map(printable).collect::<Vec<_>>().join("\n")
+}
+
+/// Whether it turns the direction of writing, or breaks a line, without being a control character.
+fn steers(char: char) -> bool {
+    matches!(char, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// A table without lines, whose cells are printable.
+pub(super) struct Table(comfy_table::Table);
+
+/// An empty one.
 pub(super) fn table() -> Table {
-    let mut table = Table::new();
+    let mut table = comfy_table::Table::new();
     table.load_style(NOTHING);
-    table
+    Table(table)
+}
+
+impl Table {
+    /// Says what the columns are.
+    pub(super) fn set_header<T: AsRef<str>>(&mut self, cells: impl IntoIterator<Item = T>) {
+        self.0.set_header(cells.into_iter().map(|cell| printable(cell.as_ref())));
+    }
+
+    /// Adds a line.
+    pub(super) fn add_row<T: AsRef<str>>(&mut self, cells: impl IntoIterator<Item = T>) {
+        self.0.add_row(cells.into_iter().map(|cell| printable(cell.as_ref())));
+    }
+}
+
+impl fmt::Display for Table {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(out)
+    }
 }
 
 /// A file that was not there, for its owner alone: it will hold what is known of users.
@@ -121,6 +172,25 @@ fn property(kind: Option<&Kind>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nothing_that_is_shown_steers_the_terminal() {
+        for (text, expected) in [
+            ("Zoë 42 \\ \"é\" 数", "Zoë 42 \\ \"é\" 数"),
+            ("\u{1b}[31mred\u{7}", "\\u{1b}[31mred\\u{7}"),
+            ("a\nb\r\tc\u{9b}2J\u{7f}", "a\\nb\\r\\tc\\u{9b}2J\\u{7f}"),
+            ("abc\u{202e}fed\u{2066}\u{2028}", "abc\\u{202e}fed\\u{2066}\\u{2028}"),
+        ] {
+            assert_eq!(printable(text), expected);
+        }
+        assert_eq!(printable_lines("a\u{1b}\nb\n"), "a\\u{1b}\nb");
+        let mut cells = table();
+        cells.set_header(["id", "said"]);
+        cells.add_row(["eve\u{1b}]0;owned\u{7}", "422\nproduction: all is well"]);
+        let shown = cells.to_string();
+        assert_eq!(shown.lines().count(), 2, "{shown}");
+        assert!(!shown.contains('\u{1b}') && shown.contains("\\u{1b}]0;owned"), "{shown}");
+    }
 
     #[test]
     fn lengths_of_time_have_three_figures() {

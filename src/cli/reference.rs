@@ -16,9 +16,12 @@ const INTRODUCTION: &str = "\
 
 One binary, `userpilot-gateway`, is the gateway and all that is used with it. What asks a gateway that
 runs says where it is (`--address`) and, where it asks for a credential, who asks (`--token-file` or
-`USERPILOT_GATEWAY_TOKEN`, or `--client-cert-file`). What shows something shows a table; with
-`--output json` it prints a JSON document a line, with the names of the fields in
-[proto/](../proto/userpilot_gateway/v1/admin.proto), for scripts:
+`USERPILOT_GATEWAY_TOKEN`, or `--client-cert-file`). A token goes over `http://` to this machine alone,
+unless `--plaintext-token` says so. What shows something shows a table; with `--output json` it prints a
+JSON document a line, with the names of the fields in
+[proto/](../proto/userpilot_gateway/v1/admin.proto), for scripts. So does what does something (`pause`,
+`resume`, `flush`, `dead-letters replay` and `discard`, `user forget`); `store check`, `check-key` and
+`token new` print a document of their own:
 
 ```sh
 userpilot-gateway status --output json | jq '.apps[] | {app, state, pending_records}'

@@ -5,16 +5,13 @@ use std::{
     io::{self, Write},
 };
 
-use comfy_table::Table;
-use tokio_stream::StreamExt;
-
 use super::{
     client::{self, refused},
-    ended::Exit,
     operator::OperatorArgs,
-    output::{self, Output, OutputArgs, human},
+    output::{self, Output, OutputArgs, Table, human, printable},
+    watch::{Seen, Watch},
 };
-use crate::proto::{self, GatewayStatus, GetStatusRequest, WatchStatusRequest};
+use crate::proto::{self, GatewayStatus, GetStatusRequest};
 
 /// Show the state of everything.
 #[derive(Clone, Debug, clap::Args)]
@@ -23,7 +20,7 @@ pub struct Args {
     operator: OperatorArgs,
     #[command(flatten)]
     output: OutputArgs,
-    /// Go on showing it, every second.
+    /// Go on showing it, every second, over restarts of the gateway.
     #[arg(long)]
     watch: bool,
 }
@@ -40,16 +37,15 @@ pub async fn run(args: Args, shutdown: impl Future) -> anyhow::Result<()> {
         let status = answer.into_inner().status;
         return show(&status.unwrap_or_default(), output, "");
     }
-    let request = WatchStatusRequest { interval: None };
-    let statuses = client.watch_status(request).await.map_err(refused)?.into_inner();
-    let mut statuses = statuses.map(|status| status.map(|s| s.status.unwrap_or_default()));
+    let mut watch = Watch::begin(client).await?;
     tokio::pin!(shutdown);
     loop {
         tokio::select! {
             _ = &mut shutdown => return Ok(()),
-            status = statuses.next() => match status {
-                Some(status) => show(&status.map_err(refused)?, output, CLEAR)?,
-                None => return Err(Exit::Unreachable.error("the gateway has stopped")),
+            seen = watch.next() => match seen? {
+                Seen::Status(status) => show(&status, output, CLEAR)?,
+                // What was seen last stays on the screen.
+                Seen::Lost(why) => writeln!(io::stderr(), "{}", printable(&why))?,
             },
         }
     }
@@ -65,7 +61,8 @@ fn show(status: &GatewayStatus, output: Output, before: &str) -> anyhow::Result<
 
 fn page(status: &GatewayStatus) -> String {
     let mut page = format!("userpilot-gateway {}: ", status.version);
-    page += if status.ready { "ready" } else { &status.not_ready_reason };
+    let reason = printable(&status.not_ready_reason);
+    page += if status.ready { "ready" } else { &reason };
     if let Some(store) = &status.store {
         // Writing to a String does not fail.
         writeln!(
@@ -82,11 +79,11 @@ fn page(status: &GatewayStatus) -> String {
         }
     }
     if !status.config_problem.is_empty() {
-        let problem = &status.config_problem;
+        let problem = output::printable_lines(&status.config_problem);
         writeln!(page, "the new configuration is refused, the old one stays: {problem}").ok();
     }
     for app in &status.apps {
-        write!(page, "\n{}: {}\n{}\n", app.app, app.summary, app_table(app)).ok();
+        write!(page, "\n{}: {}\n{}\n", app.app, printable(&app.summary), app_table(app)).ok();
     }
     page
 }

@@ -2,6 +2,9 @@
 
 use std::io::{self, Write};
 
+use serde_json::json;
+
+use super::output::{self, Output, OutputArgs};
 use crate::door::token::{self, Hash};
 
 /// Make a token for a client or an admin.
@@ -14,17 +17,30 @@ pub struct Args {
 #[derive(Clone, Debug, clap::Subcommand)]
 enum Command {
     /// Print a new token, once, and its hash for the configuration file.
-    New,
+    New {
+        #[command(flatten)]
+        output: OutputArgs,
+    },
 }
 
 /// Prints.
 pub fn run(args: Args) -> anyhow::Result<()> {
     match args.command {
-        Command::New => {
+        Command::New { output } => {
             let token = token::new()?;
             let hash = Hash::of(&token);
-            // As lines that can be cut apart, and the second one pasted.
-            writeln!(io::stdout(), "token        = \"{token}\"\ntoken_sha256 = \"{hash}\"")?;
+            match output.output {
+                // As lines that can be cut apart, and the second one pasted.
+                Output::Table => {
+                    writeln!(
+                        io::stdout(),
+                        "token        = \"{token}\"\ntoken_sha256 = \"{hash}\""
+                    )?;
+                }
+                Output::Json => output::print_document(
+                    &json!({ "token": token, "token_sha256": hash.to_string() }),
+                )?,
+            }
             Ok(())
         }
     }

@@ -29,7 +29,7 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
 /// The state each second, and each new sample of an app's history, until the session ends.
 pub(super) async fn events(State(shared): State<Arc<Shared>>, request: Request) -> Response {
-    let Some(logged_in) = LoggedIn::of(&shared, &request) else {
+    let Some(logged_in) = LoggedIn::that_listens(&shared, &request) else {
         return refusal(StatusCode::UNAUTHORIZED, "log in first");
     };
     let question = match shared.bridge.question("WatchStatus", b"") {

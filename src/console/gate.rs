@@ -75,7 +75,7 @@ pub(super) async fn same_origin(request: Request, next: Next) -> Response {
 }
 
 /// Whom the request is for: HTTP/2 has it in the URI.
-fn authority(uri: &Uri, headers: &HeaderMap) -> Option<Authority> {
+pub(super) fn authority(uri: &Uri, headers: &HeaderMap) -> Option<Authority> {
     let host = || headers.get(header::HOST)?.to_str().ok()?.parse().ok();
     uri.authority().cloned().or_else(host)
 }

@@ -9,7 +9,7 @@ use axum::{
     response::{AppendHeaders, IntoResponse as _, Response},
 };
 use futures_util::{StreamExt as _, stream};
-use http::{HeaderMap, StatusCode, header};
+use http::{StatusCode, header};
 use http_body_util::{BodyExt as _, Limited};
 use prost_reflect::DynamicMessage;
 use secrecy::{ExposeSecret as _, SecretString};
@@ -21,16 +21,19 @@ use super::{
     Shared,
     answer::{self, refusal},
     bridge::{self, Answers, Asker},
-    sessions::Session,
+    cookie,
+    sessions::{Session, Sessions},
 };
 use crate::{
     admin::access::Role,
     audit::{self, Door},
     clock,
+    domain::time::Instant,
     door::{peer::PeerIdentity, token::Hash},
 };
 
-const COOKIE: &str = "userpilot_gateway_session";
+/// With it a page says that it asks by itself, and that nobody uses the session.
+const BACKGROUND: &str = "x-background";
 const CSRF: &str = "x-csrf-token";
 /// A token, and what stands around it.
 const LOGIN_BYTES_MAX: usize = 4_096;
@@ -53,8 +56,24 @@ impl LoggedIn {
     /// Who sends the request. Does not come about where its session is over, or its credential is
     /// not taken any more.
     pub(super) fn of(shared: &Shared, request: &Request) -> Option<Self> {
-        let name = cookie(request.headers())?;
-        let session = shared.sessions.ask(name, clock::now().instant)?;
+        match request.headers().contains_key(BACKGROUND) {
+            true => Self::that_listens(shared, request),
+            false => Self::found(shared, request, Sessions::ask),
+        }
+    }
+
+    /// The same, where that it listens does not count as a use of the session.
+    pub(super) fn that_listens(shared: &Shared, request: &Request) -> Option<Self> {
+        Self::found(shared, request, Sessions::look)
+    }
+
+    fn found(
+        shared: &Shared,
+        request: &Request,
+        find: fn(&Sessions, &str, Instant) -> Option<Session>,
+    ) -> Option<Self> {
+        let name = cookie::find(request.headers(), &cookie::name(request))?;
+        let session = find(&shared.sessions, name, clock::now().instant)?;
         let id = Hash::of(name);
         let Some((name, role)) = shared.admins.identify(session.credential) else {
             shared.sessions.end(id);
@@ -128,7 +147,8 @@ pub(super) async fn login(State(shared): State<Arc<Shared>>, request: Request) -
 
 /// Begins a session, in the place of the one that there may be.
 fn begin(shared: &Shared, credential: Option<Hash>, request: &Request) -> Response {
-    if let Some(old) = cookie(request.headers()) {
+    let name_of_cookie = cookie::name(request);
+    if let Some(old) = cookie::find(request.headers(), &name_of_cookie) {
         shared.sessions.end(Hash::of(old));
     }
     let Some((name, role)) = shared.admins.identify(credential) else {
@@ -137,7 +157,7 @@ fn begin(shared: &Shared, credential: Option<Hash>, request: &Request) -> Respon
     let (secret, session) = shared.sessions.begin(credential, clock::now().instant);
     let asker = Asker { credential, peer: peer(request) };
     let logged_in = LoggedIn { id: Hash::of(&secret), session, asker, name, role };
-    let cookie = set_cookie(&secret, shared.is_secure);
+    let cookie = cookie::set(&name_of_cookie, &secret, shared.is_secure);
     (AppendHeaders([(header::SET_COOKIE, cookie)]), logged_in.answer(shared)).into_response()
 }
 
@@ -149,7 +169,7 @@ pub(super) async fn logout(State(shared): State<Arc<Shared>>, request: Request) 
     };
     shared.sessions.end(logged_in.id);
     audit::console_left(&logged_in.name, logged_in.asker.peer);
-    let cookie = format!("{}; Max-Age=0", set_cookie("", shared.is_secure));
+    let cookie = cookie::set(&cookie::name(&request), "", shared.is_secure) + "; Max-Age=0";
     (StatusCode::NO_CONTENT, [(header::SET_COOKIE, cookie)]).into_response()
 }
 
@@ -305,45 +325,13 @@ fn is_json(content_type: &str) -> bool {
     essence.trim().eq_ignore_ascii_case("application/json")
 }
 
-fn cookie(headers: &HeaderMap) -> Option<&str> {
-    let cookies = headers.get_all(header::COOKIE).iter().filter_map(|it| it.to_str().ok());
-    let mut cookies = cookies.flat_map(|cookies| cookies.split(';'));
-    cookies.find_map(|cookie| cookie.trim().strip_prefix(COOKIE)?.strip_prefix('='))
-}
-
-/// For the console alone, never shown to scripts, never sent from another site.
-fn set_cookie(secret: &str, is_secure: bool) -> String {
-    let secure = if is_secure { "; Secure" } else { "" };
-    format!("{COOKIE}={secret}; Path=/console; HttpOnly; SameSite=Strict{secure}")
-}
-
 fn peer(request: &Request) -> Option<std::net::SocketAddr> {
     request.extensions().get().map(|peer: &PeerIdentity| peer.address)
 }
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
-
     use super::*;
-
-    #[test]
-    fn the_sessions_cookie_is_found_among_others() {
-        let check = |cookies: &[&'static str], expected| {
-            let headers = cookies.iter().map(|it| (header::COOKIE, HeaderValue::from_static(it)));
-            assert_eq!(cookie(&headers.collect()), expected, "{cookies:?}");
-        };
-        check(&["a=b; userpilot_gateway_session=x; c=d"], Some("x"));
-        check(&["a=b", "userpilot_gateway_session=x"], Some("x"));
-        check(&["userpilot_gateway_session_of_another=x", "xuserpilot_gateway_session=y"], None);
-        check(&[], None);
-    }
-
-    #[test]
-    fn a_cookie_is_for_tls_alone_where_the_listener_speaks_it() {
-        assert!(set_cookie("x", true).ends_with("; HttpOnly; SameSite=Strict; Secure"));
-        assert!(set_cookie("x", false).ends_with("; HttpOnly; SameSite=Strict"));
-    }
 
     #[test]
     fn json_is_what_says_that_it_is() {

@@ -7,6 +7,7 @@
 mod answer;
 mod assets;
 mod bridge;
+mod cookie;
 mod events;
 mod gate;
 mod handlers;

@@ -68,6 +68,11 @@ impl Sessions {
         (name, session)
     }
 
+    /// The session of this name, of which a page asks for something by itself: nobody uses it.
+    pub(super) fn look(&self, name: &str, now: Instant) -> Option<Session> {
+        self.find(Hash::of(name), now)
+    }
+
     /// The session of this name, which asks for something.
     pub(super) fn ask(&self, name: &str, now: Instant) -> Option<Session> {
         let session = self.find(Hash::of(name), now)?;
@@ -137,6 +142,7 @@ mod tests {
         assert!(sessions.ask(&name, at(9)).is_some());
         assert!(sessions.ask("another", at(9)).is_none());
         // A look is no request.
+        assert!(sessions.look(&name, at(17)).is_some());
         assert!(sessions.is_alive(hash, at(18)) && !session.ended.is_cancelled());
         assert!(!sessions.is_alive(hash, at(19)) && session.ended.is_cancelled());
         assert!(sessions.ask(&name, at(10)).is_none(), "it is over for good");

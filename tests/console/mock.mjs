@@ -32,9 +32,11 @@ const HTTP = { NOT_FOUND: 404, INVALID_ARGUMENT: 400, PERMISSION_DENIED: 403, UN
 
 /** Starts one; `close` stops it. */
 export async function startMock({ port = 0, login = true } = {}) {
-  const mock = { login, world: new World(), scenario: {}, sessions: new Map(), failures: 0, streams: new Set() };
+  const mock = {
+    login, world: new World(), scenario: {}, sessions: new Map(), failures: 0, streams: new Set(), calls: [], ticks: 0,
+  };
   mock.world.warmUp();
-  const clock = setInterval(() => tick(mock), 1000);
+  const clock = setInterval(() => tick(mock), 500);
   const server = createServer((request, response) => {
     handle(mock, request, response).catch((error) => fail(response, error));
   });
@@ -52,8 +54,17 @@ export async function startMock({ port = 0, login = true } = {}) {
 }
 
 function tick(mock) {
+  for (const [id, session] of mock.sessions) {
+    if (isOver(mock, session)) mock.sessions.delete(id);
+  }
+  for (const stream of mock.streams) {
+    if (stream.session.id && !mock.sessions.has(stream.session.id)) stream.destroy();
+  }
+  mock.ticks += 1;
+  if (mock.ticks % 2 === 1) return;
   const samples = mock.world.second();
   for (const stream of mock.streams) {
+    if (mock.scenario.withheld) continue;
     stream.write(`event: status\ndata: ${JSON.stringify(statusOf(mock))}\n\n`);
     for (const sample of samples) stream.write(`event: sample\ndata: ${JSON.stringify(sample)}\n\n`);
   }
@@ -65,7 +76,7 @@ function setScenario(mock, name) {
   if (!(name in SCENARIOS)) throw new Refused('NOT_FOUND', `no scenario ${name}`);
   mock.scenario = SCENARIOS[name];
   mock.failures = 0;
-  if (mock.scenario.noEvents || mock.scenario.down) cut(mock);
+  if (mock.scenario.noEvents || mock.scenario.down || mock.scenario.withheld) cut(mock);
   if (mock.scenario.signedOut) {
     mock.sessions.clear();
     cut(mock);
@@ -109,9 +120,10 @@ async function api(mock, request, response, url) {
   const path = url.pathname.slice('/console/api'.length);
   if (path === '/login') return logIn(mock, response, await body(request));
   const session = sessionOf(mock, request, path);
+  if (session && path !== '/events' && !request.headers['x-background']) session.asked = Date.now();
   if (!session) return json(response, 401, { error: 'Log in with an admin token.' });
   if (path === '/session') return json(response, 200, shown(mock, session));
-  if (path === '/events') return events(mock, request, response);
+  if (path === '/events') return events(mock, request, response, session);
   if (path === '/export/dead-letters') return exportLetters(mock, response, session, url);
   if (request.headers['x-csrf-token'] !== session.csrf) {
     return json(response, 403, { code: 'PERMISSION_DENIED', message: 'The x-csrf-token is not this session’s.' });
@@ -121,6 +133,7 @@ async function api(mock, request, response, url) {
     return response.writeHead(204, { 'set-cookie': `${COOKIE}=; Path=/console; Max-Age=0` }).end();
   }
   const method = path.slice('/rpc/'.length);
+  mock.calls.push(method);
   permit(session, method);
   if (method === 'GetStatus') return json(response, 200, { status: statusOf(mock) });
   const from = (mock.scenario.answers ?? {})[method];
@@ -146,7 +159,8 @@ function logIn(mock, response, { token }) {
     return json(response, 401, { error: 'No admin has this token.' });
   }
   mock.failures = 0;
-  const session = { ...who, id: randomBytes(16).toString('hex'), csrf: randomBytes(16).toString('hex') };
+  const [id, csrf] = [randomBytes(16).toString('hex'), randomBytes(16).toString('hex')];
+  const session = { ...who, id, csrf, asked: Date.now() };
   mock.sessions.set(session.id, session);
   response.setHeader('set-cookie', `${COOKIE}=${session.id}; HttpOnly; SameSite=Strict; Path=/console`);
   return json(response, 200, shown(mock, session));
@@ -167,14 +181,19 @@ function sessionOf(mock, request, path) {
   return cookie && mock.sessions.get(cookie[1]);
 }
 
+const isOver = (mock, { asked }) => mock.idleMs !== undefined && Date.now() - asked > mock.idleMs;
+
 const shown = (mock, { name, role, csrf }) => ({ name, role, csrf, login_required: mock.login });
 
-function events(mock, request, response) {
+function events(mock, request, response, session) {
   if (mock.scenario.noEvents) return json(response, 503, { message: 'no events' });
-  response.writeHead(200, { 'content-type': 'text/event-stream', 'cache-control': 'no-store' });
-  response.write(`event: status\ndata: ${JSON.stringify(statusOf(mock))}\n\n`);
+  response.session = session;
   mock.streams.add(response);
   request.on('close', () => mock.streams.delete(response));
+  if (mock.scenario.withheld === 'all') return;
+  response.writeHead(200, { 'content-type': 'text/event-stream', 'cache-control': 'no-store' });
+  if (mock.scenario.withheld) return response.flushHeaders();
+  response.write(`event: status\ndata: ${JSON.stringify(statusOf(mock))}\n\n`);
 }
 
 function exportLetters(mock, response, session, url) {

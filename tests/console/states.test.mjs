@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { env } from 'node:process';
 import test, { afterEach } from 'node:test';
-import { changed, fixture, open } from './fixture.mjs';
+import { answer, changed, fixture, open, said } from './fixture.mjs';
 
 delete env.CONSOLE_URL;
 const it = fixture();
@@ -31,6 +31,66 @@ test('where events do not come through, the state is asked for', async () => {
     it.gateway.set('normal');
     await page.getByRole('button', { name: 'Try now' }).click();
     await live(page);
+  });
+});
+
+for (const scenario of ['silent-events', 'stuck-events']) {
+  test(`where a proxy holds events back, the state is asked for (${scenario})`, async () => {
+    it.gateway.set(scenario);
+    await it.as({ expected: BROKEN }, async (page) => {
+      await page.getByText(/Live events do not come through/).waitFor({ timeout: 20000 });
+      await changed(() => page.getByRole('article').first().innerText());
+      it.gateway.set('normal');
+      await page.getByRole('button', { name: 'Try now' }).click();
+      await live(page);
+      it.gateway.set(scenario);
+      await page.getByText(/Live events do not come through/).waitFor({ timeout: 20000 });
+    });
+  });
+}
+
+test('a session that nobody uses ends, though the page asks for jobs all the time', async () => {
+  it.gateway.mock.idleMs = 8000;
+  try {
+    await it.as({ path: '/jobs', expected: [/401/, ...BROKEN] }, async (page) => {
+      const asked = () => it.gateway.mock.calls.filter((method) => method === 'ListJobs').length;
+      await changed(asked, await changed(asked));
+      await page.getByText(/Your session has ended/).waitFor({ timeout: 15000 });
+    });
+  } finally {
+    it.gateway.mock.idleMs = undefined;
+  }
+});
+
+test('a look at a user, which is on record, is taken once for each wish', async () => {
+  await it.as({ path: '/find' }, async (page) => {
+    const looks = () => it.gateway.mock.calls.filter((method) => method === 'FindSubject').length;
+    const before = looks();
+    await page.getByLabel('Id, exactly as it was sent').fill('u_nobody_else');
+    await page.getByRole('button', { name: 'Find' }).click();
+    await page.getByRole('heading', { name: 'Waits' }).waitFor();
+    // Long enough for a page that looks every few seconds: the mock ticks twice a second.
+    for (let n = 0; n < 8; n += 1) await changed(() => it.gateway.mock.ticks);
+    assert.equal(looks(), before + 1);
+    await page.getByRole('button', { name: 'Look again' }).click();
+    await changed(looks, before + 1);
+    await page.getByRole('button', { name: 'Find' }).click();
+    await changed(looks, before + 2);
+    await page.getByRole('heading', { name: 'Waits' }).waitFor();
+    assert.equal(looks(), before + 3);
+  });
+});
+
+test('who is forgotten in all apps but one that is held is said not to be forgotten there', async () => {
+  it.gateway.set('held-app');
+  await it.as({ path: '/find' }, async (page) => {
+    await page.getByLabel('Id, exactly as it was sent').fill('u_held');
+    await page.getByRole('button', { name: 'Find' }).click();
+    await page.getByRole('button', { name: 'Forget in all apps …' }).click();
+    await answer(page, 'Forget', 'u_held');
+    await said(page, 'is not forgotten everywhere');
+    await page.getByRole('heading', { name: 'Forgotten, but not everywhere' }).waitFor();
+    await page.getByText(/Not searched, since they are held: marketing-emea/).waitFor();
   });
 });
 

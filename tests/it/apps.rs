@@ -56,6 +56,26 @@ impl Sides {
             .await;
     }
 
+    /// Commands for all apps do what they can, and say of which apps they did nothing.
+    async fn commands_name_held_apps(&self) {
+        let address = format!("http://{}", self.gateway.addresses.admin);
+        for command in
+            [&["user", "forget", "ada", "--yes"][..], &["pause"], &["resume"], &["flush"]]
+        {
+            let of_all = run(&[command, &["--address", &address]].concat(), "").await;
+            assert_eq!(of_all.status.code(), Some(3), "{of_all:?}");
+            assert!(of_all.stdout.contains("production") || command.len() == 1, "{of_all:?}");
+            assert!(of_all.stderr.contains("staging, third"), "{of_all:?}");
+            let json = [command, &["--address", &address, "--output", "json"]].concat();
+            let json = run(&json, "").await;
+            let answer: serde_json::Value = serde_json::from_str(&json.stdout).unwrap();
+            assert_eq!(answer["held_apps"], json!(["staging", "third"]), "{answer}");
+            let of_one =
+                run(&[command, &["--app", "production", "--address", &address]].concat(), "").await;
+            assert!(of_one.status.success(), "{of_one:?}");
+        }
+    }
+
     /// What is asked of "staging" and "third", which are held, is refused by the app's name: over
     /// HTTP, in a group, and with a receipt of one of them.
     async fn refuses_held_apps_by_name(&self, receipt: &str) {
@@ -289,6 +309,9 @@ async fn apps_whose_numbers_are_lost_are_held_and_the_others_go_on() {
         assert_eq!(refusal.code(), Code::FailedPrecondition);
         assert!(refusal.message().contains(app), "{refusal}");
     }
-    admin.pause(PauseRequest { app: String::new() }).await.unwrap();
+    let request = PauseRequest { app: String::new() };
+    let paused = admin.pause(request).await.unwrap().into_inner();
+    assert_eq!(paused.held_apps, ["staging", "third"]);
     sides.is_in("production", AppState::Paused).await;
+    sides.commands_name_held_apps().await;
 }

@@ -171,6 +171,71 @@ async fn exit_codes_tell_why_it_did_not_work_and_messages_what_to_do() {
 }
 
 #[tokio::test]
+async fn a_token_goes_in_clear_to_no_other_machine() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("token");
+    fs::write(&file, "upg_operator").unwrap();
+    // Nobody is there: an address for documents.
+    let away = ["clients", "--address", "http://gateway.invalid:9", "--token-file"];
+    let away = [&away[..], &[file.to_str().unwrap()]].concat();
+    let refused = run(&away, "").await;
+    assert_eq!(refused.status.code(), Some(2), "{refused:?}");
+    assert!(refused.stderr.contains("in clear") && refused.stderr.contains("--plaintext-token"));
+    assert!(!refused.stderr.contains("upg_"), "{refused:?}");
+    let wanted = run(&[&away[..], &["--plaintext-token"]].concat(), "").await;
+    assert_eq!(wanted.status.code(), Some(4), "{wanted:?}");
+}
+
+#[tokio::test]
+async fn what_others_wrote_does_not_reach_the_terminal_as_codes() {
+    let stage = Stage::start(100).await;
+    printed(&stage, &["pause"]).await;
+    let id = "eve\u{1b}]0;owned\u{7}";
+    stage.sent(&[Change::new(id, json!({"plan\u{202e}": "\u{1b}[2J\u{9b}1A"}))]).await;
+    let page = printed(&stage, &["user", "show", id]).await;
+    assert!(page.contains("plan\\u{202e}") && page.contains("eve\\u{1b}]0;owned"), "{page}");
+    let told = printed(&stage, &["user", "forget", id, "--yes"]).await;
+    for shown in [page, told] {
+        let codes = shown.chars().filter(|char| char.is_control() && *char != '\n').count();
+        assert!(codes == 0 && !shown.contains('\u{202e}'), "{shown:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_commands_have_done_is_json_for_programs_too() {
+    let stage = lived().await;
+    assert_eq!(one(&stage, &["resume"]).await, json!({"held_apps": []}));
+    let replayed = ["dead-letters", "replay", "--all", "--yes"];
+    let none = json!({"replayed": 0, "no_room": 0, "not_there": 0});
+    assert_eq!(one(&stage, &replayed).await, none);
+    let discarded = ["dead-letters", "discard", "1-1", "--output", "json"];
+    let missing = ask(&stage, &discarded).await;
+    assert_eq!(missing.status.code(), Some(3), "{missing:?}");
+    let answer: Value = serde_json::from_str(&missing.stdout).unwrap();
+    assert_eq!(answer, json!({"discarded": 0, "not_there": 1}));
+    let forgotten = one(&stage, &["user", "forget", "grace", "--yes"]).await;
+    assert_eq!(forgotten["apps"][0]["app"], "production");
+    assert_eq!(forgotten["held_apps"], json!([]));
+
+    let token = run(&["token", "new", "--output", "json"], "").await;
+    let token: Value = serde_json::from_str(&token.stdout).unwrap();
+    let hash = userpilot_gateway::door::token::Hash::of(token["token"].as_str().unwrap());
+    assert_eq!(token["token_sha256"], hash.to_string());
+    let config = stage.site.config().display().to_string();
+    let keys = run(&["check-key", "--config", &config, "--output", "json"], "").await;
+    let key: Value = serde_json::from_str(&keys.stdout).unwrap();
+    assert_eq!((&key["app"], &key["key"]), (&json!("production"), &json!("ACCEPTED")));
+    let mut stage = stage;
+    stage.gateway.kill();
+    let data = stage.site.path("data").display().to_string();
+    let checked = run(&["store", "check", "--path", &data, "--output", "json"], "").await;
+    assert!(checked.status.success(), "{checked:?}");
+    let checked: Value = serde_json::from_str(&checked.stdout).unwrap();
+    assert_eq!(checked["problems"], json!([]));
+    assert!(checked["kinds"].as_array().unwrap().iter().any(|kind| kind["key"] == "a"));
+}
+
+#[tokio::test]
 async fn completions_are_scripts_that_the_shell_reads() {
     let script = run(&["completions", "bash"], "").await.stdout;
     for word in ["dead-letters", "simulate-userpilot", "--output"] {

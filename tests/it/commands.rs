@@ -168,7 +168,7 @@ async fn status_and_jobs_show_what_happened() {
 
 #[tokio::test]
 async fn status_goes_on_until_it_is_told_to_end() {
-    let stage = Stage::start(100).await;
+    let mut stage = Stage::start(100).await;
     let (_, admin) = addresses(&stage);
     let mut command = Command::new(env!("CARGO_BIN_EXE_userpilot-gateway"));
     command.args(["status", "--watch", "--address", &admin]).env_clear();
@@ -177,6 +177,14 @@ async fn status_goes_on_until_it_is_told_to_end() {
         watch.printed().iter().filter(|line| line.contains("production: ")).count()
     };
     until("a second look", async || (shown(&watch) >= 2).then_some(())).await;
+    // A restart does not end it.
+    let address = stage.gateway.addresses.admin.clone();
+    stage.gateway.kill();
+    watch.says("no answer since").await;
+    let before = shown(&watch);
+    stage.site = stage.site.with("server.admin_listen", address);
+    stage.gateway = stage.site.serve().await;
+    until("a look at the new one", async || (shown(&watch) > before).then_some(())).await;
     watch.terminate();
     assert!(watch.end().await.status.success());
 }

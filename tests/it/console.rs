@@ -101,6 +101,12 @@ fn url(gateway: &Gateway, path: &str) -> String {
     format!("http://{}{path}", gateway.addresses.admin)
 }
 
+/// Of what name its cookie is, which is sent to every port of this machine.
+fn cookie_name(gateway: &Gateway) -> String {
+    let port = gateway.addresses.admin.rsplit(':').next().unwrap();
+    format!("userpilot_gateway_session_{port}")
+}
+
 async fn log_in(gateway: &Gateway, token: &str) -> Response {
     let login = http().post(url(gateway, "/console/api/login"));
     login.json(&json!({"token": token})).send().await.unwrap()
@@ -120,7 +126,8 @@ async fn an_operator_logs_in_steers_and_logs_out() {
     let stage = stage().await;
     let answer = log_in(&stage.gateway, OPERATOR).await;
     let cookie = answer.headers()["set-cookie"].to_str().unwrap().to_owned();
-    assert!(cookie.starts_with("userpilot_gateway_session="), "{cookie}");
+    let name = cookie_name(&stage.gateway);
+    assert!(cookie.starts_with(&format!("{name}=")), "{cookie}");
     assert!(cookie.ends_with("; Path=/console; HttpOnly; SameSite=Strict"), "{cookie}");
     let ada = Browser::of(&stage.gateway, answer).await;
     let session = ada.get("/console/api/session").send().await.unwrap();
@@ -224,7 +231,7 @@ async fn without_the_sessions_own_token_nothing_is_done() {
     assert_eq!(ada.session().await, StatusCode::OK);
     assert!(!stage.gateway_is_paused(&ada).await);
     // A cookie that nobody was given is no session.
-    let cookie = "userpilot_gateway_session=guessed".to_owned();
+    let cookie = format!("{}=guessed", cookie_name(&stage.gateway));
     let stranger = Browser { cookie, ..ada };
     assert_eq!(stranger.rpc("GetStatus", json!({})).await.0, StatusCode::UNAUTHORIZED);
 }
@@ -263,4 +270,39 @@ async fn a_session_ends_when_nothing_is_asked_for() {
     // A page that only listens asks for nothing.
     feed::Events::of(&ada).await.end().await;
     assert_eq!(ada.session().await, StatusCode::UNAUTHORIZED);
+}
+
+#[tokio::test]
+async fn what_a_page_asks_by_itself_keeps_no_session() {
+    let stage = stage_of(|site| site.with("console.session_idle_ms", 2_000)).await;
+    let ada = Browser::log_in(&stage.gateway, OPERATOR).await;
+    until("the end of the session", async || {
+        let jobs = ada.post("/console/api/rpc/ListJobs").header("x-background", "1");
+        let session = ada.get("/console/api/session").header("x-background", "1");
+        // Whoever listens anew does not use it either.
+        let events = ada.get("/console/api/events").send().await.unwrap();
+        drop(events);
+        let jobs = jobs.json(&json!({})).send().await.unwrap().status();
+        let session = session.send().await.unwrap().status();
+        (jobs == StatusCode::UNAUTHORIZED && session == jobs).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn one_browser_logs_in_to_two_gateways_of_one_machine() {
+    let stages = [stage().await, stage().await];
+    let mut jar = std::collections::BTreeMap::new();
+    let mut tabs = Vec::new();
+    for stage in &stages {
+        let tab = Browser::log_in(&stage.gateway, OPERATOR).await;
+        let (name, value) = tab.cookie.split_once('=').unwrap();
+        jar.insert(name.to_owned(), value.to_owned());
+        tabs.push(tab);
+    }
+    let cookies: Vec<_> = jar.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    for tab in &mut tabs {
+        tab.cookie = cookies.join("; ");
+        tab.ask("GetStatus", json!({})).await;
+    }
 }

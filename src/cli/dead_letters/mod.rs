@@ -67,11 +67,15 @@ enum Command {
     Replay {
         #[command(flatten)]
         which: Which,
+        #[command(flatten)]
+        output: OutputArgs,
     },
     /// Give them up for good; their values are forgotten.
     Discard {
         #[command(flatten)]
         which: Which,
+        #[command(flatten)]
+        output: OutputArgs,
     },
     /// Write them as NDJSON, one a line, oldest first.
     Export {
@@ -109,13 +113,13 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
             }
             Ok(())
         }
-        Command::Replay { which } => {
+        Command::Replay { which, output } => {
             which.confirm("replay", &app)?;
-            replay(connect().await?, app, which).await
+            replay(connect().await?, app, which, output.output).await
         }
-        Command::Discard { which } => {
+        Command::Discard { which, output } => {
             which.confirm("discard", &app)?;
-            discard(connect().await?, app, which).await
+            discard(connect().await?, app, which, output.output).await
         }
         Command::Export { filter, include_closed, file } => {
             let filter = Some(filter.message());
@@ -152,7 +156,12 @@ async fn list(
     Ok(())
 }
 
-async fn replay(mut client: Admin, app: String, which: Which) -> anyhow::Result<()> {
+async fn replay(
+    mut client: Admin,
+    app: String,
+    which: Which,
+    output: Output,
+) -> anyhow::Result<()> {
     let mut sum = ReplayDeadLettersResponse::default();
     for selection in which.selections()? {
         let request = ReplayDeadLettersRequest { app: app.clone(), selection: Some(selection) };
@@ -162,7 +171,13 @@ async fn replay(mut client: Admin, app: String, which: Which) -> anyhow::Result<
         sum.not_there += answer.not_there;
     }
     let ReplayDeadLettersResponse { replayed, no_room, not_there } = sum;
-    writeln!(io::stdout(), "{replayed} replayed, {no_room} without room, {not_there} not there")?;
+    match output {
+        Output::Json => output::print_json("ReplayDeadLettersResponse", &[sum])?,
+        Output::Table => writeln!(
+            io::stdout(),
+            "{replayed} replayed, {no_room} without room, {not_there} not there"
+        )?,
+    }
     if no_room > 0 {
         return Err(Exit::Partly.error(format!(
             "for {no_room} there is no room: the queue is full, or what waits for their user \
@@ -172,7 +187,12 @@ async fn replay(mut client: Admin, app: String, which: Which) -> anyhow::Result<
     which.all_there(not_there)
 }
 
-async fn discard(mut client: Admin, app: String, which: Which) -> anyhow::Result<()> {
+async fn discard(
+    mut client: Admin,
+    app: String,
+    which: Which,
+    output: Output,
+) -> anyhow::Result<()> {
     let mut sum = DiscardDeadLettersResponse::default();
     for selection in which.selections()? {
         let request = DiscardDeadLettersRequest { app: app.clone(), selection: Some(selection) };
@@ -181,7 +201,10 @@ async fn discard(mut client: Admin, app: String, which: Which) -> anyhow::Result
         sum.not_there += answer.not_there;
     }
     let DiscardDeadLettersResponse { discarded, not_there } = sum;
-    writeln!(io::stdout(), "{discarded} discarded, {not_there} not there")?;
+    match output {
+        Output::Json => output::print_json("DiscardDeadLettersResponse", &[sum])?,
+        Output::Table => writeln!(io::stdout(), "{discarded} discarded, {not_there} not there")?,
+    }
     which.all_there(not_there)
 }
 

@@ -128,10 +128,10 @@ impl Which {
     /// Fails where some of the ids that were given were not there.
     pub(super) fn all_there(&self, not_there: u64) -> anyhow::Result<()> {
         if not_there > 0 && !self.ids.is_empty() {
-            bail!(
+            return Err(Exit::Partly.error(format!(
                 "{not_there} of these ids are not there, or closed: see \
                  `userpilot-gateway dead-letters list --include-closed`"
-            );
+            )));
         }
         Ok(())
     }

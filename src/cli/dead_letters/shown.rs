@@ -1,10 +1,8 @@
 //! Dead letters, as people see them.
 
-use comfy_table::Table;
-
 use super::selection::REASON_PREFIX;
 use crate::{
-    cli::output::{self, moment, subject},
+    cli::output::{self, Table, moment, subject},
     proto::DeadLetter,
 };
 

@@ -5,9 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::{anyhow, bail};
 use serde_json::{Number, Value};
 
-use crate::cli::{
-    ended::Exit,
-    updates::{Defaults, Update, to_struct},
+use crate::{
+    cli::{
+        ended::Exit,
+        updates::{Defaults, Update, lane, to_struct},
+    },
+    proto,
 };
 
 /// A double holds every whole number up to here; a longer one is the name of something.
@@ -43,6 +46,8 @@ pub(super) enum Kind {
 pub(super) struct Columns {
     user: Option<usize>,
     company: Option<usize>,
+    occurred_at: Option<usize>,
+    lane: Option<usize>,
     /// Where each property stands, its name and what its cells are.
     properties: Vec<(usize, String, Kind)>,
     null: Option<String>,
@@ -63,8 +68,7 @@ impl Columns {
         wanted: Wanted,
     ) -> anyhow::Result<Self> {
         let Wanted { companies, mut types, null } = wanted;
-        let mut columns = Self { user: None, company: None, properties: Vec::new(), null };
-        let mut seen = BTreeSet::new();
+        let (mut columns, mut seen) = (Self::without(null), BTreeSet::new());
         for (place, name) in header.map(str::trim).enumerate() {
             if name.is_empty() || !seen.insert(name) {
                 let which = if name.is_empty() { "has no name" } else { "has another's name" };
@@ -73,6 +77,9 @@ impl Columns {
             match name {
                 "user_id" => columns.user = Some(place),
                 "company_id" => columns.company = Some(place),
+                // With a type it is a property that happens to be called so.
+                "occurred_at" if !types.contains_key(name) => columns.occurred_at = Some(place),
+                "lane" if !types.contains_key(name) => columns.lane = Some(place),
                 _ => {
                     let kind = types.remove(name).unwrap_or_default();
                     columns.properties.push((place, name.to_owned(), kind));
@@ -95,6 +102,11 @@ impl Columns {
         }
     }
 
+    fn without(null: Option<String>) -> Self {
+        let properties = Vec::new();
+        Self { user: None, company: None, occurred_at: None, lane: None, properties, null }
+    }
+
     /// The update of a row.
     pub(super) fn update<'a>(
         &self,
@@ -107,23 +119,40 @@ impl Columns {
             let value = value.map_err(|error| anyhow!("column {name:?}: {error}"))?;
             values.extend(value.map(|value| (name.clone(), value)));
         }
-        let company = self.company.map(&cell).filter(|id| {
-            // A user without a company; a company without an id is refused by the gateway.
-            self.user.is_none() || !(id.is_empty() || Some(*id) == self.null.as_deref())
-        });
+        let is_empty = |cell: &str| cell.is_empty() || Some(cell) == self.null.as_deref();
+        // A user without a company; a company without an id is refused by the gateway.
+        let company = self.company.map(&cell).filter(|id| self.user.is_none() || !is_empty(id));
+        let said = |place: Option<usize>| place.map(&cell).filter(|cell| !is_empty(cell));
+        let occurred_at = said(self.occurred_at).map(time).transpose()?;
+        let lane = match said(self.lane) {
+            Some(name) => lane(name).map_err(|error| anyhow!("column \"lane\": {error}"))?,
+            None => defaults.lane,
+        };
         Ok(Update {
             app: defaults.app.clone(),
             user_id: self.user.map(|place| cell(place).to_owned()),
             company_id: company.map(str::to_owned),
             metadata: Some(to_struct(values)),
-            occurred_at: None,
-            lane: defaults.lane.into(),
+            occurred_at,
+            lane: lane.into(),
         })
     }
 }
 
 fn usage(message: impl Into<String>) -> anyhow::Error {
     Exit::Usage.error(message)
+}
+
+/// A moment as RFC 3339 writes it.
+fn time(cell: &str) -> anyhow::Result<prost_types::Timestamp> {
+    let at: Result<jiff::Timestamp, _> = cell.trim().parse();
+    let at = at.map_err(|_| {
+        anyhow!(
+            "column \"occurred_at\": is no time such as 2026-01-31T12:00:00Z; as a property, say \
+                 --types occurred_at=string"
+        )
+    })?;
+    Ok(proto::timestamp(at.as_microsecond()))
 }
 
 /// What a cell holds; `None` where it is left out.
@@ -184,6 +213,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::proto::Lane;
 
     fn check(cell: &str, kind: Kind, expected: Option<Value>) {
         assert_eq!(value(cell, kind, Some("\\N")).unwrap(), expected, "{cell:?}");
@@ -247,6 +277,38 @@ mod tests {
         let update = of_companies.update(|place| ["acme", "3"][place], &Defaults::default());
         let update = update.unwrap();
         assert_eq!((update.user_id, update.company_id.as_deref()), (None, Some("acme")));
+    }
+
+    #[test]
+    fn when_it_occurred_and_its_lane_are_no_properties_unless_they_are_said_to_be() {
+        let header = ["user_id", "occurred_at", "lane", "plan"];
+        let rows = columns(&header, false, &[]).unwrap();
+        let defaults = Defaults { lane: Lane::Bulk, ..Defaults::default() };
+        let update = |row: [&'static str; 4]| rows.update(|place| row[place], &defaults);
+        let told = update(["7", "2026-01-01T00:00:00.5Z", "express", "pro"]).unwrap();
+        let at = told.occurred_at.unwrap();
+        assert_eq!((at.seconds, at.nanos), (1_767_225_600, 500_000_000));
+        assert_eq!(told.lane, i32::from(Lane::Express));
+        assert_eq!(told.metadata.unwrap().fields.into_keys().collect::<Vec<_>>(), ["plan"]);
+        for empty in ["", "-"] {
+            let told = update(["7", empty, empty, "pro"]).unwrap();
+            assert_eq!((told.occurred_at, told.lane), (None, i32::from(Lane::Bulk)));
+        }
+        for (row, why) in [
+            (["7", "yesterday", "", ""], "column \"occurred_at\": is no time"),
+            (["7", "2026-01-01T00:00:00", "", ""], "column \"occurred_at\": is no time"),
+            (["7", "", "fast", ""], "column \"lane\": a lane is express, interactive or bulk"),
+        ] {
+            let error = update(row).unwrap_err().to_string();
+            assert!(error.contains(why), "{error}");
+        }
+        let types = ["occurred_at=string", "lane=auto"];
+        let rows = columns(&header, false, &types).unwrap();
+        let row = ["7", "yesterday", "fast", ""];
+        let told = rows.update(|place| row[place], &defaults).unwrap();
+        assert_eq!((told.occurred_at, told.lane), (None, i32::from(Lane::Bulk)));
+        let names: Vec<_> = told.metadata.unwrap().fields.into_keys().collect();
+        assert_eq!(names, ["lane", "occurred_at"]);
     }
 
     #[test]

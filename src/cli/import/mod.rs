@@ -35,9 +35,10 @@ use crate::proto::{Disposition, Lane, UpdateError};
 /// Import a file of updates: NDJSON as `send` takes it, or CSV with a header.
 ///
 /// The columns of CSV are user_id, company_id (which may be left out) and properties; with
-/// --companies, company_id and properties. An empty cell is left out. true, false and plain numbers
-/// such as -3.5 are taken as such; all else is a string, so are 0815 and whole numbers that a double
-/// does not hold.
+/// --companies, company_id and properties. Two more are no properties, unless --types names them:
+/// occurred_at, a time such as 2026-01-31T12:00:00Z, and lane. An empty cell is left out. true, false
+/// and plain numbers such as -3.5 are taken as such; all else is a string, so are 0815 and whole
+/// numbers that a double does not hold.
 ///
 /// How far it has come is noted beside the file, in FILE.userpilot-gateway-import: a run that was
 /// stopped goes on there when the same command is run again. What is refused is written to

@@ -14,6 +14,7 @@ use super::Args;
 use crate::{
     cli::{
         ended::Exit,
+        output,
         stream::{self, Ingest, LINES_AHEAD_MAX, Line, Place, Witness},
         updates::{Defaults, Ndjson},
     },
@@ -71,7 +72,8 @@ impl Witness for Tally {
     fn refused(&mut self, line: &Line, error: &UpdateError) -> anyhow::Result<()> {
         self.refusals += 1;
         if self.refusals <= REFUSALS_SHOWN_MAX {
-            let text = format!("line {}: {}", line.message.tag, error.message);
+            let why = output::printable(&error.message);
+            let text = format!("line {}: {why}", line.message.tag);
             // Not `println`: where there is no terminal, it shows nothing.
             self.progress.suspend(|| writeln!(io::stderr(), "{text}"))?;
         }

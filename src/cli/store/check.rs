@@ -3,12 +3,15 @@
 use std::io::{self, Write};
 
 use anyhow::bail;
-use comfy_table::{Table, presets::NOTHING};
+use serde_json::json;
 
 use super::{Missing, Opened, Place, Work};
-use crate::store::{
-    check::{Findings, check},
-    engine::{Engine, SealedEngine},
+use crate::{
+    cli::output::{self, Output, OutputArgs, printable},
+    store::{
+        check::{Findings, check},
+        engine::{Engine, SealedEngine},
+    },
 };
 
 /// Verify a store: every entry reads back, and they fit together.
@@ -19,13 +22,15 @@ use crate::store::{
 pub(super) struct Args {
     #[command(flatten)]
     place: Place,
+    #[command(flatten)]
+    output: OutputArgs,
 }
 
 pub(super) async fn run(args: Args) -> anyhow::Result<()> {
-    args.place.work(Missing::Refuse, Check).await
+    args.place.work(Missing::Refuse, Check(args.output.output)).await
 }
 
-struct Check;
+struct Check(Output);
 
 impl Work for Check {
     async fn on<E: Engine + Clone>(
@@ -34,7 +39,11 @@ impl Work for Check {
         store: &Opened,
     ) -> anyhow::Result<()> {
         let findings = check(&engine).await?;
-        writeln!(io::stdout(), "{}", page(&findings))?;
+        let path = store.config.path.display();
+        match self.0 {
+            Output::Table => writeln!(io::stdout(), "{}", page(&findings))?,
+            Output::Json => output::print_document(&document(&findings))?,
+        }
         let wrong: u64 = findings.problems.iter().map(|problem| problem.entries).sum();
         if wrong > 0 {
             bail!(
@@ -43,15 +52,29 @@ impl Work for Check {
                  `store export`, move the directory away and take it back with `store import`"
             );
         }
-        let path = store.config.path.display();
-        writeln!(io::stdout(), "the {} store in {path} is whole", engine.name())?;
+        if self.0 == Output::Table {
+            writeln!(io::stdout(), "the {} store in {path} is whole", engine.name())?;
+        }
         Ok(())
     }
 }
 
+/// Whole where no problems are in it.
+fn document(findings: &Findings) -> serde_json::Value {
+    let kinds = findings.kinds.iter().map(|tally| {
+        let key = std::ascii::escape_default(tally.byte).to_string();
+        let (kind, entries, bytes) = (tally.kind, tally.entries, tally.bytes);
+        json!({ "key": key, "kind": kind, "entries": entries, "bytes": bytes })
+    });
+    let problems = findings.problems.iter().map(|problem| {
+        let (kind, app, entries) = (problem.kind, &problem.app, problem.entries);
+        json!({ "kind": kind, "app": app, "entries": entries, "what": problem.what })
+    });
+    json!({ "kinds": kinds.collect::<Vec<_>>(), "problems": problems.collect::<Vec<_>>() })
+}
+
 fn page(findings: &Findings) -> String {
-    let mut kinds = Table::new();
-    kinds.load_style(NOTHING);
+    let mut kinds = output::table();
     kinds.set_header(["key", "kind", "entries", "bytes"]);
     for tally in &findings.kinds {
         let byte = std::ascii::escape_default(tally.byte).to_string();
@@ -60,7 +83,8 @@ fn page(findings: &Findings) -> String {
     }
     let problems = findings.problems.iter().map(|problem| {
         let app = problem.app.as_ref().map(|app| format!(" of app {app}")).unwrap_or_default();
-        format!("\nproblem: {} × {}{app}: {}", problem.entries, problem.kind, problem.what)
+        let what = printable(&problem.what);
+        format!("\nproblem: {} × {}{app}: {what}", problem.entries, problem.kind)
     });
     problems.fold(kinds.to_string(), |page, problem| page + &problem)
 }

@@ -13,25 +13,25 @@ use ratatui::{
     crossterm::event::{self, Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers},
 };
 use tokio::sync::mpsc;
-use tonic::{Status, Streaming};
+use tonic::Status;
 
 use self::picture::{Lever, Picture};
 use super::{
     client::refused,
     ended::Exit,
     operator::{Admin, OperatorArgs},
+    output::printable,
+    watch::{Seen, Watch},
 };
 use crate::{
     clock,
-    proto::{
-        FlushNowRequest, PauseRequest, ResumeRequest, WatchStatusRequest, WatchStatusResponse,
-    },
+    proto::{FlushNowRequest, PauseRequest, ResumeRequest},
 };
 
 /// Watch each app in a terminal: what it does, what waits, its job, rates and freshness.
 ///
-/// Keys: tab and arrows go from app to app, p pauses or resumes the app (and asks before), f flushes
-/// it, q ends.
+/// Keys: tab and arrows go from app to app, p pauses or resumes the app, f flushes it (both ask
+/// before), q ends. Where the gateway goes away, the last picture stays until it is back.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]
@@ -49,13 +49,12 @@ pub async fn run(args: Args, shutdown: impl Future) -> anyhow::Result<()> {
         return Err(Exit::Usage.error("there is no terminal here: use `status --watch`"));
     }
     let mut gateway = args.operator.connect().await?;
-    let request = WatchStatusRequest { interval: None };
-    let statuses = gateway.watch_status(request).await.map_err(refused)?.into_inner();
+    let watch = Watch::begin(gateway.clone()).await?;
     // Restored also where it panics.
     let mut terminal = ratatui::try_init()?;
     let (sender, events) = mpsc::channel(EVENTS_MAX);
     let keys = tokio::task::spawn_blocking(move || listen(&sender));
-    let shown = show(&mut terminal, &mut gateway, statuses, events, shutdown).await;
+    let shown = show(&mut terminal, &mut gateway, watch, events, shutdown).await;
     ratatui::restore();
     shown?;
     keys.await??;
@@ -75,7 +74,7 @@ fn listen(events: &mpsc::Sender<Event>) -> io::Result<()> {
 async fn show(
     terminal: &mut DefaultTerminal,
     gateway: &mut Admin,
-    mut statuses: Streaming<WatchStatusResponse>,
+    mut watch: Watch,
     mut events: mpsc::Receiver<Event>,
     shutdown: impl Future,
 ) -> anyhow::Result<()> {
@@ -85,30 +84,23 @@ async fn show(
         terminal.draw(|frame| view::draw(&picture, frame))?;
         tokio::select! {
             _ = &mut shutdown => return Ok(()),
-            status = statuses.message() => {
-                let Some(answer) = status.map_err(refused)? else {
-                    return Err(Exit::Unreachable.error("the gateway has stopped"));
-                };
-                picture.update(clock::now().instant, answer.status.unwrap_or_default());
-            }
+            seen = watch.next() => match seen? {
+                Seen::Status(status) => picture.update(clock::now().instant, *status),
+                Seen::Lost(why) => picture.lose(printable(&why)),
+            },
             event = events.recv() => match event {
                 Some(Event::Key(key)) if key.kind == KeyEventKind::Press => {
                     match meaning(key, picture.asks()) {
                         Some(Key::Quit) => return Ok(()),
                         Some(Key::Next) => picture.go(1),
                         Some(Key::Previous) => picture.go(-1),
-                        Some(Key::Ask) => picture.ask(),
+                        Some(Key::Pause) => picture.ask_to_pause(),
+                        Some(Key::Flush) => picture.ask_to_flush(),
                         Some(Key::No) => picture.told("nothing was done".into()),
                         Some(Key::Yes) => {
                             if let Some((lever, app)) = picture.asked() {
                                 let done = pull(gateway, lever, app.clone()).await;
                                 picture.told(said(lever, &app, done));
-                            }
-                        }
-                        Some(Key::Flush) => {
-                            if let Some(app) = picture.selected_name() {
-                                let done = pull(gateway, Lever::Flush, app.clone()).await;
-                                picture.told(said(Lever::Flush, &app, done));
                             }
                         }
                         None => {}
@@ -128,10 +120,10 @@ enum Key {
     Quit,
     Next,
     Previous,
-    Ask,
+    Pause,
+    Flush,
     Yes,
     No,
-    Flush,
 }
 
 #[expect(clippy::wildcard_enum_match_arm, reason = "not our enum: most keys mean nothing")]
@@ -143,7 +135,7 @@ fn meaning(key: KeyEvent, asks: bool) -> Option<Key> {
         KeyCode::Char('q') | KeyCode::Esc => Some(Key::Quit),
         KeyCode::Tab | KeyCode::Down | KeyCode::Right => Some(Key::Next),
         KeyCode::BackTab | KeyCode::Up | KeyCode::Left => Some(Key::Previous),
-        KeyCode::Char('p') => Some(Key::Ask),
+        KeyCode::Char('p') => Some(Key::Pause),
         KeyCode::Char('f') => Some(Key::Flush),
         _ => None,
     }
@@ -160,7 +152,7 @@ async fn pull(gateway: &mut Admin, lever: Lever, app: String) -> Result<(), Stat
 fn said(lever: Lever, app: &str, done: Result<(), Status>) -> String {
     match done {
         Ok(()) => format!("{app}: {}", lever.done()),
-        Err(status) => format!("{app}: {:#}", refused(status)),
+        Err(status) => printable(&format!("{app}: {:#}", refused(status))),
     }
 }
 
@@ -174,7 +166,7 @@ mod tests {
         assert_eq!(of(KeyCode::Char('q'), false), Some(Key::Quit));
         assert_eq!(of(KeyCode::Tab, false), Some(Key::Next));
         assert_eq!(of(KeyCode::Up, false), Some(Key::Previous));
-        assert_eq!(of(KeyCode::Char('p'), false), Some(Key::Ask));
+        assert_eq!(of(KeyCode::Char('p'), false), Some(Key::Pause));
         assert_eq!(of(KeyCode::Char('f'), false), Some(Key::Flush));
         assert_eq!(of(KeyCode::Char('y'), false), None);
         assert_eq!(of(KeyCode::Char('y'), true), Some(Key::Yes));

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use crate::{
     domain::time::Instant,
-    proto::{AppStatus, AppTotals, GatewayStatus},
+    proto::{AppState, AppStatus, AppTotals, GatewayStatus},
 };
 
 /// As many as a wide terminal has columns.
@@ -18,9 +18,19 @@ pub(super) struct Picture {
     pub(super) status: GatewayStatus,
     pub(super) apps: Vec<App>,
     selected: usize,
-    question: Option<Lever>,
+    question: Option<Question>,
+    /// Since when and why there is nothing new, if there is not.
+    pub(super) lost: Option<String>,
     /// What came of the last key.
     pub(super) message: String,
+}
+
+/// Whether something is to be done with an app, whatever is selected by the time of the answer.
+struct Question {
+    lever: Lever,
+    app: String,
+    /// A flush says that its rows are to blame.
+    is_halted: bool,
 }
 
 /// An app, and how it was before.
@@ -80,17 +90,18 @@ impl Picture {
             self.apps.push(app);
         }
         self.status = status;
+        self.lost = None;
         self.selected = self.selected.min(self.apps.len().saturating_sub(1));
+    }
+
+    /// The gateway went away; what was seen last stays.
+    pub(super) fn lose(&mut self, why: String) {
+        self.lost = Some(why);
     }
 
     /// Which app is selected, from 0.
     pub(super) fn selected(&self) -> usize {
         self.selected
-    }
-
-    /// Its name.
-    pub(super) fn selected_name(&self) -> Option<String> {
-        self.apps.get(self.selected).map(|app| app.status.app.clone())
     }
 
     /// Selects another.
@@ -102,11 +113,21 @@ impl Picture {
     }
 
     /// Asks whether to pause the app, or to resume it where it is paused.
-    pub(super) fn ask(&mut self) {
-        let app = self.apps.get(self.selected);
-        self.question = app.map(|app| match app.status.paused {
-            true => Lever::Resume,
-            false => Lever::Pause,
+    pub(super) fn ask_to_pause(&mut self) {
+        self.ask(|status| if status.paused { Lever::Resume } else { Lever::Pause });
+    }
+
+    /// Asks whether to flush the app.
+    pub(super) fn ask_to_flush(&mut self) {
+        self.ask(|_| Lever::Flush);
+    }
+
+    fn ask(&mut self, lever: impl Fn(&AppStatus) -> Lever) {
+        self.question = self.apps.get(self.selected).map(|app| Question {
+            lever: lever(&app.status),
+            app: app.status.app.clone(),
+            is_halted: app.status.state() == AppState::Halted
+                || !app.status.halted_kinds.is_empty(),
         });
     }
 
@@ -117,13 +138,20 @@ impl Picture {
 
     /// What it is about. It stands no longer.
     pub(super) fn asked(&mut self) -> Option<(Lever, String)> {
-        self.question.take().zip(self.selected_name())
+        self.question.take().map(|question| (question.lever, question.app))
     }
 
     /// The question in words.
     pub(super) fn question(&self) -> Option<String> {
-        let (lever, app) = self.question.zip(self.selected_name())?;
-        Some(format!("{} {app}? [y/N]", lever.name()))
+        let Question { lever, app, is_halted } = self.question.as_ref()?;
+        Some(match (lever, is_halted) {
+            (Lever::Flush, true) => format!(
+                "flush {app}? It is halted: up to ten more rows may become dead letters [y/N]"
+            ),
+            (Lever::Flush, false) | (Lever::Pause | Lever::Resume, _) => {
+                format!("{} {app}? [y/N]", lever.name())
+            }
+        })
     }
 
     /// What came of a key.
@@ -217,23 +245,50 @@ mod tests {
     fn apps_are_gone_through_in_a_circle_and_asked_about_by_what_they_are() {
         let mut picture = Picture::default();
         picture.go(1);
-        picture.ask();
+        picture.ask_to_pause();
         assert_eq!(picture.question(), None);
         let paused = AppStatus { paused: true, ..status("b", 0, 0) };
         after(&mut picture, 1, vec![status("a", 0, 0), paused]);
         picture.go(-1);
-        picture.ask();
+        picture.ask_to_pause();
         assert_eq!(picture.question().as_deref(), Some("resume b? [y/N]"));
         assert_eq!(picture.asked(), Some((Lever::Resume, "b".into())));
         assert!(!picture.asks());
         picture.go(1);
-        picture.ask();
+        picture.ask_to_pause();
         assert_eq!(picture.question().as_deref(), Some("pause a? [y/N]"));
         picture.told("nothing was done".into());
         assert!(!picture.asks());
         // The apps of another configuration.
         picture.go(1);
+        picture.ask_to_flush();
         after(&mut picture, 2, vec![status("c", 0, 0)]);
-        assert_eq!(picture.selected_name().as_deref(), Some("c"));
+        // The answer is about the app that was named.
+        assert_eq!(picture.asked(), Some((Lever::Flush, "b".into())));
+        picture.ask_to_pause();
+        assert_eq!(picture.question().as_deref(), Some("pause c? [y/N]"));
+    }
+
+    #[test]
+    fn the_flush_of_a_halted_app_warns_of_dead_letters() {
+        let mut picture = Picture::default();
+        let halted = AppStatus { state: AppState::Halted.into(), ..status("b", 0, 0) };
+        after(&mut picture, 1, vec![status("a", 0, 0), halted]);
+        picture.ask_to_flush();
+        assert_eq!(picture.question().as_deref(), Some("flush a? [y/N]"));
+        picture.go(1);
+        picture.ask_to_flush();
+        let question = picture.question().unwrap();
+        assert!(question.contains("dead letters") && question.ends_with("[y/N]"), "{question}");
+    }
+
+    #[test]
+    fn what_was_seen_last_stays_until_the_gateway_is_back() {
+        let mut picture = Picture::default();
+        after(&mut picture, 1, vec![status("a", 100, 5)]);
+        picture.lose("no answer since 12:00:00 UTC".into());
+        assert_eq!((picture.apps.len(), picture.lost.is_some()), (1, true));
+        after(&mut picture, 9, vec![status("a", 0, 5)]);
+        assert_eq!(picture.lost, None);
     }
 }

@@ -10,7 +10,10 @@ use ratatui::{
 
 use super::picture::{App, Picture};
 use crate::{
-    cli::{client, output},
+    cli::{
+        client,
+        output::{self, printable},
+    },
     proto::AppState,
 };
 
@@ -42,7 +45,7 @@ fn headline(picture: &Picture) -> Paragraph<'_> {
     let status = &picture.status;
     let ready = match status.ready {
         true => Span::styled("ready", Color::Green),
-        false => Span::styled(status.not_ready_reason.as_str(), Color::Red),
+        false => Span::styled(printable(&status.not_ready_reason), Color::Red),
     };
     let store = status.store.as_ref().map_or(String::new(), |store| {
         format!(" · {} store of {}", store.engine, indicatif::HumanBytes(store.disk_bytes))
@@ -50,12 +53,13 @@ fn headline(picture: &Picture) -> Paragraph<'_> {
     let name = format!("userpilot-gateway {}", status.version);
     let name = Span::styled(name, Style::new().add_modifier(Modifier::BOLD));
     let first = Line::from(vec![name, Span::raw(" · "), ready, Span::raw(store)]);
-    let problem = match status.config_problem.is_empty() {
-        true => Line::default(),
-        false => Line::styled(
-            format!("the new configuration is refused: {}", status.config_problem),
-            Color::Yellow,
-        ),
+    let problem = match (&picture.lost, status.config_problem.is_empty()) {
+        (Some(lost), _) => Line::styled(lost.as_str(), Color::Red),
+        (None, true) => Line::default(),
+        (None, false) => {
+            let problem = printable(&status.config_problem);
+            Line::styled(format!("the new configuration is refused: {problem}"), Color::Yellow)
+        }
     };
     Paragraph::new(vec![first, problem])
 }
@@ -95,7 +99,7 @@ fn draw_app(app: &App, frame: &mut Frame<'_>, area: Rect) {
         Constraint::Min(0),
     ])
     .areas(inside);
-    let text = Paragraph::new(Line::styled(app.status.summary.as_str(), color(app)));
+    let text = Paragraph::new(Line::styled(printable(&app.status.summary), color(app)));
     frame.render_widget(text.wrap(Wrap { trim: true }), sentence);
     draw_job(app, frame, job);
     draw_numbers(app, frame, numbers);
@@ -207,8 +211,11 @@ mod tests {
         {
             assert!(seen.contains(part), "{part}: {seen}");
         }
-        picture.ask();
+        picture.ask_to_pause();
         assert!(drawn(100, 30, &picture).contains("pause production? [y/N]"));
+        picture.lose("no answer since 12:00:00 UTC".into());
+        let seen = drawn(100, 30, &picture);
+        assert!(seen.contains("no answer since 12:00:00 UTC") && seen.contains("1234"), "{seen}");
         for (width, height) in [(1, 1), (20, 5), (300, 100)] {
             drawn(width, height, &picture);
         }

@@ -6,8 +6,15 @@ use std::io::{self, IsTerminal, Write};
 
 use anyhow::bail;
 
-use super::{client::refused, ended::Exit, operator::OperatorArgs};
-use crate::proto::{ForgetSubjectRequest, ForgottenSubject, Subject, subject::Id};
+use super::{
+    client::refused,
+    ended::Exit,
+    operator::OperatorArgs,
+    output::{self, Output, OutputArgs},
+};
+use crate::proto::{
+    ForgetSubjectRequest, ForgetSubjectResponse, ForgottenSubject, Subject, subject::Id,
+};
 
 /// Show or forget what the gateway keeps of a user or a company.
 #[derive(Clone, Debug, clap::Args)]
@@ -39,6 +46,8 @@ struct Forget {
     yes: bool,
     #[command(flatten)]
     operator: OperatorArgs,
+    #[command(flatten)]
+    output: OutputArgs,
 }
 
 /// Carries the command out.
@@ -52,21 +61,23 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
 impl Forget {
     async fn run(self) -> anyhow::Result<()> {
         self.confirm()?;
-        let Self { id, company, app, yes: _, operator } = self;
+        let Self { id, company, app, yes: _, operator, output } = self;
         let mut gateway = operator.connect().await?;
         let id = if company { Id::CompanyId(id) } else { Id::UserId(id) };
         let subject = Some(Subject { id: Some(id) });
         let request = ForgetSubjectRequest { app, subject };
         let answer = gateway.forget_subject(request).await.map_err(refused)?.into_inner();
-        let mut left = 0;
-        for app in &answer.apps {
-            writeln!(io::stdout(), "{}", told(app))?;
-            left += app.scan.unwrap_or_default().left;
+        match output.output {
+            Output::Json => {
+                output::print_json("ForgetSubjectResponse", std::slice::from_ref(&answer))?
+            }
+            Output::Table => {
+                for app in &answer.apps {
+                    writeln!(io::stdout(), "{}", output::printable(&told(app)))?;
+                }
+            }
         }
-        if left > 0 {
-            bail!("{left} entries still name it: run the command again once its batch is settled");
-        }
-        Ok(())
+        nothing_left(&answer)
     }
 
     /// Asks, where there is somebody to ask.
@@ -97,6 +108,25 @@ impl Forget {
     }
 }
 
+/// Fails where something of it may still be there.
+fn nothing_left(answer: &ForgetSubjectResponse) -> anyhow::Result<()> {
+    let left: u64 = answer.apps.iter().map(|app| app.scan.unwrap_or_default().left).sum();
+    let mut words = Vec::new();
+    if left > 0 {
+        words.push(format!(
+            "{left} entries still name it: run the command again once its batch is settled"
+        ));
+    }
+    if !answer.held_apps.is_empty() {
+        words.push(format!(
+            "not searched, since they are held: {}; what they keep of it stays, and \
+             `userpilot-gateway status` says why",
+            answer.held_apps.join(", ")
+        ));
+    }
+    if words.is_empty() { Ok(()) } else { Err(Exit::Partly.error(words.join("; "))) }
+}
+
 fn told(of: &ForgottenSubject) -> String {
     let scan = of.scan.unwrap_or_default();
     let mut text = format!(
@@ -119,4 +149,29 @@ fn told(of: &ForgottenSubject) -> String {
         text += "; updates of it were accepted since, and are kept";
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proto::SubjectScan;
+
+    #[test]
+    fn what_is_left_or_was_not_searched_is_partly_done() {
+        let check = |left, held: &[&str], parts: &[&str]| {
+            let scan = Some(SubjectScan { left, ..SubjectScan::default() });
+            let apps = vec![ForgottenSubject { scan, ..ForgottenSubject::default() }];
+            let held_apps = held.iter().map(|app| (*app).to_owned()).collect();
+            let ended = nothing_left(&ForgetSubjectResponse { apps, held_apps });
+            let Err(error) = ended else { return assert!(parts.is_empty(), "{parts:?}") };
+            assert_eq!(Exit::of(&error), Exit::Partly);
+            for part in parts {
+                assert!(!parts.is_empty() && error.to_string().contains(part), "{part}: {error}");
+            }
+        };
+        check(0, &[], &[]);
+        check(2, &[], &["2 entries still name it"]);
+        check(0, &["a", "b"], &["not searched, since they are held: a, b"]);
+        check(1, &["a"], &["1 entries", "held: a"]);
+    }
 }

@@ -2,13 +2,11 @@
 
 use std::io::{self, Write};
 
-use comfy_table::Table;
-
 use crate::{
     cli::{
         client::refused,
         operator::OperatorArgs,
-        output::{self, Output, OutputArgs},
+        output::{self, Output, OutputArgs, Table},
     },
     proto::{
         DeadLetter, Delivery, FindSubjectRequest, FindSubjectResponse, InFlightRecord, Lane,
@@ -44,7 +42,9 @@ impl Show {
         let found = answer.into_inner();
         match output.output {
             Output::Json => output::print_json("FindSubjectResponse", &[found])?,
-            Output::Table => io::stdout().write_all(page(&name, &found).as_bytes())?,
+            Output::Table => {
+                io::stdout().write_all(page(&output::printable(&name), &found).as_bytes())?
+            }
         }
         Ok(())
     }

@@ -20,9 +20,10 @@ export function onSessionEnded(callback) {
   ended = callback;
 }
 
-/** The session, or null where a log-in is needed. */
-export async function getSession() {
-  const answer = await send('GET', '/session');
+/** The session, or null where a log-in is needed. What the page asks by itself is `background`: it
+ * does not keep a session that nobody uses. */
+export async function getSession(how = {}) {
+  const answer = await send('GET', '/session', undefined, how);
   if (answer.status === 401) return null;
   return keep(await read(answer));
 }
@@ -39,14 +40,14 @@ export async function logOut() {
   if (!answer.ok && answer.status !== 401) await read(answer);
 }
 
-/** Calls a unary method of AdminService. */
-export async function rpc(method, request = {}, signal) {
-  return read(await call(method, request, signal));
+/** Calls a unary method of AdminService; `how` may hold a `signal` that ends it, and `background`. */
+export async function rpc(method, request = {}, how = {}) {
+  return read(await call(method, request, how));
 }
 
 /** Calls a method that streams: its answers, all of them. */
 export async function rpcLines(method, request) {
-  const answer = await call(method, request);
+  const answer = await call(method, request, {});
   if (!answer.ok) return read(answer);
   const lines = (await answer.text()).trim().split('\n').filter(Boolean).map((line) => JSON.parse(line));
   // One that says what went wrong is the last.
@@ -70,25 +71,26 @@ function keep(session) {
   return session;
 }
 
-async function call(method, request, signal) {
-  const ask = () => send('POST', `/rpc/${method}`, request, signal);
+async function call(method, request, how) {
+  const ask = () => send('POST', `/rpc/${method}`, request, how);
   const answer = await ask();
   if (answer.status !== 401 && answer.status !== 403) return answer;
-  if (await sessionIsAnother()) return ask();
+  if (await sessionIsAnother(how)) return ask();
   if (answer.status === 401) ended();
   return answer;
 }
 
 // Another tab may have logged in anew; and where nobody has to, a gateway that was restarted gives
 // whoever comes a new session.
-async function sessionIsAnother() {
+async function sessionIsAnother(how) {
   const before = csrf;
-  const session = await getSession();
+  const session = await getSession(how);
   return session !== null && csrf !== before;
 }
 
-async function send(method, path, body, signal) {
+async function send(method, path, body, { signal, background = false } = {}) {
   const headers = { accept: 'application/json' };
+  if (background) headers['x-background'] = '1';
   if (method === 'POST') {
     headers['content-type'] = 'application/json';
     headers['x-csrf-token'] = csrf;

@@ -2,7 +2,7 @@
 
 import { useRef, useState } from './vendor/preact-hooks.js';
 import { Reason } from './dead-letters.js';
-import { bytes, count, sentence, subject, word } from './format.js';
+import { bytes, clock, count, sentence, subject, word } from './format.js';
 import { askForget } from './levers.js';
 import { Properties } from './properties.js';
 import { jobAddress, keepState, letterAddress } from './route.js';
@@ -11,8 +11,10 @@ import { Empty, Facts, Heading, html, Loading, Moment, Problem, ReaderNote, Tabl
 export function Find({ app, status, operator, route }) {
   const [asked, setAsked] = useState(route.state?.find ?? null);
   const [forgotten, setForgotten] = useState(null);
+  const [search, setSearch] = useState(0);
   const look = (next) => {
     setForgotten(null);
+    setSearch((n) => n + 1);
     setAsked(next);
     keepState({ find: next });
   };
@@ -23,8 +25,8 @@ export function Find({ app, status, operator, route }) {
   return html`<${Heading} title="Find a user" />
     <p class="lead">Or a company: what of it waits, is in flight, was delivered when, or died why.</p>
     <${Search} asked=${asked} look=${look} app=${app} />
-    ${forgotten && html`<${Forgotten} apps=${forgotten} />`}
-    ${asked && app && html`<${Found} key=${`${app.app} ${asked.kind} ${asked.id}`} app=${app.app}
+    ${forgotten && html`<${Forgotten} of=${forgotten} />`}
+    ${asked && app && html`<${Found} key=${`${search} ${app.app} ${asked.kind} ${asked.id}`} app=${app.app}
       several=${status.apps.length > 1} asked=${asked} done=${setForgotten} />`}`;
 }
 
@@ -47,14 +49,15 @@ function Search({ asked, look, app }) {
   </form>`;
 }
 
+// Each look at somebody's values is on record, so none is taken that nobody asked for.
 function Found({ app, several, asked, done }) {
   const who = subject(asked.kind, asked.id);
-  const found = useRpc('FindSubject', { app, subject: who }, { every: 3000 });
+  const found = useRpc('FindSubject', { app, subject: who });
   const answer = found.data;
   const forget = (where) => askForget({
     app: where, ...asked, subject: who,
-    done: ({ apps }) => {
-      done(apps);
+    done: (forgotten) => {
+      done(forgotten);
       found.reload();
     },
   });
@@ -64,7 +67,8 @@ function Found({ app, several, asked, done }) {
   const nothing = !pending && !flying && deliveries.length === 0 && dead.length === 0;
   return html`<section aria-labelledby="found" class="found">
     <div class="heading"><h2 id="found">${sentence(asked.kind)} <span class="id">${asked.id}</span>
-      <span class="muted"> in ${app}</span></h2></div>
+      <span class="muted"> in ${app}, at ${clock(found.at)}</span></h2>
+      <button type="button" onClick=${found.reload}>Look again</button></div>
     ${nothing ? html`<${Empty} title=${`Nothing of this ${asked.kind} is here.`}>
       Nothing waits, and no delivery is remembered (<code>history.delivered_hours</code>). Ids are
       compared exactly: mind capitals and spaces.</${Empty}>` : html`<div class="two">
@@ -137,10 +141,13 @@ function Dead({ letters, app }) {
       </${Table}>`}</section>`;
 }
 
-function Forgotten({ apps }) {
+function Forgotten({ of: { apps, held_apps: held = [] } }) {
   const left = apps.some(({ scan }) => Number(scan?.left) > 0);
-  return html`<section class=${`note ${left ? 'bad' : 'ok'}`} aria-labelledby="forgotten">
-    <h2 id="forgotten">${left ? 'Something is left: forget it again' : 'Forgotten'}</h2>
+  const skipped = held.length > 0 && 'Forgotten, but not everywhere';
+  return html`<section class=${`note ${left || skipped ? 'bad' : 'ok'}`} aria-labelledby="forgotten">
+    <h2 id="forgotten">${left ? 'Something is left: forget it again' : skipped || 'Forgotten'}</h2>
+    ${skipped && html`<p>Not searched, since they are held: <strong>${held.join(', ')}</strong>. What they
+      keep of it stays; “Disk trouble” in docs/operations.md says what to do.</p>`}
     <${Table} caption="What was erased" hideCaption>
       <thead><tr><th scope="col">App</th><th scope="col" class="number">Waited</th>
         <th scope="col" class="number">In flight</th><th scope="col" class="number">Dead letters</th>

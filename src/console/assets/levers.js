@@ -115,7 +115,8 @@ export function askForget({ app, kind, id, subject, done }) {
       const answer = await rpc('ForgetSubject', { app, subject });
       refresh();
       done(answer);
-      return `The ${kind} is forgotten.`;
+      const { held_apps: held = [] } = answer;
+      return held.length > 0 ? `The ${kind} is not forgotten everywhere.` : `The ${kind} is forgotten.`;
     },
   });
 }

@@ -2,12 +2,15 @@
 
 import { getSession, openEvents, rpc } from './api.js';
 
-const SILENCE_MS = 6000; // A status comes each second.
+const SILENCE_MS = 6000; // A status comes each second, and the first at once.
 const POLL_MS = 2000;
 const RETRY_MS_MAX = 15000;
 
 let state = { status: null, connection: 'connecting', since: Date.now(), heard: 0 };
 let source = null;
+let spoke = 0; // When the stream was opened, or last said something.
+let silent = false; // It was given up since it said nothing.
+let asking = false;
 let failures = 0;
 let timers = [];
 let watchdog = 0;
@@ -38,7 +41,7 @@ export function start(ended) {
   onEnded = ended;
   connect();
   watchdog = setInterval(() => {
-    if (source && state.connection === 'live' && Date.now() - state.heard > SILENCE_MS) lose();
+    if (source && Date.now() - spoke > SILENCE_MS) lose(true);
   }, 1000);
 }
 
@@ -68,8 +71,10 @@ export async function refresh() {
 
 function connect() {
   source = openEvents();
+  spoke = Date.now();
   source.addEventListener('status', (event) => {
     failures = 0;
+    spoke = Date.now();
     timers.forEach(clearTimeout);
     timers = [];
     const status = JSON.parse(event.data);
@@ -79,11 +84,13 @@ function connect() {
     const sample = JSON.parse(event.data);
     samplers.forEach((callback) => callback(sample));
   });
-  source.addEventListener('error', lose);
+  source.addEventListener('error', () => lose(false));
 }
 
-// EventSource would try again by itself, but neither backs off nor says why it failed.
-function lose() {
+// EventSource would try again by itself, but neither backs off nor says why it failed. And a proxy
+// may hold back the events, or even the head of their answer, without any error.
+function lose(bySilence) {
+  silent = bySilence;
   close();
   if (!running) return;
   failures += 1;
@@ -97,16 +104,24 @@ function connectAgain() {
 }
 
 async function poll() {
+  // One that waits for its answer goes on by itself.
+  if (asking) return;
+  asking = true;
   try {
-    if ((await getSession()) === null) {
+    const how = () => ({ signal: AbortSignal.timeout(SILENCE_MS), background: true });
+    if ((await getSession(how())) === null) {
       if (running) onEnded();
       return;
     }
-    const { status } = await rpc('GetStatus');
+    const { status } = await rpc('GetStatus', {}, how());
     if (!running || state.connection === 'live') return;
-    change({ status, connection: failures > 1 ? 'polling' : state.connection, heard: Date.now() });
+    // A gateway that restarts fails once; one that answers this but not the stream is asked.
+    const polls = silent || failures > 1;
+    change({ status, connection: polls ? 'polling' : state.connection, heard: Date.now() });
   } catch {
     if (running && state.connection === 'polling') change({ connection: 'lost' });
+  } finally {
+    asking = false;
   }
   if (running && state.connection !== 'live') later(poll, POLL_MS);
 }

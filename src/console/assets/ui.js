@@ -37,7 +37,7 @@ export function useLive() {
 }
 
 /** Calls a method now, whenever the request changes, and every `every` ms. While a page is shown
- * that a newer request replaces, the old data stays. */
+ * that a newer request replaces, the old data stays. Only the first call is one of the operator's. */
 export function useRpc(method, request, { every = 0, skip = false } = {}) {
   const [result, setResult] = useState({ data: null, error: null, key: null });
   const [turn, setTurn] = useState(0);
@@ -52,10 +52,11 @@ export function useRpc(method, request, { every = 0, skip = false } = {}) {
         timer = setTimeout(ask, every);
         return;
       }
+      const background = !first;
       first = false;
       try {
-        const data = await rpc(method, request, gone.signal);
-        setResult({ data, error: null, key });
+        const data = await rpc(method, request, { signal: gone.signal, background });
+        setResult({ data, error: null, key, at: Date.now() });
       } catch (error) {
         if (gone.signal.aborted) return;
         setResult((last) => ({ data: last.key === key ? last.data : null, error, key }));

@@ -57,7 +57,7 @@ const METHODS = {
   },
   ForgetSubject: (world, { app, subject }) => {
     const apps = app ? [appOf(world, app)] : world.apps;
-    return { apps: apps.map((each) => forget(each, subject)) };
+    return { apps: apps.map((each) => forget(each, subject)), held_apps: [] };
   },
   ListClients: (world) => ({ clients: world.clients.map(clientOf) }),
   FindSubject: (world, { app, subject }) => findSubject(appOf(world, app), subject),
@@ -102,7 +102,7 @@ const missing = (selection, gone) => (selection.ids ? selection.ids.ids.length -
 
 function lever(world, app, act) {
   (app ? [appOf(world, app)] : world.apps).forEach(act);
-  return {};
+  return { held_apps: [] };
 }
 
 function forget(each, subject) {

@@ -1,3 +1,5 @@
+import { answer } from './answers.mjs';
+
 // States that are hard to reach for real. Each changes what the pretend gateway answers.
 
 const LONG = 'customer-success-and-lifecycle-marketing-eu-central-1-production-blue';
@@ -16,6 +18,17 @@ export const SCENARIOS = {
   down: { down: true },
   // The stream of events does not come through, the rest does.
   'no-events': { noEvents: true },
+  // A proxy holds back what the stream says, or the stream and the head of its answer.
+  'silent-events': { withheld: 'body' },
+  'stuck-events': { withheld: 'all' },
+  // One app is held: what it keeps is not searched.
+  'held-app': {
+    answers: {
+      ForgetSubject: ({ subject }, world) => ({
+        ...answer(world, 'ForgetSubject', { app: world.apps[0].name, subject }), held_apps: ['marketing-emea'],
+      }),
+    },
+  },
   // Every session is over.
   'signed-out': { signedOut: true },
   'not-ready': {

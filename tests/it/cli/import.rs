@@ -56,6 +56,28 @@ async fn cells_of_csv_arrive_as_what_they_are() {
 }
 
 #[tokio::test]
+async fn a_time_and_a_lane_in_csv_are_those_of_the_update() {
+    let stage = Stage::start(100).await;
+    ask(&stage, &["pause"]).await;
+    let file = stage.site.path("users.csv");
+    let rows = [
+        "user_id,plan,occurred_at,lane",
+        "1,pro,2026-01-02T00:00:00Z,interactive",
+        "1,free,2026-01-01T00:00:00Z,bulk",
+        "2,free,yesterday,",
+        "3,free,,",
+    ];
+    fs::write(&file, rows.join("\n")).unwrap();
+    let output = import(&stage, &file, &[]).await;
+    assert_eq!(output.status.code(), Some(3), "{output:?}");
+    assert_eq!(output.stdout, "3 accepted (1 coalesced), 1 refused\n");
+    let first = printed(&stage, &["user", "show", "1"]).await;
+    assert!(first.contains("\"pro\"") && first.contains("interactive"), "{first}");
+    assert!(!first.contains("occurred_at"), "{first}");
+    assert!(printed(&stage, &["user", "show", "3"]).await.contains("bulk"));
+}
+
+#[tokio::test]
 async fn what_is_refused_is_written_down_with_its_line_and_all_else_arrives() {
     let stage = Stage::start(100).await;
     let file = stage.site.path("companies.csv");

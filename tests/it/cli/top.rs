@@ -65,17 +65,34 @@ async fn top_shows_each_app_pauses_it_when_asked_to_and_ends_with_q() {
         eprintln!("skipped, since there is no `script` on this machine");
         return;
     }
-    let stage = Stage::start(100).await;
+    let mut stage = Stage::start(100).await;
     let mut screen = Screen::of(&stage);
     for part in ["production", "idle", "delivered/s", "q quit"] {
         screen.shows(part).await;
     }
+    screen.types("f");
+    screen.shows("flush production? [y/N]").await;
+    screen.types("n");
+    screen.shows("nothing was done").await;
     screen.types("pn");
     screen.shows("nothing was done").await;
     assert!(!stage.gateway.app().await.paused);
     screen.types("py");
     until("a pause", async || stage.gateway.app().await.paused.then_some(())).await;
     screen.shows("paused").await;
+    // It goes on over a restart.
+    let admin = stage.gateway.addresses.admin.clone();
+    stage.gateway.kill();
+    screen.shows("no answer since").await;
+    stage.site = stage.site.with("server.admin_listen", admin);
+    stage.gateway = stage.site.serve().await;
+    let before = screen.shown.lock().unwrap().len();
+    ask(&stage, &["resume"]).await;
+    until("the state of the new one", async || {
+        let shown = String::from_utf8_lossy(&screen.shown.lock().unwrap()[before..]).into_owned();
+        shown.contains("idle").then_some(())
+    })
+    .await;
     screen.types("q");
     let script = &mut screen.script;
     let ended = until("the end of top", async || script.try_wait().unwrap()).await;

@@ -97,7 +97,9 @@ async fn what_is_replayed_arrives_and_many_are_not_replayed_by_accident() {
     stage.simulator.clear_poison();
     let one = printed(&stage, &["replay", id]).await;
     assert_eq!(one, "1 replayed, 0 without room, 0 not there\n");
-    assert!(complaint(&stage, &["replay", id]).await.contains("1 of these ids are not there"));
+    let gone = dead_letters(&stage, &["replay", id]).await;
+    assert_eq!(gone.status.code(), Some(3), "{gone:?}");
+    assert!(gone.stderr.contains("1 of these ids are not there"), "{gone:?}");
     let rest = printed(&stage, &["replay", "--reason", "bad_row", "--yes"]).await;
     assert_eq!(rest, "4 replayed, 0 without room, 0 not there\n");
     stage.delivers(&changes()).await;
