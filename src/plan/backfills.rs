@@ -72,7 +72,7 @@ impl Backfill {
         BackfillGot {
             class: self.class.clone(),
             came_at_s: self.came_at.as_secs_f64(),
-            applied_at_s: done.then(|| until.as_secs_f64()),
+            applied_at_s: done.then_some(until.as_secs_f64()),
             rows: self.rows,
             rows_of_others,
             budget_rows,

@@ -42,7 +42,10 @@ async fn a_name_that_leads_here_is_not_let_in_where_no_credential_is_asked_for()
     // Where one is asked for, a gateway may have any name.
     let guarded = stage_with_admins().await;
     let ada = Browser::log_in(&guarded.gateway, OPERATOR).await;
-    let answer = ada.get("/console/api/session").header("host", "gateway.example");
+    // A session's cookie is of one port.
+    let port = guarded.gateway.addresses.admin.rsplit(':').next().unwrap();
+    let named = format!("gateway.example:{port}");
+    let answer = ada.get("/console/api/session").header("host", named);
     assert_eq!(answer.send().await.unwrap().status(), StatusCode::OK);
 }
 
