@@ -20,10 +20,13 @@ use crate::{
         lifecycle::{Activity, SlotHolder, View},
         space::Space,
         time::{Now, Timestamp},
-        update::{AppId, ByKind, SubjectKind},
+        update::{AppId, ByKind, Lane, SubjectKind},
     },
     proto::AppState,
-    store::{QueueView, Store, queue::QueueDepth},
+    store::{
+        QueueView, Store,
+        queue::{OldestOfLanes, QueueDepth},
+    },
 };
 
 /// One app, as operators see it.
@@ -150,7 +153,13 @@ impl Observatory {
 
     /// When the first update of the record that waits longest was accepted. Reads the disk.
     pub async fn oldest_pending(&self, app: AppId) -> Option<Timestamp> {
-        self.store.oldest(app).await.ok().flatten()
+        self.oldest_of_lanes(app).await.into_iter().filter_map(|(_, oldest)| oldest).min()
+    }
+
+    /// The same of each lane.
+    pub async fn oldest_of_lanes(&self, app: AppId) -> OldestOfLanes {
+        let nothing = Lane::ALL.map(|lane| (lane, None));
+        self.store.oldest_of_lanes(app).await.unwrap_or(nothing)
     }
 }
 
