@@ -121,7 +121,7 @@ impl Known {
             Some(home) => format!("unknown table; did you mean {}?", home.path_of(name)),
             None => {
                 let names = self.sections.iter().map(|section| section.name.clone());
-                format!("unknown table; did you mean {}?", nearest(name, names))
+                unknown("table", nearest(name, names))
             }
         }
     }
@@ -133,7 +133,7 @@ impl Known {
             Some(home) => format!("unknown key; did you mean {}?", home.path_of(name)),
             None => {
                 let names = section.keys.iter().map(|key| key.name.clone());
-                format!("unknown key; did you mean {}?", nearest(name, names))
+                unknown("key", nearest(name, names))
             }
         }
     }
@@ -149,8 +149,15 @@ impl Known {
             };
             section.keys.iter().map(move |key| format!("{prefix}__{}", key.name))
         });
-        let meant = nearest(&segments.join("__"), variables).to_ascii_uppercase();
-        format!("unknown key; did you mean {}{meant}?", super::layers::PREFIX)
+        let meant = nearest(&segments.join("__"), variables);
+        // That the table is right makes no key of it more likely.
+        let given: Vec<&str> = segments.iter().skip(1).map(String::as_str).collect();
+        let given = given.strip_prefix(&[index]).unwrap_or(&given).join("__");
+        let is_meant = |variable: &String| {
+            variable.rsplit("__").next().is_some_and(|key| is_like(&given, key))
+        };
+        let variable = |name: String| super::layers::PREFIX.to_owned() + &name.to_ascii_uppercase();
+        unknown("key", meant.filter(is_meant).map(variable))
     }
 }
 
@@ -168,10 +175,29 @@ fn problem(key: String, message: String, value: &Value) -> Problem {
     Problem { key, message, origin: value.origin().map(str::to_owned) }
 }
 
-/// The candidate that takes the fewest keystrokes to get to.
-fn nearest(name: &str, candidates: impl Iterator<Item = String>) -> String {
+/// What is said of a table or a key that is not known.
+fn unknown(what: &str, meant: Option<String>) -> String {
+    match meant {
+        Some(meant) => format!("unknown {what}; did you mean {meant}?"),
+        None => format!(
+            "unknown {what}, and none is like it; `userpilot-gateway print-default-config` shows all"
+        ),
+    }
+}
+
+/// The candidate that takes the fewest keystrokes to get to, if it is like the name at all.
+fn nearest(name: &str, candidates: impl Iterator<Item = String>) -> Option<String> {
     let distance = |candidate: &String| strsim::damerau_levenshtein(name, candidate);
-    candidates.min_by_key(distance).expect("default.toml is not empty")
+    candidates.min_by_key(distance).filter(|candidate| is_like(name, candidate))
+}
+
+/// Whether somebody who wrote `name` can have meant `candidate`: one is a part of the other, or at
+/// least half of it is the same.
+fn is_like(name: &str, candidate: &str) -> bool {
+    const LIKENESS_MIN: f64 = 0.5;
+    name.contains(candidate)
+        || candidate.contains(name)
+        || strsim::normalized_damerau_levenshtein(name, candidate) >= LIKENESS_MIN
 }
 
 #[cfg(test)]
@@ -204,6 +230,10 @@ mod tests {
         check(&["apps", "-1", "linger_ms"], "APPS__0__LINGER_MS");
         check(&["apps", "linger_ms"], "APPS__0__LINGER_MS");
         check(&["server", "grpc", "listen"], "SERVER__GRPC_LISTEN");
+        let none = "unknown key, and none is like it; \
+                    `userpilot-gateway print-default-config` shows all";
+        assert_eq!(meant(&["store", "directory"]), Err(none.to_owned()));
+        assert_eq!(meant(&["xyz"]), Err(none.to_owned()));
     }
 
     #[test]

@@ -87,6 +87,10 @@ fn an_unknown_key_names_the_nearest() {
     check("grpc_listen = \"x\"", &["grpc_listen: unknown table; did you mean server.grpc_listen?"]);
     check(&app("api_key = \"hush\""), &["apps[0].api_key: unknown key; did you mean api_key_env?"]);
     check("[\"store.path\"]\nx = 1", &["store.path: unknown table; did you mean store?"]);
+    // A guess that is none would lead astray.
+    let none = "and none is like it; `userpilot-gateway print-default-config` shows all";
+    check("[store]\ndirectory = \"x\"", &[&format!("store.directory: unknown key, {none}")]);
+    check("[kubernetes]\nx = 1", &[&format!("kubernetes: unknown table, {none}")]);
 }
 
 #[test]
