@@ -210,13 +210,7 @@ impl AppStatus {
         };
         match view.activity {
             Activity::Idle => "Nothing waits.".into(),
-            Activity::Lingering if self.fills_a_job() => format!(
-                "{} wait, as many as a job takes; it begins in a moment.",
-                waiting(&self.queue.depth)
-            ),
-            Activity::Lingering => {
-                format!("{} wait for others to join them.", waiting(&self.queue.depth))
-            }
+            Activity::Lingering => self.lingering(),
             Activity::Submitting => format!("Submitting a job of {}.", batch_rows(view)),
             Activity::LookingForJob => "A submission was not answered; looking for its job.".into(),
             Activity::Running => match &view.batch {
@@ -279,6 +273,14 @@ impl AppStatus {
 }
 
 impl AppStatus {
+    fn lingering(&self) -> String {
+        let waiting = waiting(&self.queue.depth);
+        match self.fills_a_job() {
+            true => format!("{waiting} wait, as many as a job takes; it begins in a moment."),
+            false => format!("{waiting} wait for others to join them."),
+        }
+    }
+
     /// Whether as many wait of a kind as its next job may hold.
     fn fills_a_job(&self) -> bool {
         let (waiting, most) = (self.queue.depth.by_kind(), self.view.job_users);
