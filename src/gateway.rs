@@ -131,7 +131,7 @@ impl Gateway {
         let http = serve_http((http, http_tls), router, limits, &stop_http);
         let mut tasks = JoinSet::new();
         opening::announce(config, &addresses);
-        let (store, writer, recovered) = opening::open(config).await?;
+        let (store, writer, recovered) = Box::pin(opening::open(config)).await?;
         let watermark = settings::watermark(&config.store);
         let (space, seen) = watch::channel(watermark.look(Space::default()).await);
         let starting = (&mut tasks, &mut levers, &stop_drivers);

@@ -57,9 +57,8 @@ impl Known {
             value.kind = ValueKind::Table(Map::new());
             return true;
         };
-        let below = self.section(&format!("{}.{APP_PROPERTIES}", section.name));
         table.retain(|name, value| {
-            if let Some(below) = below.filter(|_| name == APP_PROPERTIES) {
+            if let Some(below) = self.section(&format!("{}.{name}", section.name)) {
                 return self.prune_section(below, &format!("{path}.{name}"), value, problems);
             }
             let known = section.keys.iter().any(|key| key.name == *name);
@@ -82,6 +81,12 @@ impl Known {
     ) -> Result<String, String> {
         match segments {
             [name, key] if self.has(name, key, false) => Ok(format!("{name}.{key}")),
+            [name, below, key]
+                if self.section(name).is_some_and(|section| !section.is_list)
+                    && self.has(&format!("{name}.{below}"), key, false) =>
+            {
+                Ok(format!("{name}.{below}.{key}"))
+            }
             [name, index, key] => match (index.parse::<usize>(), self.section(name)) {
                 (Ok(index), Some(section)) if section.is_list && index >= count(name) => {
                     let one = name.trim_end_matches('s');
@@ -141,11 +146,13 @@ impl Known {
     fn unknown_variable(&self, segments: &[String]) -> String {
         let index = segments.get(1).filter(|text| text.parse::<usize>().is_ok());
         let index = index.map_or("0", String::as_str);
-        let tables = self.sections.iter().filter(|section| !section.name.contains('.'));
+        // No variable sets what is below an app.
+        let below_an_app = format!("apps.{APP_PROPERTIES}");
+        let tables = self.sections.iter().filter(|section| section.name != below_an_app);
         let variables = tables.flat_map(|section| {
             let prefix = match section.is_list {
                 true => format!("{}__{index}", section.name),
-                false => section.name.clone(),
+                false => section.name.replace('.', "__"),
             };
             section.keys.iter().map(move |key| format!("{prefix}__{}", key.name))
         });

@@ -180,8 +180,20 @@ impl<E: Engine> Committer<E> {
         }
     }
 
-    /// Works until everybody who could ask is gone, or the store fails.
-    pub(super) async fn run(mut self) -> Result<(), StoreError> {
+    /// Works until everybody who could ask is gone, or the store fails or is lost to another.
+    pub(super) async fn run(self) -> Result<(), StoreError>
+    where
+        E: Clone,
+    {
+        let engine = self.queue.engine().clone();
+        tokio::select! {
+            biased;
+            ended = self.work() => ended,
+            lost = engine.lost() => Err(lost.into()),
+        }
+    }
+
+    async fn work(mut self) -> Result<(), StoreError> {
         let mut next = None;
         loop {
             let op = match next.take() {

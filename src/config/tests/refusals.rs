@@ -113,7 +113,10 @@ fn a_value_of_the_wrong_kind_is_refused() {
         &["history.jobs_max: expected a whole number, found a number with a point"],
     );
     check("[history]\njobs_max = -1", &["history.jobs_max: -1 is not in 1 to 1000000"]);
-    check("[store]\nengine = \"memory\"", &["store.engine: expected \"sled\" or \"redb\""]);
+    check(
+        "[store]\nengine = \"memory\"",
+        &["store.engine: expected \"sled\" or \"redb\" or \"postgres\""],
+    );
     check("[log]\nformat = \"xml\"", &["log.format: expected \"auto\" or \"pretty\" or \"json\""]);
     check(
         "[server]\ngrpc_listen = \"localhost:1\"",
