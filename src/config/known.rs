@@ -160,8 +160,13 @@ impl Known {
         // That the table is right makes no key of it more likely.
         let given: Vec<&str> = segments.iter().skip(1).map(String::as_str).collect();
         let given = given.strip_prefix(&[index]).unwrap_or(&given).join("__");
+        let last = segments.last().map_or("", String::as_str);
         let is_meant = |variable: &String| {
-            variable.rsplit("__").next().is_some_and(|key| is_like(&given, key))
+            let parts: Vec<&str> = variable.split("__").collect();
+            let is_like_it = |key: &&str| {
+                is_like(&given, key) || parts.len() == segments.len() && is_like(last, key)
+            };
+            parts.last().is_some_and(is_like_it)
         };
         let variable = |name: String| super::layers::PREFIX.to_owned() + &name.to_ascii_uppercase();
         unknown("key", meant.filter(is_meant).map(variable))
@@ -237,6 +242,7 @@ mod tests {
         check(&["apps", "-1", "linger_ms"], "APPS__0__LINGER_MS");
         check(&["apps", "linger_ms"], "APPS__0__LINGER_MS");
         check(&["server", "grpc", "listen"], "SERVER__GRPC_LISTEN");
+        check(&["store", "postgres", "host"], "STORE__POSTGRES__HOSTS");
         let none = "unknown key, and none is like it; \
                     `userpilot-gateway print-default-config` shows all";
         assert_eq!(meant(&["store", "directory"]), Err(none.to_owned()));

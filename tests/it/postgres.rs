@@ -43,7 +43,7 @@ fn text(site: &Site, name: &str) -> String {
 }
 
 fn changes(values: &str) -> Vec<Change> {
-    let change = |nth: usize| Change::new(&format!("user-{nth}"), json!({"plan": values}));
+    let change = |nth: usize| Change::new(format!("user-{nth}"), json!({"plan": values}));
     (0..20).map(change).collect()
 }
 

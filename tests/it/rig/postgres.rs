@@ -46,11 +46,16 @@ impl Cluster {
             give(&path);
         }
         let settings = settings.iter().map(|setting| (*setting).to_owned()).collect();
-        // Free now; whoever takes it meanwhile makes the start fail.
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let mut cluster = Self { folder, port, settings, server: None, log: Arc::default() };
-        cluster.serve();
-        cluster
+        let mut cluster = Self { folder, port: 0, settings, server: None, log: Arc::default() };
+        for _ in 0..5 {
+            // Free now; where somebody takes it meanwhile, another one is.
+            cluster.port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+            if cluster.try_serve() {
+                return cluster;
+            }
+            assert!(cluster.log().contains("could not bind"), "no server: {}", cluster.log());
+        }
+        panic!("no port is free: {}", cluster.log());
     }
 
     /// The folder of its socket.
@@ -65,6 +70,11 @@ impl Cluster {
 
     /// Starts the server, and returns once it takes connections.
     pub(crate) fn serve(&mut self) {
+        assert!(self.try_serve(), "no server: {}", self.log());
+    }
+
+    /// Whether the server takes connections. Where it does not, it has ended.
+    fn try_serve(&mut self) -> bool {
         let mut postgres = program("postgres");
         postgres.arg("-D").arg(self.folder.path().join("data"));
         let socket = format!("unix_socket_directories={}", self.folder.path().display());
@@ -80,7 +90,10 @@ impl Cluster {
         self.server = Some(server);
         let log = self.log.clone();
         loop {
-            let Some(Ok(line)) = lines.next() else { panic!("no server: {}", self.log()) };
+            let Some(Ok(line)) = lines.next() else {
+                self.end("QUIT");
+                return false;
+            };
             let is_ready = line.contains("database system is ready to accept connections");
             log.lock().unwrap().push(line);
             if is_ready {
@@ -92,6 +105,7 @@ impl Cluster {
                 log.lock().unwrap().push(line);
             }
         });
+        true
     }
 
     /// Stops the server as an operator would, and those that use it with it.

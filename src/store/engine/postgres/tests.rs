@@ -135,12 +135,12 @@ async fn locks_keep_transactions_apart() {
     put(&engines[0], b"a1", b"0").await.unwrap();
     let raise = async |engine: &PostgresEngine| {
         for _ in 0..RAISES {
-            let key = b"a1".to_vec();
-            let mut transaction =
-                engine.begin_locked(&[key.clone()], &[key.clone()]).await.unwrap();
-            let value = transaction.get(&key).await.unwrap().unwrap();
+            let keys = [b"a1".to_vec()];
+            let [key] = &keys;
+            let mut transaction = engine.begin_locked(&keys, &keys).await.unwrap();
+            let value = transaction.get(key).await.unwrap().unwrap();
             let number: u32 = std::str::from_utf8(&value).unwrap().parse().unwrap();
-            transaction.put(&key, (number + 1).to_string().into_bytes());
+            transaction.put(key, (number + 1).to_string().into_bytes());
             transaction.commit().await.unwrap();
         }
     };
