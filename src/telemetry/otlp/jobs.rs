@@ -113,8 +113,8 @@ impl Linker {
         ]
     }
 
-    /// A span for each of a subject's updates that went by express: of its request to upstream no more is known
-    /// here than when it was answered.
+    /// A span for each of a subject's updates that went by express: of its request to upstream no more
+    /// is known here than when it was answered.
     async fn express(&self, app: AppId, carried: Vec<Carried>) {
         for update in carried {
             match self.fate(&update).await {
