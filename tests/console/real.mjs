@@ -8,7 +8,7 @@ import assert from 'node:assert/strict';
 import { env } from 'node:process';
 import test, { after, before } from 'node:test';
 import { enter, launch, openGateway, visit } from './browser.mjs';
-import { answer, open, said } from './fixture.mjs';
+import { answer, counts, open, said } from './fixture.mjs';
 
 const WAIT_MS = 45000; // Only a failure takes so long.
 const { GATEWAY_URL, SIMULATOR_URL } = env;
@@ -136,7 +136,7 @@ test('what Userpilot refuses is found among the dead letters, and replayed', asy
   await page.getByLabel('Id, exactly').fill('mallory');
   await page.getByRole('button', { name: 'Search' }).click();
   await page.getByText('of user mallory').waitFor();
-  assert.equal(await rows(page).count(), 1);
+  await counts(rows(page), 1);
   await letterOf(page, 'mallory').getByRole('link', { name: /^Look/ }).click();
   await page.getByRole('table', { name: 'Properties of the dead letter' }).getByText('of mallory').waitFor();
   assert.equal((await profiles()).mallory, undefined);
