@@ -41,7 +41,8 @@ impl Gateway {
     /// Doors close and finish what they took, drivers finish their step, the writer ends; the
     /// HTTP door says so until the end.
     async fn stop(mut self) -> anyhow::Result<()> {
-        tracing::info!(grace_ms = self.grace.as_millis(), "stopping");
+        let grace_ms = u64::try_from(self.grace.as_millis()).unwrap_or(u64::MAX);
+        tracing::info!(grace_ms, "stopping");
         self.not_ready.send_replace(Some("the gateway is stopping"));
         self.health.set_service_status(INGEST, ServingStatus::NotServing).await;
         self.health.set_service_status("", ServingStatus::NotServing).await;
