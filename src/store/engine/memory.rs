@@ -1,18 +1,21 @@
 //! A store in memory that can crash, for the simulation and for tests.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     future::{Future, ready},
     ops::RangeInclusive,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use super::{ENTRY_BYTES_MAX, Engine, EngineError, Entries, Transaction, check_entry};
+use tokio::sync::{Mutex as Lock, OwnedMutexGuard};
+
+use super::{ENTRY_BYTES_MAX, Engine, EngineError, Entries, Sharing, Transaction, check_entry};
 
 /// A store in memory. Clones share it, as processes share a disk.
 #[derive(Clone, Debug, Default)]
 pub struct MemoryEngine {
     disk: Arc<Mutex<Disk>>,
+    sharing: Sharing,
 }
 
 #[derive(Debug)]
@@ -22,6 +25,8 @@ struct Disk {
     crash: Option<(u64, Crash)>,
     crashed: bool,
     entry_bytes_max: usize,
+    /// Those of entries that were ever locked.
+    locks: BTreeMap<Vec<u8>, Arc<Lock<()>>>,
 }
 
 impl Default for Disk {
@@ -32,6 +37,7 @@ impl Default for Disk {
             crash: None,
             crashed: false,
             entry_bytes_max: ENTRY_BYTES_MAX,
+            locks: BTreeMap::new(),
         }
     }
 }
@@ -52,7 +58,12 @@ impl MemoryEngine {
     /// A store with smaller entries than [`ENTRY_BYTES_MAX`], so that small records reach it.
     pub fn with_entry_bytes_max(entry_bytes_max: usize) -> Self {
         let disk = Disk { entry_bytes_max, ..Disk::default() };
-        Self { disk: Arc::new(Mutex::new(disk)) }
+        Self { disk: Arc::new(Mutex::new(disk)), sharing: Sharing::Alone }
+    }
+
+    /// A store that several write to, as they would to a database.
+    pub fn shared(stripes: u16) -> Self {
+        Self { sharing: Sharing::Shared { stripes }, ..Self::default() }
     }
 
     /// Cuts the power at the commit that is `commits` commits ahead (0: the next). From then
@@ -94,6 +105,13 @@ impl Disk {
         if self.crashed { Err(EngineError::Failed("the power is off".into())) } else { Ok(()) }
     }
 
+    fn lock(&mut self, key: &[u8]) -> Result<Arc<Lock<()>>, EngineError> {
+        if !self.entries.contains_key(key) {
+            return Err(EngineError::Failed("an entry to be locked is not there".into()));
+        }
+        Ok(self.locks.entry(key.to_vec()).or_default().clone())
+    }
+
     fn commit(&mut self, writes: Vec<Write>) -> Result<(), EngineError> {
         self.check()?;
         for (key, value) in &writes {
@@ -121,7 +139,31 @@ impl Engine for MemoryEngine {
 
     fn begin(&self) -> impl Future<Output = Result<MemoryTransaction, EngineError>> + Send {
         let begun = self.disk().check();
-        ready(begun.map(|()| MemoryTransaction { engine: self.clone(), writes: Vec::new() }))
+        ready(begun.map(|()| MemoryTransaction {
+            engine: self.clone(),
+            writes: Vec::new(),
+            held: Vec::new(),
+        }))
+    }
+
+    fn sharing(&self) -> Sharing {
+        self.sharing
+    }
+
+    async fn begin_locked(
+        &self,
+        locks: &[Vec<u8>],
+        _: &[Vec<u8>],
+    ) -> Result<MemoryTransaction, EngineError> {
+        let mut transaction = self.begin().await?;
+        if self.sharing == Sharing::Alone {
+            return Ok(transaction);
+        }
+        for key in locks.iter().collect::<BTreeSet<_>>() {
+            let lock = self.disk().lock(key)?;
+            transaction.held.push(lock.lock_owned().await);
+        }
+        Ok(transaction)
     }
 
     fn disk_bytes(&self) -> u64 {
@@ -140,6 +182,8 @@ impl Engine for MemoryEngine {
 pub struct MemoryTransaction {
     engine: MemoryEngine,
     writes: Vec<Write>,
+    /// Held until it ends.
+    held: Vec<OwnedMutexGuard<()>>,
 }
 
 impl Transaction for MemoryTransaction {

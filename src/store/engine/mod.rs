@@ -1,8 +1,12 @@
 //! What the queue needs of a store: an ordered map of bytes with atomic, durable commits.
 //!
 //! A transaction reads what was committed before it and collects writes; its own writes are
-//! not visible to its reads. `commit` makes all of them visible and durable, or none. There
-//! is one writer, so transactions that write never run side by side; readers may.
+//! not visible to its reads. `commit` makes all of them visible and durable, or none.
+//!
+//! Over an engine that one process has to itself there is one writer, so transactions that write
+//! never run side by side; readers may. What engines need that several share has a default here
+//! which does nothing: a transaction that begins with locks, reads that are told of in advance,
+//! and the store's own clock.
 
 mod directory;
 mod memory;
@@ -15,7 +19,12 @@ mod sync;
 #[cfg(test)]
 mod conformance;
 
-use std::{future::Future, ops::RangeInclusive};
+use std::{
+    future::{Future, pending, ready},
+    ops::RangeInclusive,
+};
+
+use crate::domain::time::Timestamp;
 
 pub use memory::{Crash, MemoryEngine};
 pub use redb::{RedbEngine, RedbOptions};
@@ -48,6 +57,26 @@ pub enum EngineError {
     /// A read or a commit failed. Whether a commit that failed is on disk is not known.
     #[error("the store failed: {0}")]
     Failed(String),
+    /// Nothing was stored, and it may be tried again: there is no way to the store now, or it did
+    /// not answer in time.
+    #[error("the store is away: {0}")]
+    Away(String),
+    /// The store was asked to commit, and its answer never came.
+    #[error("whether the store has it is not known: {0}")]
+    Unknown(String),
+}
+
+/// Whether an engine's store is this process's alone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Sharing {
+    /// Nobody else has it open.
+    #[default]
+    Alone,
+    /// Others write to it too. Each app's subjects are dealt out to so many stripes.
+    Shared {
+        /// How many.
+        stripes: u16,
+    },
 }
 
 /// An ordered key-value store.
@@ -57,6 +86,50 @@ pub trait Engine: Send + Sync + 'static {
 
     /// Begins a transaction.
     fn begin(&self) -> impl Future<Output = Result<Self::Transaction, EngineError>> + Send;
+
+    /// Whether the store is this process's alone.
+    fn sharing(&self) -> Sharing {
+        Sharing::Alone
+    }
+
+    /// Begins a transaction that locks these entries, which must be there, in the order of their
+    /// keys until it ends. Then it reads `reads` ahead. One that has the store alone locks nothing.
+    fn begin_locked(
+        &self,
+        locks: &[Vec<u8>],
+        reads: &[Vec<u8>],
+    ) -> impl Future<Output = Result<Self::Transaction, EngineError>> + Send {
+        let _ = (locks, reads);
+        self.begin()
+    }
+
+    /// Puts an entry unless it is there. Returns what is there then.
+    fn put_if_absent(
+        &self,
+        key: &[u8],
+        value: Vec<u8>,
+    ) -> impl Future<Output = Result<Vec<u8>, EngineError>> + Send {
+        async move {
+            let mut transaction = self.begin().await?;
+            if let Some(found) = transaction.get(key).await? {
+                return Ok(found.as_ref().to_vec());
+            }
+            transaction.put(key, value.clone());
+            transaction.commit().await?;
+            Ok(value)
+        }
+    }
+
+    /// The store's own time, where it has a clock.
+    fn time(&self) -> impl Future<Output = Result<Option<Timestamp>, EngineError>> + Send {
+        ready(Ok(None))
+    }
+
+    /// Ends, with the reason, once this process may not write to the store any more. What is only
+    /// closed by its own process never does.
+    fn lost(&self) -> impl Future<Output = EngineError> + Send {
+        pending()
+    }
 
     /// What the store takes on disk, in bytes.
     fn disk_bytes(&self) -> u64;
@@ -82,6 +155,21 @@ pub trait Transaction: Send {
         range: RangeInclusive<Vec<u8>>,
         limit: usize,
     ) -> impl Future<Output = Result<Entries<Self::Value>, EngineError>> + Send;
+
+    /// Reads these together, where reading one by one would cost a way to the store each: a later
+    /// `get` of one of them costs nothing.
+    fn prefetch(
+        &mut self,
+        keys: &[Vec<u8>],
+    ) -> impl Future<Output = Result<(), EngineError>> + Send {
+        let _ = keys;
+        ready(Ok(()))
+    }
+
+    /// The store's own time after the transaction had its locks, where it has a clock.
+    fn time(&self) -> Option<Timestamp> {
+        None
+    }
 
     /// Sets `key` on commit. Together they have at most [`ENTRY_BYTES_MAX`] bytes: a commit
     /// with more is refused.

@@ -11,7 +11,9 @@
 //! A note in the store names the keys that its values may be sealed under. Without these the
 //! store does not open: nothing that merely lacks its key is ever taken for damaged.
 
-use std::{collections::BTreeSet, fmt, ops::RangeInclusive, sync::Arc};
+mod transaction;
+
+use std::{collections::BTreeSet, fmt, sync::Arc};
 
 use futures_util::FutureExt as _;
 use ring::{
@@ -20,8 +22,9 @@ use ring::{
     rand::{SecureRandom as _, SystemRandom},
 };
 
-use super::{ENTRY_BYTES_MAX, Engine, EngineError, Entries, Transaction, check_entry};
-use crate::store::keys;
+use self::transaction::{SealedTransaction, open};
+use super::{Engine, EngineError, Sharing, Transaction};
+use crate::{domain::time::Timestamp, store::keys};
 
 /// The first byte of a sealed value. Those in clear begin with their version, which is small.
 const MARK: u8 = 0xea;
@@ -154,11 +157,16 @@ pub struct Resealed {
 }
 
 impl<E: Engine> SealedEngine<E> {
-    /// Wraps an engine, if the keys are there that its values are sealed under. `path` is where
-    /// it is, for words.
+    /// Wraps an embedded engine, if the keys are there that its values are sealed under. `path` is
+    /// where it is, for words.
     pub fn open(engine: E, keys: StoreKeys, path: &str) -> Result<Self, EngineError> {
+        now_or_failed(Self::wrap(engine, keys, path))
+    }
+
+    /// The same for any engine.
+    pub async fn wrap(engine: E, keys: StoreKeys, path: &str) -> Result<Self, EngineError> {
         let refused = |reason| EngineError::Open { path: path.to_owned(), reason };
-        let mut known = now_or_failed(read_note(&engine))?;
+        let mut known = read_note(&engine).await?;
         if let Some(missing) = known.iter().find(|id| **id != CLEAR && keys.of(**id).is_none()) {
             return Err(refused(format!(
                 "its values are encrypted under the key {missing}, which neither \
@@ -168,10 +176,14 @@ impl<E: Engine> SealedEngine<E> {
         }
         // A store in clear needs no note to say so.
         if known.insert(keys.active_id()) && known != BTreeSet::from([CLEAR]) {
-            now_or_failed(write_note(&engine, &known))?;
+            write_note(&engine, &known).await?;
         }
         let random = SystemRandom::new();
         Ok(Self { engine, shared: Arc::new(Shared { keys, known, random }) })
+    }
+
+    fn sealed(&self, inner: E::Transaction) -> SealedTransaction<E::Transaction> {
+        SealedTransaction { inner, shared: self.shared.clone(), failed: None }
     }
 
     /// Whether some values are not as new ones are: in clear, or under an old key.
@@ -295,8 +307,34 @@ impl<E: Engine> Engine for SealedEngine<E> {
     type Transaction = SealedTransaction<E::Transaction>;
 
     async fn begin(&self) -> Result<Self::Transaction, EngineError> {
-        let (inner, shared) = (self.engine.begin().await?, self.shared.clone());
-        Ok(SealedTransaction { inner, shared, failed: None })
+        Ok(self.sealed(self.engine.begin().await?))
+    }
+
+    fn sharing(&self) -> Sharing {
+        self.engine.sharing()
+    }
+
+    async fn begin_locked(
+        &self,
+        locks: &[Vec<u8>],
+        reads: &[Vec<u8>],
+    ) -> Result<Self::Transaction, EngineError> {
+        Ok(self.sealed(self.engine.begin_locked(locks, reads).await?))
+    }
+
+    async fn put_if_absent(&self, key: &[u8], value: Vec<u8>) -> Result<Vec<u8>, EngineError> {
+        let shared = &self.shared;
+        let value = if is_engines_own(key) { value } else { shared.seal(key, value)? };
+        let found = self.engine.put_if_absent(key, value).await?;
+        Ok(open(shared, key, found).as_ref().to_vec())
+    }
+
+    async fn time(&self) -> Result<Option<Timestamp>, EngineError> {
+        self.engine.time().await
+    }
+
+    async fn lost(&self) -> EngineError {
+        self.engine.lost().await
     }
 
     fn disk_bytes(&self) -> u64 {
@@ -305,89 +343,5 @@ impl<E: Engine> Engine for SealedEngine<E> {
 
     fn name(&self) -> &'static str {
         self.engine.name()
-    }
-}
-
-/// A transaction over a [`SealedEngine`].
-#[derive(Debug)]
-pub struct SealedTransaction<T> {
-    inner: T,
-    shared: Arc<Shared>,
-    /// Why a value could not be sealed: then nothing is committed.
-    failed: Option<EngineError>,
-}
-
-/// A value as the engine lends it, or opened.
-#[derive(Debug)]
-pub enum Opened<V> {
-    /// It was in clear.
-    Lent(V),
-    /// It was sealed.
-    Clear(Vec<u8>),
-}
-
-impl<V: AsRef<[u8]>> AsRef<[u8]> for Opened<V> {
-    fn as_ref(&self) -> &[u8] {
-        match self {
-            Self::Lent(value) => value.as_ref(),
-            Self::Clear(value) => value,
-        }
-    }
-}
-
-fn open<V: AsRef<[u8]>>(shared: &Shared, key: &[u8], value: V) -> Opened<V> {
-    if is_engines_own(key) {
-        return Opened::Lent(value);
-    }
-    match shared.read(key, value.as_ref()) {
-        Reading::Clear => Opened::Lent(value),
-        Reading::Opened(clear) => Opened::Clear(clear),
-        // Too short for any value: whoever reads it finds it damaged, and sets it aside.
-        Reading::Damaged => Opened::Clear(vec![0]),
-    }
-}
-
-impl<T: Transaction> Transaction for SealedTransaction<T> {
-    type Value = Opened<T::Value>;
-
-    async fn get(&mut self, key: &[u8]) -> Result<Option<Self::Value>, EngineError> {
-        let value = self.inner.get(key).await?;
-        Ok(value.map(|value| open(&self.shared, key, value)))
-    }
-
-    async fn scan(
-        &mut self,
-        range: RangeInclusive<Vec<u8>>,
-        limit: usize,
-    ) -> Result<Entries<Self::Value>, EngineError> {
-        let entries = self.inner.scan(range, limit).await?;
-        let open = |(key, value): (Vec<u8>, T::Value)| {
-            let value = open(&self.shared, &key, value);
-            (key, value)
-        };
-        Ok(entries.into_iter().map(open).collect())
-    }
-
-    fn put(&mut self, key: &[u8], value: Vec<u8>) {
-        if is_engines_own(key) {
-            return self.inner.put(key, value);
-        }
-        let bytes = key.len() + value.len();
-        let sealed = check_entry(bytes, ENTRY_BYTES_MAX - SEAL_BYTES);
-        match sealed.and_then(|()| self.shared.seal(key, value)) {
-            Ok(sealed) => self.inner.put(key, sealed),
-            Err(error) => self.failed = Some(error),
-        }
-    }
-
-    fn delete(&mut self, key: &[u8]) {
-        self.inner.delete(key);
-    }
-
-    async fn commit(self) -> Result<(), EngineError> {
-        match self.failed {
-            Some(error) => Err(error),
-            None => self.inner.commit().await,
-        }
     }
 }
