@@ -83,16 +83,22 @@ fuzz:
 soak: prepare
 	@tests/tools/soak $(TOOLS)
 
-# A Debian package with the unit, in target/debian/.
+# A Debian package with the unit and what shells complete, in target/debian/.
 deb:
 	@tests/tools/prepare $(TOOLS) release
-	cargo deb --locked
+	cargo build --release --locked
+	mkdir -p target/completions
+	for shell in bash zsh fish; do \
+	  target/release/userpilot-gateway completions $$shell >target/completions/$$shell || exit 1; done
+	cargo deb --locked --no-build
 
-# What the binary is made of, as CycloneDX, in target/userpilot-gateway.cdx.json.
+# What the binary is made of on this machine's target, crates and the console's libraries, as
+# CycloneDX, in target/userpilot-gateway.cdx.json.
 sbom:
 	@tests/tools/prepare $(TOOLS) release
-	cargo cyclonedx --format json --spec-version 1.5 --target x86_64-unknown-linux-gnu
+	cargo cyclonedx --format json --spec-version 1.5 --target $$(rustc --print host-tuple)
 	mv userpilot-gateway.cdx.json target/
+	node tests/tools/sbom.mjs target/userpilot-gateway.cdx.json
 
 # A store of the current format for the test that opens it: once, when the format changes
 # (tests/it/fixtures/README.md).

@@ -24,7 +24,8 @@ pub enum Door {
 }
 
 impl Door {
-    fn name(self) -> &'static str {
+    /// What it is called in the log and in metrics.
+    pub fn name(self) -> &'static str {
         match self {
             Self::Grpc => "grpc",
             Self::Http => "http",

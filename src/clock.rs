@@ -29,6 +29,12 @@ pub fn now() -> Now {
     }
 }
 
+/// The same on the one clock that nobody sets, for half the price.
+pub fn instant() -> Instant {
+    let origin = origin();
+    Instant::from_origin(ran().saturating_sub(origin))
+}
+
 /// For how long the machine has run, times of sleep included. Nobody can set it.
 #[cfg(target_os = "linux")]
 fn ran() -> Duration {

@@ -15,6 +15,7 @@ pub(crate) mod fuzzing;
 mod known;
 mod layers;
 mod otlp;
+mod postgres;
 mod problem;
 mod properties;
 mod read;
@@ -45,6 +46,7 @@ pub use app::{ApiKeySource, AppConfig, Credential, OnPartial, Upload};
 pub use changes::Changes;
 pub use encryption::{EncryptionConfig, StoreKeyBytes};
 pub use otlp::OtlpConfig;
+pub use postgres::{PostgresConfig, PostgresHost, PostgresTls};
 pub use problem::{ConfigError, Problem, Warning};
 pub use properties::{FormatWord, MismatchWord, PropertiesConfig, PropertyTypeConfig, TypeWord};
 pub use reference::reference_markdown;
@@ -193,6 +195,8 @@ pub struct StoreConfig {
     /// What its values are encrypted under.
     #[serde(flatten)]
     pub encryption: EncryptionConfig,
+    /// The database of the engine `postgres`.
+    pub postgres: PostgresConfig,
 }
 
 /// What keeps the store on disk.
@@ -203,6 +207,8 @@ pub enum EngineKind {
     Sled,
     /// The embedded engine redb.
     Redb,
+    /// A PostgreSQL database.
+    Postgres,
 }
 
 /// What may wait in memory to become durable.
@@ -317,19 +323,21 @@ impl Config {
     }
 
     /// Reads what a store alone needs, by the same layers. The apps, and so their keys, are not
-    /// looked at.
+    /// looked at. `engine`, where there is one, wins.
     pub fn load_store(
         path: Option<&Path>,
         env: impl Iterator<Item = (String, String)>,
+        engine: Option<EngineKind>,
     ) -> Result<(StoreConfig, LimitsConfig), ConfigError> {
         let default = Path::new(DEFAULT_FILE);
         let file = path.or(default.exists().then_some(default));
         let text = file.map(layers::read).transpose()?;
         let mut problems = Vec::new();
         let written = file.zip(text.as_deref());
-        let values = layers::merge(written, &env.collect(), &mut problems)?;
+        let env = env.collect();
+        let values = layers::merge(written, &env, &mut problems)?;
         let folder = file.and_then(Path::parent).unwrap_or(Path::new(""));
-        match read::store_alone(&values, folder, &mut problems) {
+        match read::store_alone(&values, folder, (&env, engine), &mut problems) {
             Some(config) if problems.is_empty() => Ok(config),
             Some(_) | None => Err(ConfigError::invalid(problems)),
         }

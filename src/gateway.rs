@@ -51,6 +51,7 @@ use crate::{
     door::{
         http::PassThroughs,
         listener::{self, ListenerLimits},
+        requests::Measured,
         tls::ListenerTls,
     },
     store::{RecoveredApps, Store, Writer},
@@ -130,7 +131,7 @@ impl Gateway {
         let http = serve_http((http, http_tls), router, limits, &stop_http);
         let mut tasks = JoinSet::new();
         opening::announce(config, &addresses);
-        let (store, writer, recovered) = opening::open(config).await?;
+        let (store, writer, recovered) = Box::pin(opening::open(config)).await?;
         let watermark = settings::watermark(&config.store);
         let (space, seen) = watch::channel(watermark.look(Space::default()).await);
         let starting = (&mut tasks, &mut levers, &stop_drivers);
@@ -158,7 +159,7 @@ impl Gateway {
         let watched = HealthService::from_health_reporter(health.clone());
         let keeper = keeper(config, &observatory, admins, &metrics).await?;
         tasks.spawn(keeper.clone().keep_keys(stop_drivers.clone()));
-        let seen = (&observatory, properties, traces);
+        let seen = (&observatory, properties, traces, metrics.requests());
         let routers = doors::routers(config, seen, &keeper, (watched, pass_through), &stop_doors)?;
         // Nobody else sets it.
         api.get_or_init(|| routers.api.clone());
@@ -215,7 +216,7 @@ impl Gateway {
 /// Answers over HTTP from before the store is open.
 fn serve_http(
     (listener, tls): (TcpListener, Option<ListenerTls>),
-    router: TowerToHyperService<Router>,
+    router: Measured<TowerToHyperService<Router>>,
     limits: ListenerLimits,
     stop: &CancellationToken,
 ) -> JoinSet<Ended> {
@@ -271,7 +272,7 @@ async fn keeper(
     let apps = observatory.apps.iter().map(|app| (app.name.clone(), app.id)).collect();
     let keeper = Doorkeeper::new(observatory.store.clone(), apps, admins);
     keeper.let_in(config).await?;
-    metrics.observe_clients(keeper.callers.clone());
+    metrics.observe_clients(keeper.callers.clone(), observatory.store.clone());
     if let Some(issuer) = keeper.callers.issuer() {
         issuer.refresh().await;
     }

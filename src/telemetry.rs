@@ -148,7 +148,9 @@ fn is_audit(of: &Metadata<'_>) -> bool {
 
 /// The engine traces what it writes: keys and property values. No filter may let that through.
 fn is_harmless(of: &Metadata<'_>) -> bool {
-    let engine = of.target().strip_prefix("sled");
-    let engine = engine.is_some_and(|rest| rest.is_empty() || rest.starts_with("::"));
-    !engine || *of.level() <= Level::INFO
+    let is_of = |engine: &&str| {
+        let rest = of.target().strip_prefix(engine);
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
+    };
+    !["sled", "tokio_postgres"].iter().any(is_of) || *of.level() <= Level::INFO
 }

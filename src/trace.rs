@@ -44,8 +44,8 @@ tokio::task_local! {
 pub enum Ended {
     /// A batch.
     Job(Box<Batch>, Settlement),
-    /// Records that went by express.
-    Express,
+    /// The records of these subjects, which went by express.
+    Express(Vec<Subject>),
 }
 
 /// Where traces go, if anywhere. Clones are of the same.
@@ -105,10 +105,15 @@ impl Traces {
         self.0.as_ref().map_or_else(Vec::new, |inner| inner.carried.of(app))
     }
 
-    /// Forgets what `is_over`.
-    pub fn forget(&self, is_over: impl FnMut(&Carried) -> bool) {
+    /// What is remembered of one subject's updates, oldest first. Looks at these alone.
+    pub fn carried_of(&self, app: AppId, subject: &Subject) -> Vec<Carried> {
+        self.0.as_ref().map_or_else(Vec::new, |inner| inner.carried.of_subject(app, subject))
+    }
+
+    /// Forgets an update that is over.
+    pub fn forget(&self, update: &Carried) {
         if let Some(inner) = &self.0 {
-            inner.carried.forget(is_over);
+            inner.carried.forget(update);
         }
     }
 

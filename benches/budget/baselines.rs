@@ -26,7 +26,7 @@ const POLL: Duration = Duration::from_secs(1);
 
 /// Every service sends every update as it comes, as a bulk job of one user, in order, and tries
 /// again on 409.
-pub fn naive(plan: &Plan) -> Report {
+pub(super) fn naive(plan: &Plan) -> Report {
     let mut run = Run::new(plan);
     let mut random = StdRng::seed_from_u64(plan.seed);
     let mut queues: Vec<VecDeque<Arrival>> = vec![VecDeque::new(); plan.traffic.len()];
@@ -63,7 +63,7 @@ pub fn naive(plan: &Plan) -> Report {
 }
 
 /// One service with one queue: up to 10,000 updates a job, first in first out, no coalescing.
-pub fn batching(plan: &Plan) -> Report {
+pub(super) fn batching(plan: &Plan) -> Report {
     let mut run = Run::new(plan);
     let mut queue: VecDeque<Arrival> = VecDeque::new();
     let mut free_at = Duration::ZERO;

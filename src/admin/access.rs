@@ -148,12 +148,15 @@ impl Admins {
         !self.0.borrow().is_empty()
     }
 
-    /// Comes about once who has shown `credential` may not call `path` any more.
-    pub async fn revoked(self, credential: Option<Hash>, path: String) -> Status {
+    /// Comes about once who has shown `credential` may not call `path` any more, or not as one of
+    /// `role`: it would go on to see what only that role may.
+    pub async fn revoked(self, credential: Option<Hash>, path: String, role: Role) -> Status {
         let mut known = self.0.subscribe();
         loop {
-            if let Err(denied) = judge(&known.borrow_and_update(), credential, &path) {
-                return denied.into();
+            match judge(&known.borrow_and_update(), credential, &path) {
+                Ok(now) if now.role >= role => {}
+                Ok(_) => return Status::unavailable("this admin has another role now: ask again"),
+                Err(denied) => return denied.into(),
             }
             if known.changed().await.is_err() {
                 return future::pending().await;
@@ -218,10 +221,11 @@ pub async fn guard(State(admins): State<Admins>, mut request: Request, next: Nex
     }
     match admins.admit(&request) {
         Ok(who) => {
+            let role = who.role;
             request.extensions_mut().insert(who);
             let (credential, path) = (credential(&request), request.uri().path().to_owned());
             let answer = next.run(request).await;
-            answer.map(|body| Body::new(Guarded::new(body, admins.revoked(credential, path))))
+            answer.map(|body| Body::new(Guarded::new(body, admins.revoked(credential, path, role))))
         }
         Err(status) => status.into_http::<tonic::body::Body>().into_response(),
     }

@@ -9,7 +9,7 @@ use tonic::{Request, Response, Status};
 use super::{
     access,
     dead_letters::DeadLetters,
-    messages::{app_status, job, timestamp},
+    messages::{app_status, timestamp, told_job},
     status::{App, Observatory},
     subjects::PendingRecords,
 };
@@ -49,7 +49,7 @@ impl Admin {
         Self { observatory, callers, stop }
     }
 
-    async fn status(&self) -> proto::GatewayStatus {
+    async fn status(&self, is_operator: bool) -> proto::GatewayStatus {
         let Observatory { started_at, not_ready, config_problem, space, store, apps, .. } =
             &self.observatory;
         let not_ready = *not_ready.borrow();
@@ -59,6 +59,7 @@ impl Admin {
                 0 => None,
                 _ => self.observatory.oldest_pending(app.id).await,
             };
+            let status = if is_operator { status } else { status.in_our_words() };
             app_statuses.push(app_status(app, status, oldest));
         }
         let gauges = store.gauges();
@@ -159,9 +160,10 @@ impl Admin {
 impl AdminService for Admin {
     async fn get_status(
         &self,
-        _: Request<proto::GetStatusRequest>,
+        request: Request<proto::GetStatusRequest>,
     ) -> Result<Response<proto::GetStatusResponse>, Status> {
-        Ok(Response::new(proto::GetStatusResponse { status: Some(self.status().await) }))
+        let status = self.status(access::is_operator(request.extensions())).await;
+        Ok(Response::new(proto::GetStatusResponse { status: Some(status) }))
     }
 
     type WatchStatusStream =
@@ -171,12 +173,13 @@ impl AdminService for Admin {
         &self,
         request: Request<proto::WatchStatusRequest>,
     ) -> Result<Response<Self::WatchStatusStream>, Status> {
+        let is_operator = access::is_operator(request.extensions());
         let interval = request.into_inner().interval;
         let interval = interval.and_then(|interval| interval.try_into().ok());
         let interval = interval.unwrap_or(WATCH_INTERVAL).max(WATCH_INTERVAL_MIN);
         let statuses = stream::unfold((self.clone(), None), move |(admin, next)| async move {
             clock::sleep_until(Some(next.unwrap_or_default())).await;
-            let status = admin.status().await;
+            let status = admin.status(is_operator).await;
             let next = clock::now().instant.plus(interval);
             Some((Ok(proto::WatchStatusResponse { status: Some(status) }), (admin, Some(next))))
         });
@@ -188,6 +191,7 @@ impl AdminService for Admin {
         &self,
         request: Request<proto::ListJobsRequest>,
     ) -> Result<Response<proto::ListJobsResponse>, Status> {
+        let is_operator = access::is_operator(request.extensions());
         let proto::ListJobsRequest { app, page_size, page_token } = request.into_inner();
         let app = self.app(&app)?;
         let page_size = read_page_size(page_size)?;
@@ -205,7 +209,7 @@ impl AdminService for Admin {
         let more = batches.get(page_size).map(|batch| batch.id.number);
         batches.truncate(page_size);
         Ok(Response::new(proto::ListJobsResponse {
-            jobs: batches.into_iter().map(|batch| job(app, batch)).collect(),
+            jobs: batches.into_iter().map(|batch| told_job(app, batch, is_operator)).collect(),
             next_page_token: more.map(|number| number.to_string()).unwrap_or_default(),
         }))
     }
@@ -214,11 +218,13 @@ impl AdminService for Admin {
         &self,
         request: Request<proto::GetJobRequest>,
     ) -> Result<Response<proto::GetJobResponse>, Status> {
+        let is_operator = access::is_operator(request.extensions());
         let proto::GetJobRequest { app, id } = request.into_inner();
         let app = self.app(&app)?;
         let batch = self.find_batch(app, &id).await?;
         let batch = batch.ok_or_else(|| Status::not_found("no job has this id"))?;
-        Ok(Response::new(proto::GetJobResponse { job: Some(job(app, batch)) }))
+        let job = told_job(app, batch, is_operator);
+        Ok(Response::new(proto::GetJobResponse { job: Some(job) }))
     }
 
     async fn pause(

@@ -76,13 +76,18 @@ pub(super) fn app_status(
         job_users_target: *view.job_users.of(kind),
         fixed_cost: duration(*view.fixed_cost.of(kind)),
         in_flight_records,
+        held_reason: view.held.unwrap_or_default(),
         current_job: view.batch.map(|batch| job(app, batch)),
         app: name,
     }
 }
 
-/// A batch and its job.
-pub(super) fn job(app: &App, batch: Batch) -> proto::Job {
+/// A batch and its job, for an operator or for who may not see upstream's words.
+pub(super) fn told_job(app: &App, batch: Batch, is_operator: bool) -> proto::Job {
+    job(app, if is_operator { batch } else { batch.in_our_words() })
+}
+
+fn job(app: &App, batch: Batch) -> proto::Job {
     let state = match batch.state {
         BatchState::Claiming | BatchState::Claimed => proto::JobState::Claimed,
         BatchState::Submitting => proto::JobState::Submitting,

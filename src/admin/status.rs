@@ -20,10 +20,13 @@ use crate::{
         lifecycle::{Activity, SlotHolder, View},
         space::Space,
         time::{Now, Timestamp},
-        update::{AppId, ByKind, SubjectKind},
+        update::{AppId, ByKind, Lane, SubjectKind},
     },
     proto::AppState,
-    store::{QueueView, Store, queue::QueueDepth},
+    store::{
+        QueueView, Store,
+        queue::{OldestOfLanes, QueueDepth},
+    },
 };
 
 /// One app, as operators see it.
@@ -150,11 +153,26 @@ impl Observatory {
 
     /// When the first update of the record that waits longest was accepted. Reads the disk.
     pub async fn oldest_pending(&self, app: AppId) -> Option<Timestamp> {
-        self.store.oldest(app).await.ok().flatten()
+        self.oldest_of_lanes(app).await.into_iter().filter_map(|(_, oldest)| oldest).min()
+    }
+
+    /// The same of each lane.
+    pub async fn oldest_of_lanes(&self, app: AppId) -> OldestOfLanes {
+        let nothing = Lane::ALL.map(|lane| (lane, None));
+        self.store.oldest_of_lanes(app).await.unwrap_or(nothing)
     }
 }
 
 impl AppStatus {
+    /// The same for who may not see upstream's words, which may quote a record: what goes wrong is
+    /// told in the gateway's own.
+    #[must_use]
+    pub fn in_our_words(mut self) -> Self {
+        self.view.last_error.clone_from(&self.view.last_cause);
+        self.view.batch = self.view.batch.map(Batch::in_our_words);
+        self
+    }
+
     /// What the app is doing, as the contract calls it.
     pub fn state(&self) -> AppState {
         match self.view.activity {
@@ -192,9 +210,7 @@ impl AppStatus {
         };
         match view.activity {
             Activity::Idle => "Nothing waits.".into(),
-            Activity::Lingering => {
-                format!("{} wait for others to join them.", waiting(&self.queue.depth))
-            }
+            Activity::Lingering => self.lingering(),
             Activity::Submitting => format!("Submitting a job of {}.", batch_rows(view)),
             Activity::LookingForJob => "A submission was not answered; looking for its job.".into(),
             Activity::Running => match &view.batch {
@@ -256,6 +272,25 @@ impl AppStatus {
     }
 }
 
+impl AppStatus {
+    fn lingering(&self) -> String {
+        let waiting = waiting(&self.queue.depth);
+        match self.fills_a_job() {
+            true => format!("{waiting} wait, as many as a job takes; it begins in a moment."),
+            false => format!("{waiting} wait for others to join them."),
+        }
+    }
+
+    /// Whether as many wait of a kind as its next job may hold.
+    fn fills_a_job(&self) -> bool {
+        let (waiting, most) = (self.queue.depth.by_kind(), self.view.job_users);
+        SubjectKind::ALL.into_iter().any(|kind| {
+            let most = *most.of(kind);
+            most > 0 && *waiting.of(kind) >= most
+        })
+    }
+}
+
 fn runs(view: &View) -> bool {
     view.batch.as_ref().is_some_and(|batch| batch.state == BatchState::Running)
 }
@@ -289,4 +324,54 @@ fn plural(kind: SubjectKind) -> &'static str {
 
 fn seconds(duration: Duration) -> String {
     format!("{} s", duration.as_secs() + u64::from(duration.subsec_nanos() > 0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn status(records: u64, job_users: u64) -> AppStatus {
+        let depth = QueueDepth { records, ..QueueDepth::default() };
+        AppStatus {
+            name: "a".into(),
+            queue: QueueView { depth, ..QueueView::default() },
+            view: View {
+                activity: Activity::Lingering,
+                job_users: ByKind { users: job_users, companies: job_users },
+                last_error: "422: ssn 078-05-1120 is no number".into(),
+                last_cause: "422".into(),
+                ..View::default()
+            },
+            users_per_minute: 1_800,
+            occupancy_remaining: Duration::ZERO,
+            retry_in: None,
+            drain_eta: Duration::ZERO,
+            updates: (0, 0, 0),
+            suppressed: 0,
+            utilisation: 0.0,
+            freshness: None,
+        }
+    }
+
+    #[test]
+    fn what_fills_a_job_waits_for_nobody_else() {
+        let check = |records, job_users, expected: &str| {
+            assert_eq!(status(records, job_users).summary(), expected);
+        };
+        check(3, 0, "3 users wait for others to join them.");
+        check(499, 500, "499 users wait for others to join them.");
+        check(500, 500, "500 users wait, as many as a job takes; it begins in a moment.");
+    }
+
+    #[test]
+    fn who_may_not_see_upstreams_words_is_told_the_cause_in_every_state() {
+        for activity in [Activity::BackingOff, Activity::KeyRejected, Activity::Isolating] {
+            let mut status = status(0, 0);
+            status.view.activity = activity;
+            assert!(status.summary().contains("078"), "{activity:?}");
+            let told = status.in_our_words();
+            assert!(told.summary().contains("422") && !told.summary().contains("078"));
+            assert_eq!(told.view.last_error, "422");
+        }
+    }
 }

@@ -5,9 +5,9 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use super::{
-    check_config, check_key, clients, completions, dead_letters, demo, ended, export, import, jobs,
-    levers, plan, print_default_config, send, serve, shutdown, simulate_userpilot, status, store,
-    token, top, user,
+    check_config, check_key, clients, completions, dead_letters, demo, ended, export, flush,
+    import, jobs, levers, plan, print_default_config, send, serve, shutdown, simulate_userpilot,
+    status, store, token, top, user,
 };
 
 /// One durable, coalescing gateway between your services and Userpilot's bulk API.
@@ -33,12 +33,10 @@ enum Command {
     DeadLetters(dead_letters::Args),
     /// Stop submitting. A running job is watched to its end; updates are still taken, and wait.
     /// Survives a restart.
-    Pause(levers::Args),
+    Pause(levers::LeverArgs),
     /// End a pause.
-    Resume(levers::Args),
-    /// Submit what waits as soon as the budget allows, without lingering or waiting for the end of a
-    /// backoff.
-    Flush(levers::Args),
+    Resume(levers::LeverArgs),
+    Flush(flush::Args),
     Export(export::Args),
     Store(store::Args),
     Token(token::Args),
@@ -66,7 +64,7 @@ impl Arguments {
             Command::DeadLetters(args) => dead_letters::run(args).await,
             Command::Pause(args) => levers::pause(args).await,
             Command::Resume(args) => levers::resume(args).await,
-            Command::Flush(args) => levers::flush(args).await,
+            Command::Flush(args) => flush::run(args).await,
             Command::Export(args) => export::run(args).await,
             Command::Store(args) => store::run(args).await,
             Command::Token(args) => token::run(args),

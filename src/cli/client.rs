@@ -24,6 +24,9 @@ pub const GRPC_DEFAULT: &str = "http://127.0.0.1:50051";
 pub const ADMIN_DEFAULT: &str = "http://127.0.0.1:50052";
 
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// While an answer is waited for: a gateway that says nothing for so long is asked whether it is
+/// there, and given up after the same time again. The network does not tell of a machine that died.
+const KEEP_ALIVE: Duration = Duration::from_secs(5);
 
 /// How an https:// address is trusted, and how to show who asks.
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -135,6 +138,7 @@ pub async fn connect(address: &str, access: &AccessArgs) -> anyhow::Result<Conne
              address, or, where nobody else is on the way, --plaintext-token"
         )));
     }
+    let endpoint = endpoint.http2_keep_alive_interval(KEEP_ALIVE).keep_alive_timeout(KEEP_ALIVE);
     let connected = endpoint.tcp_nodelay(true).connect().await;
     let channel = connected.map_err(|error| match advice(&error) {
         Some(advice) => Exit::Unreachable

@@ -1,4 +1,4 @@
-//! `pause`, `resume`, `flush`: what an operator can do about delivery.
+//! `pause`, `resume`: what an operator can do about delivery. `flush` has a file of its own.
 
 use std::io::{self, Write};
 
@@ -8,22 +8,22 @@ use super::{
     operator::OperatorArgs,
     output::{self, Output, OutputArgs},
 };
-use crate::proto::{FlushNowRequest, PauseRequest, ResumeRequest};
+use crate::proto::{PauseRequest, ResumeRequest};
 
 /// Of which app.
 #[derive(Clone, Debug, clap::Args)]
-pub struct Args {
+pub struct LeverArgs {
     #[command(flatten)]
-    operator: OperatorArgs,
+    pub(super) operator: OperatorArgs,
     #[command(flatten)]
     output: OutputArgs,
     /// The app; without it, all.
     #[arg(long, default_value = "")]
-    app: String,
+    pub(super) app: String,
 }
 
 /// Stops submitting, and says so.
-pub async fn pause(args: Args) -> anyhow::Result<()> {
+pub async fn pause(args: LeverArgs) -> anyhow::Result<()> {
     let request = PauseRequest { app: args.app.clone() };
     let answer = args.operator.connect().await?.pause(request).await.map_err(refused)?;
     let answer = answer.into_inner();
@@ -33,7 +33,7 @@ pub async fn pause(args: Args) -> anyhow::Result<()> {
 }
 
 /// Ends a pause, and says so.
-pub async fn resume(args: Args) -> anyhow::Result<()> {
+pub async fn resume(args: LeverArgs) -> anyhow::Result<()> {
     let request = ResumeRequest { app: args.app.clone() };
     let answer = args.operator.connect().await?.resume(request).await.map_err(refused)?;
     let answer = answer.into_inner();
@@ -41,19 +41,9 @@ pub async fn resume(args: Args) -> anyhow::Result<()> {
     held("resumed", &answer.held_apps)
 }
 
-/// Has what waits submitted at once, and says so.
-pub async fn flush(args: Args) -> anyhow::Result<()> {
-    let request = FlushNowRequest { app: args.app.clone() };
-    let answer = args.operator.connect().await?.flush_now(request).await.map_err(refused)?;
-    let answer = answer.into_inner();
-    let so = "what waits is submitted as soon as the budget allows";
-    args.say("FlushNowResponse", &answer, "flushed", so)?;
-    held("flushed", &answer.held_apps)
-}
-
-impl Args {
+impl LeverArgs {
     /// `name` is that of the answer in the contract.
-    fn say<T: prost::Message>(
+    pub(super) fn say<T: prost::Message>(
         &self,
         name: &str,
         answer: &T,
@@ -70,7 +60,7 @@ impl Args {
 }
 
 /// Fails where there are apps with which it was not done.
-fn held(what: &str, apps: &[String]) -> anyhow::Result<()> {
+pub(super) fn held(what: &str, apps: &[String]) -> anyhow::Result<()> {
     if apps.is_empty() {
         return Ok(());
     }

@@ -10,6 +10,7 @@ pub mod dead_letters;
 pub mod demo;
 pub mod ended;
 pub mod export;
+pub mod flush;
 pub mod import;
 pub mod jobs;
 pub mod levers;

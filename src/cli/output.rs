@@ -10,7 +10,7 @@ use std::{
 };
 
 use anyhow::Context;
-use comfy_table::presets::NOTHING;
+use comfy_table::{CellAlignment, presets::NOTHING};
 use prost_types::{Struct, value::Kind};
 
 use crate::proto::{self, Subject, subject::Id};
@@ -100,6 +100,13 @@ impl Table {
     /// Adds a line.
     pub(super) fn add_row<T: AsRef<str>>(&mut self, cells: impl IntoIterator<Item = T>) {
         self.0.add_row(cells.into_iter().map(|cell| printable(cell.as_ref())));
+    }
+
+    /// Sets all columns but the first to the right, as figures stand.
+    pub(super) fn align_figures(&mut self) {
+        for column in self.0.column_iter_mut().skip(1) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
     }
 }
 

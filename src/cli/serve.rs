@@ -1,6 +1,6 @@
 //! `serve`: runs the gateway.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, pin::pin};
 
 use anyhow::Context;
 use rustix::process::{Resource, Rlimit, setrlimit};
@@ -43,8 +43,16 @@ pub async fn run(args: Args, shutdown: impl Future) -> anyhow::Result<()> {
         tracing::warn!("{warning}");
     }
     let store = config.store.path.clone();
-    let gateway = Gateway::start(&config).await?.reloading(config, file, hangups);
-    let ended = gateway.run(shutdown).await;
+    let mut shutdown = pin!(shutdown);
+    let started = tokio::select! {
+        started = Gateway::start(&config) => started?,
+        // A database that does not answer is waited for. Nothing was taken yet.
+        _ = &mut shutdown => {
+            tracing::info!("stopped before the store was open");
+            return Ok(());
+        }
+    };
+    let ended = started.reloading(config, file, hangups).run(shutdown).await;
     ended.with_context(|| format!("the gateway of {} has ended", store.display()))
 }
 

@@ -57,9 +57,8 @@ impl Known {
             value.kind = ValueKind::Table(Map::new());
             return true;
         };
-        let below = self.section(&format!("{}.{APP_PROPERTIES}", section.name));
         table.retain(|name, value| {
-            if let Some(below) = below.filter(|_| name == APP_PROPERTIES) {
+            if let Some(below) = self.section(&format!("{}.{name}", section.name)) {
                 return self.prune_section(below, &format!("{path}.{name}"), value, problems);
             }
             let known = section.keys.iter().any(|key| key.name == *name);
@@ -82,6 +81,12 @@ impl Known {
     ) -> Result<String, String> {
         match segments {
             [name, key] if self.has(name, key, false) => Ok(format!("{name}.{key}")),
+            [name, below, key]
+                if self.section(name).is_some_and(|section| !section.is_list)
+                    && self.has(&format!("{name}.{below}"), key, false) =>
+            {
+                Ok(format!("{name}.{below}.{key}"))
+            }
             [name, index, key] => match (index.parse::<usize>(), self.section(name)) {
                 (Ok(index), Some(section)) if section.is_list && index >= count(name) => {
                     let one = name.trim_end_matches('s');
@@ -121,7 +126,7 @@ impl Known {
             Some(home) => format!("unknown table; did you mean {}?", home.path_of(name)),
             None => {
                 let names = self.sections.iter().map(|section| section.name.clone());
-                format!("unknown table; did you mean {}?", nearest(name, names))
+                unknown("table", nearest(name, names))
             }
         }
     }
@@ -133,7 +138,7 @@ impl Known {
             Some(home) => format!("unknown key; did you mean {}?", home.path_of(name)),
             None => {
                 let names = section.keys.iter().map(|key| key.name.clone());
-                format!("unknown key; did you mean {}?", nearest(name, names))
+                unknown("key", nearest(name, names))
             }
         }
     }
@@ -141,16 +146,30 @@ impl Known {
     fn unknown_variable(&self, segments: &[String]) -> String {
         let index = segments.get(1).filter(|text| text.parse::<usize>().is_ok());
         let index = index.map_or("0", String::as_str);
-        let tables = self.sections.iter().filter(|section| !section.name.contains('.'));
+        // No variable sets what is below an app.
+        let below_an_app = format!("apps.{APP_PROPERTIES}");
+        let tables = self.sections.iter().filter(|section| section.name != below_an_app);
         let variables = tables.flat_map(|section| {
             let prefix = match section.is_list {
                 true => format!("{}__{index}", section.name),
-                false => section.name.clone(),
+                false => section.name.replace('.', "__"),
             };
             section.keys.iter().map(move |key| format!("{prefix}__{}", key.name))
         });
-        let meant = nearest(&segments.join("__"), variables).to_ascii_uppercase();
-        format!("unknown key; did you mean {}{meant}?", super::layers::PREFIX)
+        let meant = nearest(&segments.join("__"), variables);
+        // That the table is right makes no key of it more likely.
+        let given: Vec<&str> = segments.iter().skip(1).map(String::as_str).collect();
+        let given = given.strip_prefix(&[index]).unwrap_or(&given).join("__");
+        let last = segments.last().map_or("", String::as_str);
+        let is_meant = |variable: &String| {
+            let parts: Vec<&str> = variable.split("__").collect();
+            let is_like_it = |key: &&str| {
+                is_like(&given, key) || parts.len() == segments.len() && is_like(last, key)
+            };
+            parts.last().is_some_and(is_like_it)
+        };
+        let variable = |name: String| super::layers::PREFIX.to_owned() + &name.to_ascii_uppercase();
+        unknown("key", meant.filter(is_meant).map(variable))
     }
 }
 
@@ -168,10 +187,29 @@ fn problem(key: String, message: String, value: &Value) -> Problem {
     Problem { key, message, origin: value.origin().map(str::to_owned) }
 }
 
-/// The candidate that takes the fewest keystrokes to get to.
-fn nearest(name: &str, candidates: impl Iterator<Item = String>) -> String {
+/// What is said of a table or a key that is not known.
+fn unknown(what: &str, meant: Option<String>) -> String {
+    match meant {
+        Some(meant) => format!("unknown {what}; did you mean {meant}?"),
+        None => format!(
+            "unknown {what}, and none is like it; `userpilot-gateway print-default-config` shows all"
+        ),
+    }
+}
+
+/// The candidate that takes the fewest keystrokes to get to, if it is like the name at all.
+fn nearest(name: &str, candidates: impl Iterator<Item = String>) -> Option<String> {
     let distance = |candidate: &String| strsim::damerau_levenshtein(name, candidate);
-    candidates.min_by_key(distance).expect("default.toml is not empty")
+    candidates.min_by_key(distance).filter(|candidate| is_like(name, candidate))
+}
+
+/// Whether somebody who wrote `name` can have meant `candidate`: one is a part of the other, or at
+/// least half of it is the same.
+fn is_like(name: &str, candidate: &str) -> bool {
+    const LIKENESS_MIN: f64 = 0.5;
+    name.contains(candidate)
+        || candidate.contains(name)
+        || strsim::normalized_damerau_levenshtein(name, candidate) >= LIKENESS_MIN
 }
 
 #[cfg(test)]
@@ -204,6 +242,11 @@ mod tests {
         check(&["apps", "-1", "linger_ms"], "APPS__0__LINGER_MS");
         check(&["apps", "linger_ms"], "APPS__0__LINGER_MS");
         check(&["server", "grpc", "listen"], "SERVER__GRPC_LISTEN");
+        check(&["store", "postgres", "host"], "STORE__POSTGRES__HOSTS");
+        let none = "unknown key, and none is like it; \
+                    `userpilot-gateway print-default-config` shows all";
+        assert_eq!(meant(&["store", "directory"]), Err(none.to_owned()));
+        assert_eq!(meant(&["xyz"]), Err(none.to_owned()));
     }
 
     #[test]

@@ -8,8 +8,8 @@ use config::{Map, Value, ValueKind};
 use super::{
     AuditConfig, BadRows, Config, ConsoleConfig, DeadLettersConfig, EngineKind, HistoryConfig,
     HttpConfig, IntakeConfig, LimitsConfig, LogConfig, LogFormat, MetricsAuth, Problem,
-    ServerConfig, StoreConfig, Unauthenticated, Warning, encryption, otlp::otlp, read_access,
-    read_apps::apps, reader::Reader, tls::tls,
+    ServerConfig, StoreConfig, Unauthenticated, Warning, encryption, otlp::otlp,
+    postgres::postgres, read_access, read_apps::apps, reader::Reader, tls::tls,
 };
 
 pub(super) const HOUR_MS: u64 = 3_600_000;
@@ -32,7 +32,7 @@ pub(super) fn config(
     let console = console(&mut table(values, "console", problems)?);
     let http = http(&mut table(values, "http", problems)?);
     let tls = tls(&mut table(values, "tls", problems)?, folder, warnings);
-    let store = store(&mut table(values, "store", problems)?, folder);
+    let store = store(&mut table(values, "store", problems)?, folder, (env, None));
     let intake = intake(&mut table(values, "intake", problems)?);
     let limits = limits(&mut table(values, "limits", problems)?);
     let history = history(&mut table(values, "history", problems)?);
@@ -73,9 +73,10 @@ pub(super) fn config(
 pub(super) fn store_alone(
     values: &Map<String, Value>,
     folder: &Path,
+    (env, engine): (&BTreeMap<String, String>, Option<EngineKind>),
     problems: &mut Vec<Problem>,
 ) -> Option<(StoreConfig, LimitsConfig)> {
-    let store = store(&mut table(values, "store", problems)?, folder);
+    let store = store(&mut table(values, "store", problems)?, folder, (env, engine));
     let limits = limits(&mut table(values, "limits", problems)?);
     Some((store, limits))
 }
@@ -138,9 +139,20 @@ fn http(reader: &mut Reader<'_>) -> HttpConfig {
     }
 }
 
-fn store(reader: &mut Reader<'_>, folder: &Path) -> StoreConfig {
+fn store(
+    reader: &mut Reader<'_>,
+    folder: &Path,
+    (env, engine): (&BTreeMap<String, String>, Option<EngineKind>),
+) -> StoreConfig {
+    let engines = [
+        ("sled", EngineKind::Sled),
+        ("redb", EngineKind::Redb),
+        ("postgres", EngineKind::Postgres),
+    ];
+    let written = reader.word("engine", engines);
+    let engine = engine.unwrap_or(written);
     StoreConfig {
-        engine: reader.word("engine", [("sled", EngineKind::Sled), ("redb", EngineKind::Redb)]),
+        engine,
         path: reader.folder("path"),
         cache_bytes_max: reader.number("cache_bytes_max", MIB..=TIB),
         group_updates_max: reader.number("group_updates_max", 1..=65_536),
@@ -149,6 +161,7 @@ fn store(reader: &mut Reader<'_>, folder: &Path) -> StoreConfig {
         free_bytes_min: reader.number("free_bytes_min", 0..=PIB),
         rebuild_bytes_min: reader.number("rebuild_bytes_min", 0..=PIB),
         encryption: encryption::encryption(reader, folder),
+        postgres: postgres(&mut reader.table("postgres"), folder, env, engine),
     }
 }
 

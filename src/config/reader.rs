@@ -49,6 +49,10 @@ impl<'a> Reader<'a> {
         self.read(key, address).unwrap_or(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)))
     }
 
+    pub(super) fn text(&mut self, key: &str) -> String {
+        self.read(key, |value| Ok(not_empty(text(value)?)?.to_owned())).unwrap_or_default()
+    }
+
     pub(super) fn folder(&mut self, key: &str) -> PathBuf {
         self.read(key, |value| Ok(PathBuf::from(not_empty(text(value)?)?))).unwrap_or_default()
     }
@@ -126,6 +130,15 @@ impl<'a> Reader<'a> {
             }
             _ => None,
         }
+    }
+
+    /// The same, of a table that the defaults have.
+    pub(super) fn table(&mut self, key: &str) -> Reader<'_> {
+        let table = match self.table.get(key).map(|value| &value.kind) {
+            Some(ValueKind::Table(table)) => table,
+            _ => self.table,
+        };
+        Reader::new(format!("{}.{key}", self.path), table, self.problems)
     }
 
     /// A list of texts, none of them empty.

@@ -1,5 +1,6 @@
 //! What configurations bring about; `refusals` has those that are refused.
 
+mod postgres;
 mod properties;
 mod refusals;
 mod shown;
@@ -180,7 +181,7 @@ fn the_default_file_and_the_configuration_have_the_same_keys() {
         documented.extend(section.keys.iter().map(|key| format!("{}.{}", section.name, key.name)));
     }
     // Keys that only stand there where somebody gives them.
-    let below = "apps.properties";
+    let below = ["apps.properties", "store.postgres"];
     held_in_comments(&mut documented);
     let file = load(&app(""), &[]).0.effective_toml();
     let env = load("", &[]).0.effective_toml();
@@ -195,17 +196,27 @@ fn the_default_file_and_the_configuration_have_the_same_keys() {
         for (section, table) in text.parse::<toml::Table>().unwrap() {
             let table = table.get(0).unwrap_or(&table).as_table().unwrap();
             let names = table.keys().map(|key| format!("{section}.{key}"));
-            held.extend(names.filter(|name| name != below));
-            let nested = table.get("properties").and_then(toml::Value::as_table);
-            let nested = nested.into_iter().flat_map(toml::Table::keys);
-            held.extend(nested.map(|key| format!("{below}.{key}")));
+            held.extend(names.filter(|name| !below.contains(&&**name)));
+            for below in below {
+                let nested = below.strip_prefix(&format!("{section}."));
+                let nested = nested.and_then(|key| table.get(key)?.as_table());
+                let nested = nested.into_iter().flat_map(toml::Table::keys);
+                held.extend(nested.map(|key| format!("{below}.{key}")));
+            }
         }
     }
     assert_eq!(documented, held);
 }
 
 fn held_in_comments(documented: &mut BTreeSet<String>) {
-    for key in ["store.encryption_key_file", "apps.properties.hash_key_file"] {
+    let in_comments = [
+        "store.encryption_key_file",
+        "store.postgres.password_file",
+        "store.postgres.password_env",
+        "store.postgres.ca_file",
+        "apps.properties.hash_key_file",
+    ];
+    for key in in_comments {
         assert!(documented.remove(key), "{key} is not documented");
     }
 }

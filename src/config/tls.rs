@@ -231,7 +231,7 @@ fn verifier(config: &TlsConfig) -> Result<Verifier, Refused> {
 }
 
 /// At least one.
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+pub(super) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
     let (pem, _) = read(path)?;
     let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
     match certificates {

@@ -9,6 +9,8 @@ use serde_json::{Value, json};
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
+use crate::proto::code_name;
+
 /// A refusal that is none of the admin service's.
 pub(super) fn refusal(status: StatusCode, error: &str) -> Response {
     (status, Json(json!({ "error": error }))).into_response()
@@ -16,13 +18,12 @@ pub(super) fn refusal(status: StatusCode, error: &str) -> Response {
 
 /// A refusal of the admin service's.
 pub(super) fn of_status(status: &Status) -> Response {
-    let (http, _) = meaning(status.code());
-    (http, Json(as_json(status))).into_response()
+    (over_http(status.code()), Json(as_json(status))).into_response()
 }
 
 /// The same, as JSON alone.
 pub(super) fn as_json(status: &Status) -> Value {
-    let (_, code) = meaning(status.code());
+    let code = code_name(status.code());
     let fields = status.get_error_details().bad_request().map(|it| it.field_violations.clone());
     let fields: Vec<Value> = fields
         .unwrap_or_default()
@@ -32,26 +33,24 @@ pub(super) fn as_json(status: &Status) -> Value {
     json!({ "code": code, "message": status.message(), "fields": fields })
 }
 
-/// A code over HTTP, and its name.
-fn meaning(code: Code) -> (StatusCode, &'static str) {
+/// A code over HTTP.
+fn over_http(code: Code) -> StatusCode {
     match code {
-        Code::Ok => (StatusCode::OK, "OK"),
-        Code::Cancelled => (StatusCode::INTERNAL_SERVER_ERROR, "CANCELLED"),
-        Code::Unknown => (StatusCode::INTERNAL_SERVER_ERROR, "UNKNOWN"),
-        Code::InvalidArgument => (StatusCode::BAD_REQUEST, "INVALID_ARGUMENT"),
-        Code::DeadlineExceeded => (StatusCode::GATEWAY_TIMEOUT, "DEADLINE_EXCEEDED"),
-        Code::NotFound => (StatusCode::NOT_FOUND, "NOT_FOUND"),
-        Code::AlreadyExists => (StatusCode::CONFLICT, "ALREADY_EXISTS"),
-        Code::PermissionDenied => (StatusCode::FORBIDDEN, "PERMISSION_DENIED"),
-        Code::ResourceExhausted => (StatusCode::TOO_MANY_REQUESTS, "RESOURCE_EXHAUSTED"),
-        Code::FailedPrecondition => (StatusCode::BAD_REQUEST, "FAILED_PRECONDITION"),
-        Code::Aborted => (StatusCode::CONFLICT, "ABORTED"),
-        Code::OutOfRange => (StatusCode::BAD_REQUEST, "OUT_OF_RANGE"),
-        Code::Unimplemented => (StatusCode::NOT_IMPLEMENTED, "UNIMPLEMENTED"),
-        Code::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL"),
-        Code::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE"),
-        Code::DataLoss => (StatusCode::INTERNAL_SERVER_ERROR, "DATA_LOSS"),
-        Code::Unauthenticated => (StatusCode::UNAUTHORIZED, "UNAUTHENTICATED"),
+        Code::Ok => StatusCode::OK,
+        Code::Cancelled | Code::Unknown | Code::Internal | Code::DataLoss => {
+            StatusCode::INTERNAL_SERVER_ERROR
+        }
+        Code::InvalidArgument | Code::FailedPrecondition | Code::OutOfRange => {
+            StatusCode::BAD_REQUEST
+        }
+        Code::DeadlineExceeded => StatusCode::GATEWAY_TIMEOUT,
+        Code::NotFound => StatusCode::NOT_FOUND,
+        Code::AlreadyExists | Code::Aborted => StatusCode::CONFLICT,
+        Code::PermissionDenied => StatusCode::FORBIDDEN,
+        Code::ResourceExhausted => StatusCode::TOO_MANY_REQUESTS,
+        Code::Unimplemented => StatusCode::NOT_IMPLEMENTED,
+        Code::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+        Code::Unauthenticated => StatusCode::UNAUTHORIZED,
     }
 }
 

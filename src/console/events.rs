@@ -41,7 +41,8 @@ pub(super) async fn events(State(shared): State<Arc<Shared>>, request: Request) 
         Ok(statuses) => statuses,
         Err(status) => return answer::of_status(&status),
     };
-    let revoked = shared.admins.clone().revoked(logged_in.asker.credential, path);
+    let (credential, role) = (logged_in.asker.credential, logged_in.role);
+    let revoked = shared.admins.clone().revoked(credential, path, role);
     let (ended, stop) = (logged_in.session.ended, shared.stop.clone());
     let ended = async move {
         tokio::select! {

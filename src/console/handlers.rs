@@ -49,7 +49,7 @@ pub(super) struct LoggedIn {
     pub(super) session: Session,
     pub(super) asker: Asker,
     name: Arc<str>,
-    role: Role,
+    pub(super) role: Role,
 }
 
 impl LoggedIn {
@@ -278,8 +278,8 @@ fn lines(
     answers: Answers,
     line: Line,
 ) -> Response {
-    let credential = logged_in.asker.credential;
-    let revoked = Box::pin(shared.admins.clone().revoked(credential, path));
+    let (credential, role) = (logged_in.asker.credential, logged_in.role);
+    let revoked = Box::pin(shared.admins.clone().revoked(credential, path, role));
     let ended = logged_in.session.ended.cancelled_owned();
     let state = Some((answers, revoked, Box::pin(ended)));
     let lines = stream::unfold(state, move |state| async move {

@@ -13,7 +13,7 @@ use crate::{
         express::ExpressEnd,
         lifecycle::{Command, Event, Lifecycle, Recovered, Settings, Step, View, Waiting},
         time::{Instant, Now, Timestamp},
-        update::{ByKind, ClientId, Lane, SubjectKind},
+        update::{ByKind, ClientId, Lane, Subject, SubjectKind},
     },
     store::{QueueView, queue::SettledRow},
     upstream::Upstream,
@@ -68,8 +68,12 @@ pub trait Report: Send + Sync + 'static {
     fn job_ended(&self, batch: &Batch, settlement: Settlement, took: Duration);
     /// What went by express came to this end.
     fn express_ended(&self, end: ExpressEnd);
-    /// The same of records that went by express.
-    fn delivered_by_express(&self, rows: &mut dyn Iterator<Item = DeliveredRow>);
+    /// The same of records that went by express, and of whom these are.
+    fn delivered_by_express(
+        &self,
+        subjects: Vec<Subject>,
+        rows: &mut dyn Iterator<Item = DeliveredRow>,
+    );
 }
 
 /// What is told of a row that was delivered.

@@ -140,11 +140,13 @@ impl<U: Upstream + Clone + 'static, R: Report> ExpressDelivery<U, R> {
     }
 
     async fn settle(&mut self, ends: Vec<(Subject, ExpressEnd)>) -> Result<(), LedgerError> {
-        for (_, end) in &ends {
+        let mut subjects = Vec::new();
+        for (subject, end) in &ends {
             self.report.express_ended(*end);
+            subjects.extend((*end == ExpressEnd::Delivered).then(|| subject.clone()));
         }
         let delivered = self.ledger.store.settle_express(self.ledger.app, ends).await?;
-        self.report.delivered_by_express(&mut freshness(delivered, clock::now().wall));
+        self.report.delivered_by_express(subjects, &mut freshness(delivered, clock::now().wall));
         self.tell(ExpressEvent::Settled);
         Ok(())
     }

@@ -19,6 +19,7 @@ pub mod properties;
 pub mod rate;
 pub mod receipt;
 pub mod refusal;
+pub mod requests;
 pub mod senders;
 mod sent;
 mod signature;

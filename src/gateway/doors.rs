@@ -20,6 +20,7 @@ use crate::{
         grpc::Admin,
         status::Observatory,
     },
+    audit::Door,
     config::{Config, MetricsAuth},
     console,
     door::{
@@ -30,6 +31,7 @@ use crate::{
         http::{self, Api, HttpDoor, PassThroughs, Room},
         properties::Properties,
         receipt::Receipts,
+        requests::{Measured, Requests},
         wire::Wire,
     },
     intake::Intake,
@@ -68,8 +70,8 @@ impl Listeners {
 
 /// What each listener serves.
 pub(super) struct Routers {
-    pub(super) grpc: Front<IngestServiceServer<Ingest>>,
-    pub(super) admin: TowerToHyperService<Router>,
+    pub(super) grpc: Measured<Front<IngestServiceServer<Ingest>>>,
+    pub(super) admin: Measured<TowerToHyperService<Router>>,
     pub(super) api: Arc<Api>,
 }
 
@@ -80,21 +82,23 @@ pub(super) fn http(
     (not_ready, metrics): (watch::Receiver<Option<&'static str>>, Metrics),
     (api, traces): (Arc<OnceLock<Arc<Api>>>, Traces),
     admins: &Admins,
-) -> TowerToHyperService<Router> {
+) -> Measured<TowerToHyperService<Router>> {
+    let requests = metrics.requests();
     let metrics = Arc::new(move || metrics.page());
     let request_timeout = settings::http_timeout(config);
     let router = http::router(HttpDoor { not_ready, metrics, request_timeout, traces, api });
-    TowerToHyperService::new(match config.server.metrics_auth {
+    let service = TowerToHyperService::new(match config.server.metrics_auth {
         MetricsAuth::None => router,
         MetricsAuth::Admin => {
             router.layer(middleware::from_fn_with_state(admins.clone(), access::guard_metrics))
         }
-    })
+    });
+    requests.measure(Door::Http, service)
 }
 
 pub(super) fn routers(
     config: &Config,
-    (observatory, properties, traces): (&Observatory, Properties, Traces),
+    (observatory, properties, traces, requests): (&Observatory, Properties, Traces, Requests),
     keeper: &Doorkeeper,
     (health, pass_through): (HealthService, PassThroughs),
     stop: &CancellationToken,
@@ -114,13 +118,14 @@ pub(super) fn routers(
         admin = reflect(admin)?;
     }
     let grpc = Front::new(ingest, grpc.into_axum_router(), keeper.callers.clone(), traces);
+    let grpc = requests.measure(Door::Grpc, grpc);
     let guard = middleware::from_fn_with_state(keeper.admins.clone(), access::guard);
     let mut admin = admin.into_axum_router().layer(guard);
     if config.console.enabled {
         let admins = keeper.admins.clone();
         admin = admin.merge(console::router(settings::console(config, service, admins, stop)));
     }
-    let admin = TowerToHyperService::new(admin);
+    let admin = requests.measure(Door::Admin, TowerToHyperService::new(admin));
     let api = Api {
         wire,
         intake,

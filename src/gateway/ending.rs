@@ -120,8 +120,8 @@ fn explain(ended: Result<Ended, tokio::task::JoinError>) -> anyhow::Error {
 fn explain_writer(ended: Option<Result<(), StoreError>>) -> anyhow::Error {
     match ended {
         Some(Err(error)) => anyhow!(error).context(
-            "the store failed: see that its disk has room and is well, and start again; all that \
-             was acknowledged is served then",
+            "the store failed: see that its disk, or its database, has room and is well, and start \
+             again; all that was acknowledged is served then",
         ),
         Some(Ok(())) => anyhow!("the store's writer ended"),
         None => anyhow!("the store's writer panicked"),

@@ -120,14 +120,15 @@ async fn follow_jobs(store: Store, stop: CancellationToken) -> Ended {
     Ended::Housekeeper
 }
 
-/// Looks for how long each app's longest waiting record has waited. A scrape cannot: it would
-/// have to read the disk.
+/// Looks for how long the longest waiting record of each app's lanes has waited. A scrape cannot:
+/// it would have to read the disk.
 async fn look(observatory: Observatory, metrics: Metrics, stop: CancellationToken) -> Ended {
     while !stop.is_cancelled() {
         for app in observatory.apps.iter() {
-            let oldest = observatory.oldest_pending(app.id).await;
-            let age = oldest.map_or(Duration::ZERO, |at| clock::now().wall.since(at));
-            metrics.oldest_pending(&app.name, age);
+            for (lane, oldest) in observatory.oldest_of_lanes(app.id).await {
+                let age = oldest.map_or(Duration::ZERO, |at| clock::now().wall.since(at));
+                metrics.oldest_pending(&app.name, lane, age);
+            }
         }
         let next = clock::now().instant.plus(LOOK_INTERVAL);
         tokio::select! {

@@ -1,6 +1,6 @@
 //! Opening the store.
 
-use std::path::Path;
+use std::{path::Path, time::Duration};
 
 use anyhow::{Context, bail};
 
@@ -8,16 +8,25 @@ use super::{Addresses, settings};
 use crate::{
     clock,
     config::{Config, EngineKind},
-    domain::time::Now,
+    domain::{
+        backoff::{Backoff, BackoffLimits},
+        time::Now,
+    },
     store::{
         self, AppTerms, Orphan, RecoveredApps, Store, Writer,
         directory::{Opening, REDB_FILE, SLED_FOLDER},
-        engine::{Engine, RedbEngine, SealedEngine, SledEngine, SledOptions},
+        engine::{
+            Engine, EngineError, PostgresEngine, RedbEngine, SealedEngine, SledEngine, SledOptions,
+        },
         file_system,
         queue::Queue,
         rebuild::rebuild_if_worth,
     },
 };
+
+/// How a database that does not answer is tried.
+const AWAY: BackoffLimits =
+    BackoffLimits { initial: Duration::from_millis(100), max: Duration::from_secs(5) };
 
 /// Says where the store is, and what the machine does not tell.
 pub(super) fn announce(config: &Config, addresses: &Addresses) {
@@ -33,6 +42,7 @@ pub(super) async fn open(config: &Config) -> anyhow::Result<(Store, Writer, Reco
     let (store, writer, recovered) = match config.store.engine {
         EngineKind::Sled => start(told(open_sled(config).await?), config).await?,
         EngineKind::Redb => start(told(open_redb(config).await?), config).await?,
+        EngineKind::Postgres => start(told(open_postgres(config).await?), config).await?,
     };
     let took = clock::now().instant.since(opened);
     tracing::info!(
@@ -71,6 +81,30 @@ async fn open_redb(config: &Config) -> anyhow::Result<SealedEngine<RedbEngine>> 
         anyhow::Ok(SealedEngine::open(RedbEngine::open(&options)?, keys, &path)?)
     });
     opening.await?
+}
+
+/// Opens a database, which is waited for until it answers.
+async fn open_postgres(config: &Config) -> anyhow::Result<SealedEngine<PostgresEngine>> {
+    let options = settings::postgres(&config.store, true);
+    let mut backoff = Backoff::default();
+    loop {
+        match PostgresEngine::open(&options).await {
+            Ok(engine) => {
+                let keys = settings::keys(&config.store);
+                return Ok(SealedEngine::wrap(engine, keys, &options.place()).await?);
+            }
+            Err(EngineError::Away(reason)) => {
+                tracing::warn!(reason, "the database is away: tries again");
+            }
+            Err(
+                error @ (EngineError::InUse { .. }
+                | EngineError::Open { .. }
+                | EngineError::Failed(_)
+                | EngineError::Unknown(_)),
+            ) => return Err(error.into()),
+        }
+        tokio::time::sleep(backoff.fail(&AWAY, rand::random())).await;
+    }
 }
 
 /// Opens sled, which reads its whole log, and writes the store anew if that pays.

@@ -39,7 +39,9 @@ use crate::{
     intake::IntakeLimits,
     store::{
         AppTerms, GroupLimits,
-        engine::{RedbOptions, SledOptions, StoreKey, StoreKeys},
+        engine::{
+            Host, PostgresOptions, RedbOptions, Schema, Sharing, SledOptions, StoreKey, StoreKeys,
+        },
         rebuild::RebuildLimits,
     },
     telemetry::Limits,
@@ -64,6 +66,26 @@ pub(crate) fn sled(store: &StoreConfig) -> SledOptions {
 
 pub(crate) fn redb(store: &StoreConfig) -> RedbOptions {
     RedbOptions { path: store.path.clone(), cache_bytes_max: store.cache_bytes_max }
+}
+
+pub(crate) fn postgres(store: &StoreConfig, makes_schema: bool) -> PostgresOptions {
+    let config = &store.postgres;
+    let host = |host: &config::PostgresHost| Host { name: host.name.clone(), port: host.port };
+    PostgresOptions {
+        hosts: config.hosts.iter().map(host).collect(),
+        database: config.database.clone(),
+        user: config.user.clone(),
+        password: config.password.clone(),
+        schema: Schema::new(&config.schema).expect("its name was checked when it was read"),
+        tls: config.rustls.clone(),
+        connections_max: config.connections_max,
+        connect_timeout: Duration::from_millis(config.connect_timeout_ms),
+        statement_timeout: Duration::from_millis(config.statement_timeout_ms),
+        sharing: Sharing::Alone,
+        lease: Duration::from_millis(config.lease_ms),
+        folder: store.path.clone(),
+        makes_schema,
+    }
 }
 
 pub(crate) fn keys(store: &StoreConfig) -> StoreKeys {

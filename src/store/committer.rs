@@ -18,7 +18,7 @@ use std::{
 
 use tokio::sync::{mpsc, oneshot, watch};
 
-pub use self::gauges::{ClientCounts, ClientGauges};
+pub use self::gauges::{ClientCounts, ClientGauges, GroupCommits};
 pub(super) use self::jobs::JobOp;
 use super::{
     engine::Engine,
@@ -154,7 +154,7 @@ pub struct StoreGauges {
     /// Entries that were set aside.
     pub quarantined: AtomicU64,
     /// Commits of groups of updates since the start.
-    pub group_commits: AtomicU64,
+    pub group_commits: GroupCommits,
     /// Dead letters that were dropped since the start, for their age or their number.
     pub dead_lost: AtomicU64,
     /// Rises when records may have moved on.
@@ -180,8 +180,20 @@ impl<E: Engine> Committer<E> {
         }
     }
 
-    /// Works until everybody who could ask is gone, or the store fails.
-    pub(super) async fn run(mut self) -> Result<(), StoreError> {
+    /// Works until everybody who could ask is gone, or the store fails or is lost to another.
+    pub(super) async fn run(self) -> Result<(), StoreError>
+    where
+        E: Clone,
+    {
+        let engine = self.queue.engine().clone();
+        tokio::select! {
+            biased;
+            ended = self.work() => ended,
+            lost = engine.lost() => Err(lost.into()),
+        }
+    }
+
+    async fn work(mut self) -> Result<(), StoreError> {
         let mut next = None;
         loop {
             let op = match next.take() {
@@ -235,9 +247,10 @@ impl<E: Engine> Committer<E> {
             }
         }
         let senders: Vec<_> = updates.iter().map(|update| (update.app, update.client)).collect();
-        let now = clock::now().wall;
-        let mut outcomes = self.queue.accept(updates, now).await?;
-        self.count(&senders, &outcomes, now);
+        let now = clock::now();
+        let mut outcomes = self.queue.accept(updates, now.wall).await?;
+        self.store.group_commits.count(clock::instant().since(now.instant), senders.len());
+        self.count(&senders, &outcomes, now.wall);
         for (permits, reply, count) in replies.into_iter().rev() {
             let own = outcomes.split_off(outcomes.len() - count);
             // Who asked may have gone. What was accepted stays accepted.

@@ -26,8 +26,8 @@ use super::{
     committer::{Committer, Gauges, Op, Outcomes, QueueView, StoreGauges},
     engine::Engine,
     queue::{
-        Claim, ClientTerms, DeadFilter, DeadId, DeadLetter, DeadPage, Found, PruneCursor, Queue,
-        Reads, Replay, Retention, Settling, StoreError,
+        Claim, ClientTerms, DeadFilter, DeadId, DeadLetter, DeadPage, Found, OldestOfLanes,
+        PruneCursor, Queue, Reads, Replay, Retention, Settling, StoreError,
     },
 };
 use crate::{
@@ -38,7 +38,6 @@ use crate::{
         delivered::Suppression,
         lifecycle::Recovered,
         memory::Memory,
-        time::Timestamp,
         update::{AppId, ClientId, Sequence, Subject, Update},
     },
 };
@@ -290,9 +289,9 @@ impl Store {
         self.read(move |reads| reads.batches(app, newest, limit)).await
     }
 
-    /// When the first update of the record that waits longest was accepted.
-    pub async fn oldest(&self, app: AppId) -> Result<Option<Timestamp>, StoreError> {
-        self.read(move |reads| reads.oldest(app)).await
+    /// Of each lane, when the first update of the record that waits longest was accepted.
+    pub async fn oldest_of_lanes(&self, app: AppId) -> Result<OldestOfLanes, StoreError> {
+        self.read(move |reads| reads.oldest_of_lanes(app)).await
     }
 
     /// Up to `limit` dead letters of an app, oldest first, behind `after`.

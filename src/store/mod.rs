@@ -26,7 +26,9 @@ mod receipt_key;
 mod records;
 mod walk;
 
-pub use committer::{ClientCounts, ClientGauges, Gauges, Outcomes, QueueView, StoreGauges};
+pub use committer::{
+    ClientCounts, ClientGauges, Gauges, GroupCommits, Outcomes, QueueView, StoreGauges,
+};
 pub use engine::EngineError;
 pub use handle::{AppTerms, Closed, Erased, GroupLimits, RecoveredApps, Store, Writer, start};
 pub use keys::jobs::JobId;

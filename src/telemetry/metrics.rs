@@ -1,7 +1,9 @@
 //! Metrics, in the OpenMetrics text format. docs/metrics.md lists them.
 
 mod clients;
+mod lanes;
 mod observed;
+mod process;
 mod reporter;
 mod spending;
 
@@ -14,8 +16,11 @@ use std::{
 };
 
 use clients::ObservedClients;
+use lanes::Lanes;
 use observed::Observed;
+use process::Process;
 use prometheus_client::{
+    collector::Collector,
     encoding::{
         EncodeLabelSet,
         prometheus_protobuf::{self, prometheus_data_model::MetricFamily},
@@ -35,9 +40,13 @@ use crate::{
         time::Timestamp,
         update::{AppId, Lane},
     },
-    door::{auth::Callers, properties::Properties},
+    door::{auth::Callers, properties::Properties, requests::Requests},
+    store::Store,
     trace::Traces,
 };
+
+/// What the names begin with of all that is the gateway's own.
+const PREFIX: &str = "userpilot_gateway";
 
 /// From 50 ms to a day: an idle gateway's freshness to that of a backfill.
 const SECONDS: [f64; 20] = [
@@ -100,7 +109,8 @@ pub struct Metrics {
     dead_rows: Family<OfDeath, Counter>,
     job_duration: Family<OfApp, Histogram>,
     job_size: Family<OfApp, Histogram>,
-    oldest_pending: Family<OfApp, Seconds>,
+    oldest_pending: Family<OfLane, Seconds>,
+    requests: Requests,
     last_delivery: Family<OfApp, Seconds>,
     last_freshness: Freshness,
     history: History,
@@ -128,7 +138,9 @@ impl Default for Metrics {
         let freshness = Family::new_with_constructor(histogram as fn() -> Histogram);
         let job_duration = Family::new_with_constructor(histogram as fn() -> Histogram);
         let (jobs, job_rows, dead_rows) = Default::default();
-        let mut registry = Registry::with_prefix("userpilot_gateway");
+        let mut whole = Registry::default();
+        whole.register_collector(Box::new(Process));
+        let registry = whole.sub_registry_with_prefix(PREFIX);
         registry.register_with_unit(
             "freshness",
             "From a record's first update until the profile upstream held it, by its lane",
@@ -146,19 +158,8 @@ impl Default for Metrics {
         registry.register("job_rows", help, Family::clone(&job_rows));
         let help = "Rows that became dead letters, by reason";
         registry.register("dead_rows", help, Family::clone(&dead_rows));
-        let [oldest_pending, last_delivery]: [Family<OfApp, Seconds>; 2] = Default::default();
-        registry.register_with_unit(
-            "oldest_pending_age",
-            "For how long the longest waiting record has waited",
-            Unit::Seconds,
-            oldest_pending.clone(),
-        );
-        registry.register_with_unit(
-            "last_delivery_timestamp",
-            "When a job was last completed",
-            Unit::Seconds,
-            last_delivery.clone(),
-        );
+        let (oldest_pending, last_delivery) = times(registry);
+        let requests = requests(registry);
         let (reloads, certificate_expiry) = Default::default();
         let help = "Configurations that were read while the gateway ran, by outcome";
         registry.register("config_reloads", help, Family::clone(&reloads));
@@ -168,9 +169,9 @@ impl Default for Metrics {
             Unit::Seconds,
             Family::clone(&certificate_expiry),
         );
-        let (express_freshness, express_requests) = express(&mut registry);
-        let job_size = job_size(&mut registry);
-        let registry = Arc::new(Mutex::new(registry));
+        let (express_freshness, express_requests) = express(registry);
+        let job_size = job_size(registry);
+        let registry = Arc::new(Mutex::new(whole));
         let last_freshness = Freshness::default();
         Self {
             registry,
@@ -183,6 +184,7 @@ impl Default for Metrics {
             job_duration,
             job_size,
             oldest_pending,
+            requests,
             last_delivery,
             last_freshness,
             history: History::default(),
@@ -190,6 +192,39 @@ impl Default for Metrics {
             certificate_expiry,
         }
     }
+}
+
+/// For how long anything waits, and when something was last delivered.
+fn times(registry: &mut Registry) -> (Family<OfLane, Seconds>, Family<OfApp, Seconds>) {
+    let oldest_pending = Family::default();
+    let last_delivery = Family::default();
+    registry.register_with_unit(
+        "oldest_pending_age",
+        "For how long the longest waiting record of a lane has waited",
+        Unit::Seconds,
+        Family::clone(&oldest_pending),
+    );
+    registry.register_with_unit(
+        "last_delivery_timestamp",
+        "When a job was last completed",
+        Unit::Seconds,
+        Family::clone(&last_delivery),
+    );
+    (oldest_pending, last_delivery)
+}
+
+/// How long requests take.
+fn requests(registry: &mut Registry) -> Requests {
+    let requests = Requests::default();
+    let help = "From when a request was read until it was answered to the end, by door and method; a \
+                stream counts once, when it ends";
+    registry.register_with_unit(
+        "request_duration",
+        help,
+        Unit::Seconds,
+        requests.seconds().clone(),
+    );
+    requests
 }
 
 /// How large jobs are.
@@ -219,27 +254,36 @@ fn express(registry: &mut Registry) -> (Family<OfApp, Histogram>, Family<OfJob, 
 impl Metrics {
     /// Has what `observatory` sees on the page, too, and what it is measured by.
     pub fn observe(&self, observatory: Observatory, limits: Limits) {
-        let mut registry = self.registry();
-        registry.register_collector(Box::new(Spending(observatory.clone(), limits)));
-        registry.register_collector(Box::new(Observed(observatory)));
+        self.collect(Spending(observatory.clone(), limits));
+        self.collect(Lanes(observatory.clone()));
+        self.collect(Observed(observatory));
     }
 
     /// Has what is done with properties on the page, too.
     pub fn watched(&self, properties: Properties) -> Properties {
-        self.registry().register_collector(Box::new(ObservedProperties(properties.clone())));
+        self.collect(ObservedProperties(properties.clone()));
         properties
     }
 
     /// Has what is counted of clients on the page, too.
-    pub fn observe_clients(&self, callers: Callers) {
-        self.registry()
-            .register_collector(Box::new(ObservedClients(callers, self.history.clone())));
+    pub fn observe_clients(&self, callers: Callers, store: Store) {
+        self.collect(ObservedClients { callers, history: self.history.clone(), store });
     }
 
-    /// Says for how long the app's longest waiting record has waited.
-    pub fn oldest_pending(&self, app: &str, age: Duration) {
-        let of_app = OfApp { app: app.to_owned() };
-        self.oldest_pending.get_or_create(&of_app).set(age.as_secs_f64());
+    fn collect(&self, collector: impl Collector) {
+        let mut registry = self.registry();
+        registry.sub_registry_with_prefix(PREFIX).register_collector(Box::new(collector));
+    }
+
+    /// Says for how long the longest waiting record of an app's lane has waited.
+    pub fn oldest_pending(&self, app: &str, lane: Lane, age: Duration) {
+        let of_lane = OfLane { app: app.to_owned(), lane: lane.to_string() };
+        self.oldest_pending.get_or_create(&of_lane).set(age.as_secs_f64());
+    }
+
+    /// Where doors count their requests.
+    pub fn requests(&self) -> Requests {
+        self.requests.clone()
     }
 
     /// What the driver of an app of this number and name reports to.

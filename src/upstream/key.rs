@@ -1,9 +1,13 @@
 //! The API key that requests bear, and which may change while they are under way.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::{
+    mem,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
 use reqwest::header::HeaderValue;
 use secrecy::{ExposeSecret, SecretString};
+use serde_json::Value;
 
 /// The key in force and those before it that answers may still quote.
 const KEYS_MAX: usize = 4;
@@ -71,6 +75,50 @@ impl ApiKey {
         text
     }
 
+    /// What an answer passes back, without any of the keys, or nothing where it quotes none and may go
+    /// as it is. In JSON a key may be written with escapes (`\/`, `\u0041`): what it means counts.
+    pub(super) fn redact_passed(&self, body: &[u8]) -> Option<Vec<u8>> {
+        let plain = self.is_quoted_in(body).then(|| self.redact(body.to_vec()));
+        let left = plain.as_deref().unwrap_or(body);
+        let escaped = left.contains(&b'\\').then(|| self.redact_json(left)).flatten();
+        escaped.or(plain)
+    }
+
+    fn redact_json(&self, body: &[u8]) -> Option<Vec<u8>> {
+        let mut value = serde_json::from_slice(body).ok()?;
+        let found = self.strike_strings(&mut value);
+        found.then(|| value.to_string().into_bytes())
+    }
+
+    /// Whether any string, or name of a member, held a key. None does afterwards.
+    fn strike_strings(&self, value: &mut Value) -> bool {
+        let strike = |text: &mut String| {
+            let found = self.is_quoted_in(text.as_bytes());
+            if found {
+                *text = self.redact_text(mem::take(text));
+            }
+            found
+        };
+        let mut found = false;
+        match value {
+            Value::String(text) => found = strike(text),
+            Value::Array(items) => {
+                for item in items {
+                    found |= self.strike_strings(item);
+                }
+            }
+            Value::Object(members) => {
+                for (mut name, mut member) in mem::take(members) {
+                    found |= strike(&mut name);
+                    found |= self.strike_strings(&mut member);
+                    members.insert(name, member);
+                }
+            }
+            Value::Null | Value::Bool(_) | Value::Number(_) => {}
+        }
+        found
+    }
+
     /// A text that was redacted, as upstream wrote it: what it names things by is asked for in full.
     /// Where another key has come into force since, it cannot be told.
     pub(super) fn in_full(&self, text: &str) -> String {
@@ -105,6 +153,23 @@ mod tests {
             (b"nothing", b"nothing"),
         ] {
             assert_eq!(key.redact(text.to_vec()), expected);
+        }
+    }
+
+    #[test]
+    fn what_is_passed_back_is_redacted_however_json_writes_the_key() {
+        let key = ApiKey::new("a/secret+key".into()).unwrap();
+        for (body, expected) in [
+            (r#"{"error": "no: a/secret+key"}"#, r#"{"error": "no: <redacted>"}"#),
+            (r#"{"error":"no: a\/secret+key"}"#, r#"{"error":"no: <redacted>"}"#),
+            (r#"[{"a\u002fsecret\u002Bkey":[1]}]"#, r#"[{"<redacted>":[1]}]"#),
+            (r#"["a/secret+key","a\/secret+key"]"#, r#"["<redacted>","<redacted>"]"#),
+        ] {
+            let struck = key.redact_passed(body.as_bytes()).map(String::from_utf8);
+            assert_eq!(struck, Some(Ok(expected.to_owned())), "{body}");
+        }
+        for body in [&br#"{"a":  "\/"}"#[..], b"a\\/secret+key", b"\xff\\", b""] {
+            assert_eq!(key.redact_passed(body), None);
         }
     }
 

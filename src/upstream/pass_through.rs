@@ -60,8 +60,8 @@ impl HttpUpstream {
         let content_type = response.headers().get(header::CONTENT_TYPE).cloned();
         let mut answer = read(response, self.options.answer_bytes_max).await?;
         // Only what could quote it is made anew, so that other bytes stay as they are.
-        if self.key.is_quoted_in(&answer.body) {
-            answer.body = self.key.redact(answer.body);
+        if let Some(redacted) = self.key.redact_passed(&answer.body) {
+            answer.body = redacted;
         }
         answer.request_id = answer.request_id.map(|id| self.key.redact_text(id));
         Ok(PassedBack { answer, content_type })

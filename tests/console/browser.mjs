@@ -31,18 +31,24 @@ export const launch = () => chromium.launch({
 
 /** A new visitor. `faults` collects what no visit may have: console errors, failed scripts, requests
  * to elsewhere; `expected` are patterns of console errors that a test provokes. */
-export async function visit(browser, gateway, { size = 'wide', theme = 'light', expected = [] } = {}) {
+export async function visit(browser, gateway, {
+  size = 'wide', theme = 'light', expected = [], timeout = 10000,
+} = {}) {
   const context = await browser.newContext({
     viewport: SIZES[size], colorScheme: theme, reducedMotion: 'reduce', acceptDownloads: true,
     ignoreHTTPSErrors: true,
   });
   const page = await context.newPage();
-  page.setDefaultTimeout(10000);
+  page.setDefaultTimeout(timeout);
   const faults = [];
   page.on('console', (message) => {
     const text = `${message.text()} ${message.location().url}`;
     if (message.type() === 'error' && !expected.some((each) => each.test(text))) faults.push(text);
   });
+  // Of some the browser tells no console.
+  await page.addInitScript(() => addEventListener('securitypolicyviolation', ({ violatedDirective, blockedURI }) => {
+    console.error(`violates ${violatedDirective}: ${blockedURI}`);
+  }));
   page.on('pageerror', (error) => faults.push(String(error)));
   const { origin } = new URL(gateway.url);
   page.on('request', (request) => {

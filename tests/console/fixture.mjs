@@ -46,6 +46,24 @@ export async function changed(read, from) {
   }
 }
 
+/** Waits until `read` gives `wanted`: what a page shows follows what it is told by a moment. */
+export async function shows(read, wanted, what) {
+  const deadline = Date.now() + 15000;
+  for (;;) {
+    const now = await read();
+    if (now === wanted) return;
+    if (Date.now() > deadline) assert.equal(now, wanted, what);
+    await new Promise((next) => setTimeout(next, 50));
+  }
+}
+
+/** Waits until a locator finds so many. */
+export const counts = (locator, wanted, what) => shows(() => locator.count(), wanted, what);
+
+/** Waits until an element has the focus. */
+export const focused = (locator) => shows(() => locator.evaluate((element) => element === document.activeElement), true,
+  'has the focus');
+
 /** Answers the dialog that is open. */
 export async function answer(page, button, typed) {
   const dialog = page.getByRole('dialog');

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import test from 'node:test';
 import { NOT_LOGGED_IN, visit } from './browser.mjs';
-import { changed, fixture, open } from './fixture.mjs';
+import { changed, counts, fixture, open } from './fixture.mjs';
 
 const it = fixture();
 
@@ -35,7 +35,7 @@ test('every page opens by the navigation, and has its title and one main heading
     for (const name of ['Jobs', 'Clients', 'Dead letters', 'Find a user', 'Settings', 'Overview']) {
       await open(page, name);
       assert.equal(await page.title(), `${name} · userpilot-gateway`);
-      assert.equal(await page.getByRole('heading', { level: 1 }).count(), 1);
+      await counts(page.getByRole('heading', { level: 1 }), 1);
     }
   });
 });
@@ -80,7 +80,7 @@ test('the charts draw, move, and say in a sentence what they show', async () => 
   await it.as({}, async (page) => {
     const rates = page.getByRole('img', { name: /^Rates\. Now .* accepted.*budget/ });
     await rates.waitFor();
-    assert.equal(await page.locator('.chart canvas').count(), 4);
+    await counts(page.locator('.chart canvas'), 4);
     await changed(() => rates.getAttribute('aria-label'));
     await page.getByRole('radio', { name: 'Last day' }).check({ force: true });
     await rates.waitFor();
@@ -201,8 +201,7 @@ test('the theme that is chosen outlives a reload', async () => {
     const ground = () => page.evaluate(() => getComputedStyle(document.body).backgroundColor);
     const light = await ground();
     await page.getByLabel('Theme').selectOption('dark');
-    const dark = await ground();
-    assert.notEqual(dark, light);
+    const dark = await changed(ground, light);
     await page.reload();
     await page.getByRole('article').first().waitFor();
     assert.equal(await ground(), dark);

@@ -196,6 +196,18 @@ test('the flush of a halted app warns of dead letters', async () => {
   });
 });
 
+test('the flush of a paused app says that nothing is submitted, and of a held one that it does nothing', async () => {
+  it.gateway.set('paused-and-held');
+  await it.as({ path: '/settings' }, async (page) => {
+    await page.getByRole('button', { name: 'Flush now production' }).click();
+    await page.getByRole('dialog').getByText(/nothing is submitted until somebody resumes/).waitFor();
+    await page.getByRole('dialog').getByRole('button', { name: 'Flush', exact: true }).click();
+    await page.locator('.said', { hasText: 'submits nothing until it is resumed' }).waitFor();
+    await page.getByRole('button', { name: 'Flush now marketing-emea' }).click();
+    await page.getByRole('dialog').getByText(/is held: 3 records are damaged. A flush does nothing/).waitFor();
+  });
+});
+
 test('an empty gateway says on each page what to do', async () => {
   it.gateway.set('empty');
   await it.as({}, async (page) => {

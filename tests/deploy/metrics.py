@@ -68,7 +68,7 @@ def parse(promtool: str, expressions: dict[str, str]) -> None:
 
 def name_what_there_is(expressions: dict[str, str], known: set[str]) -> None:
     for title, expression in expressions.items():
-        names = re.findall(rf"\b{PREFIX}\w+", expression)
+        names = re.findall(rf"\b(?:{PREFIX}|process_)\w+", expression)
         unknown = sorted(set(names) - known)
         assert not unknown, f"{title}: the gateway has no {', '.join(unknown)}"
         assert names or "up{" in expression, f"{title} asks for nothing of the gateway's"

@@ -2,6 +2,7 @@
 
 mod import;
 mod top;
+mod watch;
 
 use std::{fs, os::unix::fs::PermissionsExt, process::Command};
 
@@ -204,7 +205,14 @@ async fn what_others_wrote_does_not_reach_the_terminal_as_codes() {
 #[tokio::test]
 async fn what_commands_have_done_is_json_for_programs_too() {
     let stage = lived().await;
+    let flushed = printed(&stage, &["flush"]).await;
+    assert!(flushed.contains("of what is paused, until `resume`: production"), "{flushed}");
     assert_eq!(one(&stage, &["resume"]).await, json!({"held_apps": []}));
+    let flushed = printed(&stage, &["flush", "--app", "production"]).await;
+    assert_eq!(
+        flushed,
+        "production: flushed; what waits is submitted as soon as the budget allows\n"
+    );
     let replayed = ["dead-letters", "replay", "--all", "--yes"];
     let none = json!({"replayed": 0, "no_room": 0, "not_there": 0});
     assert_eq!(one(&stage, &replayed).await, none);

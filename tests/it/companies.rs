@@ -200,6 +200,10 @@ async fn the_commands_know_companies() {
     assert!(output.stdout.contains("1 users and 2 companies"), "{output:?}");
     let page = get(&format!("http://{}/metrics", addresses.http)).await.text().await.unwrap();
     assert!(page.contains("pending_companies{app=\"production\"} 2"), "{page}");
+    for (lane, records) in [("express", 0), ("interactive", 3), ("bulk", 0)] {
+        let of = format!("_pending_records{{app=\"production\",lane=\"{lane}\"}} {records}\n");
+        assert!(page.contains(&of), "{of}{page}");
+    }
 
     let resume = userpilot_gateway::proto::ResumeRequest { app: String::new() };
     stage.gateway.admin().await.resume(resume).await.unwrap();

@@ -1,5 +1,6 @@
 //! The console, as a browser meets it: over real sockets, with a cookie.
 
+mod browser;
 mod calls;
 mod feed;
 mod guests;

@@ -27,6 +27,7 @@ mod metrics;
 mod node;
 mod otlp;
 mod plan;
+mod postgres;
 mod python;
 mod refusals;
 mod reload;

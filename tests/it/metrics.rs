@@ -3,9 +3,13 @@
 
 use std::{collections::BTreeMap, env, fmt::Write as _, fs, net::TcpListener, process::Command};
 
+use futures_util::StreamExt as _;
 use serde_json::json;
 use userpilot_gateway::{
-    proto::{Lane, UpdateUsersRequest, ingest_service_client::IngestServiceClient},
+    proto::{
+        Lane, StreamUserUpdatesRequest, UpdateUserRequest, UpdateUsersRequest,
+        ingest_service_client::IngestServiceClient,
+    },
     simulator::PoisonMode,
 };
 
@@ -29,7 +33,10 @@ fn tables() -> String {
         write!(text, "{byte:02x}").unwrap();
         text
     });
-    format!("[[clients]]\nname = \"billing\"\ntoken_sha256 = \"{hash}\"\napps = [\"production\"]\n")
+    format!(
+        "[[clients]]\nname = \"billing\"\ntoken_sha256 = \"{hash}\"\napps = [\"production\"]\n\
+         pending_records_max = 1000\nupdates_per_second_max = 1000\n"
+    )
 }
 
 /// A gateway to which everything has happened that has a metric: some metrics are not there before.
@@ -65,6 +72,8 @@ pub(crate) async fn busy() -> Stage {
     let mut told = ["express", "interactive", "bulk"].map(fresh).to_vec();
     told.push("express_freshness_seconds_count{app=\"production\"} 1\n".to_owned());
     told.push("config_reloads_total{outcome=\"applied\"} 1\n".to_owned());
+    told.push("group_commit_size_updates_sum 4.0\n".to_owned());
+    told.push("client_updates_per_second_max{client=\"billing\"} 1000\n".to_owned());
     until("all of its metrics", async || {
         let page = page(&stage).await;
         told.iter().all(|line| page.contains(line)).then_some(())
@@ -76,6 +85,47 @@ pub(crate) async fn busy() -> Stage {
 pub(crate) async fn page(stage: &Stage) -> String {
     let url = format!("http://{}/metrics", stage.gateway.addresses.http);
     get(&url).await.text().await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn requests_are_counted_by_door_method_and_code() {
+    let stage = Stage::start(100).await;
+    let addresses = stage.gateway.addresses.clone();
+    let mut ingest = stage.gateway.ingest().await;
+    for (user, is_good) in [("ada", true), ("", false), ("bob", true)] {
+        let update = Some(Change::new(user, json!({ "plan": "pro" })).update());
+        let answer = ingest.update_user(UpdateUserRequest { update }).await;
+        assert_eq!(answer.is_ok(), is_good, "{answer:?}");
+    }
+    let message = |tag| {
+        let update = Change::new(format!("user-{tag}"), json!({ "plan": "pro" })).update();
+        StreamUserUpdatesRequest { tag, update: Some(update), company: None }
+    };
+    let sent = tokio_stream::iter((1..=3).map(message));
+    let answers = ingest.stream_user_updates(sent).await.unwrap().into_inner();
+    assert_eq!(answers.count().await, 3);
+    let identify = json!({ "user_id": "cyd", "metadata": {} });
+    for (path, code) in [("/v1/identify", 202_u16), ("/apps/production/v1/identify", 202)] {
+        let url = format!("http://{}{path}", addresses.http);
+        let answer = crate::rig::http().post(url).json(&identify).send().await.unwrap();
+        assert_eq!(answer.status(), code);
+    }
+    assert_eq!(get(&format!("http://{}/nowhere", addresses.http)).await.status(), 404);
+    settled(&stage.gateway).await;
+    let counted = |of: &str, count| format!("request_duration_seconds_count{{{of}}} {count}\n");
+    let told = [
+        counted(r#"door="grpc",method="UpdateUser",code="OK""#, 2),
+        counted(r#"door="grpc",method="UpdateUser",code="INVALID_ARGUMENT""#, 1),
+        counted(r#"door="grpc",method="StreamUserUpdates",code="OK""#, 1),
+        counted(r#"door="http",method="/v1/identify",code="202""#, 2),
+        counted(r#"door="http",method="other",code="404""#, 1),
+    ];
+    let is_told = async || {
+        let page = page(&stage).await;
+        let asked = page.contains(r#"count{door="admin",method="GetStatus",code="OK"}"#);
+        (asked && told.iter().all(|line| page.contains(line))).then_some(())
+    };
+    until("all of its requests", is_told).await;
 }
 
 /// A family of the page: its type, its unit, its help, and the labels of its samples.
@@ -151,6 +201,8 @@ const OTHER_WORDS: &[&str] = &[
     "delivered",
     "gateway",
     "kind",
+    "lane",
+    "linux",
     "other",
     "outcome",
     "reason",
@@ -160,6 +212,7 @@ const OTHER_WORDS: &[&str] = &[
     "state",
     "unknown",
     "userpilot_gateway",
+    "version",
     "whose",
 ];
 
@@ -167,9 +220,10 @@ const OTHER_WORDS: &[&str] = &[
 fn every_name_of_a_metric_in_the_code_is_documented() {
     let documented = fs::read_to_string(project("docs/metrics.md")).unwrap();
     let is_documented = |name: &str| {
+        let prefix = if name.starts_with("process_") { "" } else { "userpilot_gateway_" };
         ["", "_total", "_seconds"]
             .iter()
-            .any(|unit| documented.contains(&format!("\n| `userpilot_gateway_{name}{unit}` |")))
+            .any(|unit| documented.contains(&format!("\n| `{prefix}{name}{unit}` |")))
     };
     let mut files =
         vec![project("src/telemetry/metrics.rs"), project("src/telemetry/properties.rs")];
@@ -188,7 +242,7 @@ fn every_name_of_a_metric_in_the_code_is_documented() {
         }
     }
     assert!(unknown.is_empty(), "neither in docs/metrics.md nor a known label: {unknown:?}");
-    assert!(names > 45, "{names}: the names are not found where they are looked for");
+    assert!(names > 55, "{names}: the names are not found where they are looked for");
 }
 
 fn is_word(text: &str) -> bool {

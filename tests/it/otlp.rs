@@ -21,7 +21,7 @@ use tonic::{
     Request, Response, Status,
     transport::{Identity, Server, ServerTlsConfig, server::TcpIncoming},
 };
-use userpilot_gateway::proto::UpdateUserRequest;
+use userpilot_gateway::proto::{Lane, UpdateUserRequest};
 
 use crate::{
     python::python,
@@ -118,6 +118,27 @@ async fn a_callers_trace_leads_to_the_job_that_delivered_its_update() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_callers_trace_leads_to_the_request_that_took_its_update_by_express() {
+    let collector = Collector::start("traces").await;
+    let stage = Stage::of(at_speed(100), |site| {
+        site.with("otlp.endpoint", collector.endpoint.as_str())
+            .with("otlp.metrics", false)
+            .with("app.express", true)
+    })
+    .await;
+    let mut update = Change::new("ada", json!({ "plan": "pro" })).update();
+    update.set_lane(Lane::Express);
+    let mut request = Request::new(UpdateUserRequest { update: Some(update) });
+    request.metadata_mut().insert("traceparent", traceparent(TRACE, "01").parse().unwrap());
+    stage.gateway.ingest().await.update_user(request).await.unwrap();
+    settled(&stage.gateway).await;
+    let is_it = |span: &str| {
+        span.contains("identify") && !span.contains("bulk_identify") && span.contains(TRACE)
+    };
+    until("its span", async || collector.shown().split("Span #").any(is_it).then_some(())).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn metrics_reach_a_collector_too() {
     let collector = Collector::start("metrics").await;
     let stage = Stage::of(at_speed(100), |site| {
@@ -128,7 +149,14 @@ async fn metrics_reach_a_collector_too() {
     .await;
     stage.sent(&[Change::new("ada", json!({ "plan": "pro" }))]).await;
     settled(&stage.gateway).await;
-    for name in ["userpilot_gateway_jobs", "userpilot_gateway_freshness", "userpilot-gateway"] {
+    for name in [
+        "userpilot_gateway_jobs",
+        "userpilot_gateway_freshness",
+        "userpilot_gateway_request_duration_seconds",
+        "userpilot_gateway_build_info",
+        "process_resident_memory_bytes",
+        "userpilot-gateway",
+    ] {
         collector.shows(name).await;
     }
 }

@@ -2,6 +2,8 @@
 
 use std::fs;
 
+use serde_json::json;
+
 use crate::rig::run;
 
 #[tokio::test]
@@ -50,6 +52,12 @@ async fn a_trace_is_replayed_under_the_configured_settings() {
     // They lingered for five seconds, and so became one row.
     assert_eq!((&report["accepted_updates"], &report["rows"]), (&2.into(), &1.into()));
 
+    // What a client is called in a trace does not steer the terminal.
+    let line = |client: &str| json!({"at": 1.0, "user_id": "1", "client": client}).to_string();
+    fs::write(trace, line("eve\u{1b}]0;owned\u{7}") + "\n" + &line("web") + "\n").unwrap();
+    let shown = run(&["plan", "--config", config, "--trace", trace], "").await;
+    assert!(shown.stdout.contains("eve\\u{1b}]0;owned\\u{7} (interactive)"), "{shown:?}");
+    assert!(!shown.stdout.contains('\u{1b}'), "{shown:?}");
     fs::write(trace, "{\"at\": 1}\n").unwrap();
     let output = run(&arguments, "").await;
     assert!(!output.status.success());

@@ -10,7 +10,7 @@ use prost_types::value::Kind;
 use serde_json::Value;
 
 use super::services::Sent;
-use crate::{admin::status::AppStatus, simulator::RunningSimulator};
+use crate::{admin::status::AppStatus, cli::output::printable, simulator::RunningSimulator};
 
 /// What was counted and compared.
 pub(super) struct Proof {
@@ -108,7 +108,8 @@ impl Proof {
             tick(self.violations == 0),
             self.violations
         )?;
-        writeln!(out, "\nConfiguration, store and log are in {}.", directory.display())
+        let directory = printable(&directory.display().to_string());
+        writeln!(out, "\nConfiguration, store and log are in {directory}.")
     }
 }
 

@@ -16,7 +16,10 @@ use ratatui::{
 };
 
 use super::services::Counts;
-use crate::{admin::status::AppStatus, domain::lifecycle::Activity, simulator::Snapshot};
+use crate::{
+    admin::status::AppStatus, cli::output::printable, domain::lifecycle::Activity,
+    simulator::Snapshot,
+};
 
 /// What there is to see at one moment.
 pub(super) struct Picture {
@@ -46,7 +49,7 @@ impl View {
         writeln!(
             io::stdout(),
             "A simulated Userpilot, a gateway, and five services that send. Log: {}\n",
-            directory.join("gateway.log").display()
+            printable(&directory.join("gateway.log").display().to_string())
         )?;
         if !terminal {
             return Ok(Self::Lines { last: None });
@@ -218,7 +221,7 @@ impl Picture {
         let trouble =
             matches!(self.app.view.activity, Activity::BackingOff | Activity::LookingForJob);
         let style = if trouble { Style::new().fg(Color::Yellow) } else { Style::new().dim() };
-        Line::styled(self.app.summary(), style)
+        Line::styled(printable(&self.app.summary()), style)
     }
 }
 

@@ -2,9 +2,8 @@
 
 use std::fmt::Write as _;
 
-use comfy_table::{CellAlignment, Table, presets::NOTHING};
-
 use crate::{
+    cli::output::{Table, table},
     domain::update::Lane,
     plan::{Freshness, Plan, Report},
 };
@@ -27,8 +26,7 @@ pub(super) fn text(plan: &Plan, report: &Report) -> String {
 }
 
 fn figures(report: &Report) -> Table {
-    let mut table = Table::new();
-    table.load_style(NOTHING);
+    let mut table = table();
     let mut row = |name: &str, value: String| {
         table.add_row([name.to_owned(), value]);
     };
@@ -80,8 +78,7 @@ fn figures(report: &Report) -> Table {
 
 /// How long updates took. A class that is all of its lane is told once.
 fn freshness(report: &Report) -> Table {
-    let mut table = Table::new();
-    table.load_style(NOTHING);
+    let mut table = table();
     table.set_header(["freshness", "updates", "p50", "p95", "p99", "longest"]);
     for of in &report.freshness {
         let is_alone =
@@ -91,9 +88,7 @@ fn freshness(report: &Report) -> Table {
         }
         table.add_row(freshness_row(of));
     }
-    for column in table.column_iter_mut().skip(1) {
-        column.set_cell_alignment(CellAlignment::Right);
-    }
+    table.align_figures();
     table
 }
 

@@ -39,7 +39,6 @@ impl Work for Check {
         store: &Opened,
     ) -> anyhow::Result<()> {
         let findings = check(&engine).await?;
-        let path = store.config.path.display();
         match self.0 {
             Output::Table => writeln!(io::stdout(), "{}", page(&findings))?,
             Output::Json => output::print_document(&document(&findings))?,
@@ -53,7 +52,7 @@ impl Work for Check {
             );
         }
         if self.0 == Output::Table {
-            writeln!(io::stdout(), "the {} store in {path} is whole", engine.name())?;
+            writeln!(io::stdout(), "the {} store in {} is whole", engine.name(), store.place)?;
         }
         Ok(())
     }

@@ -3,6 +3,7 @@
 mod check;
 mod export;
 mod import;
+mod migrate;
 mod reencrypt;
 
 use std::path::PathBuf;
@@ -14,7 +15,7 @@ use crate::{
     gateway::settings,
     store::{
         directory::{Opening, REDB_FILE, SLED_FOLDER, holds_store},
-        engine::{Engine, EngineError, RedbEngine, SealedEngine, SledEngine},
+        engine::{Engine, EngineError, PostgresEngine, RedbEngine, SealedEngine, SledEngine},
     },
 };
 
@@ -30,20 +31,22 @@ enum Command {
     Check(check::Args),
     Export(export::Args),
     Import(import::Args),
+    Migrate(migrate::Args),
     Reencrypt(reencrypt::Args),
 }
 
 /// Which store.
 #[derive(Clone, Debug, clap::Args)]
 struct Place {
-    /// The directory of the store; without it, store.path of the configuration.
+    /// The directory of the store; without it, store.path of the configuration. Where a database is
+    /// the store, the gateway's own directory all the same.
     #[arg(long, value_name = "DIR")]
     path: Option<PathBuf>,
     /// The engine of the store; without it, store.engine of the configuration.
     #[arg(long, value_enum)]
     engine: Option<EngineKind>,
-    /// The configuration file; without it, gateway.toml if there is one. Only its tables store
-    /// and limits are read.
+    /// The configuration file; without it, gateway.toml if there is one. Only its tables store,
+    /// store.postgres and limits are read.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
 }
@@ -54,6 +57,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         Command::Check(args) => check::run(args).await,
         Command::Export(args) => export::run(args).await,
         Command::Import(args) => import::run(args).await,
+        Command::Migrate(args) => migrate::run(args).await,
         Command::Reencrypt(args) => reencrypt::run(args).await,
     }
 }
@@ -71,6 +75,8 @@ trait Work {
 struct Opened {
     config: StoreConfig,
     limits: LimitsConfig,
+    /// Where it is, in words.
+    place: String,
 }
 
 /// Whether a store that is not there is made.
@@ -83,51 +89,63 @@ enum Missing {
 impl Place {
     fn read(&self) -> anyhow::Result<Opened> {
         let file = self.config.as_deref();
-        let (mut config, limits) = Config::load_store(file, config::process_environment())?;
+        let env = config::process_environment();
+        let (mut config, limits) = Config::load_store(file, env, self.engine)?;
         if let Some(path) = &self.path {
             config.path.clone_from(path);
         }
-        config.engine = self.engine.unwrap_or(config.engine);
-        Ok(Opened { config, limits })
+        let place = match config.engine {
+            EngineKind::Sled | EngineKind::Redb => config.path.display().to_string(),
+            EngineKind::Postgres => settings::postgres(&config, false).place(),
+        };
+        Ok(Opened { config, limits, place })
     }
 
     /// Opens the store, and does the work on it.
     async fn work(&self, missing: Missing, work: impl Work) -> anyhow::Result<()> {
         let store = self.read()?;
-        let path = &store.config.path;
-        let folder = match store.config.engine {
-            EngineKind::Sled => SLED_FOLDER,
-            EngineKind::Redb => REDB_FILE,
-        };
-        if missing == Missing::Refuse && !holds_store(path, folder) {
-            let engine = match store.config.engine {
-                EngineKind::Sled => "sled",
-                EngineKind::Redb => "redb",
-            };
-            bail!("{} holds no {engine} store: give its directory with --path", path.display());
-        }
-        let opening = Opening::begin(path, folder).map_err(explain)?;
         let done = match store.config.engine {
             EngineKind::Sled => {
+                let opening = begin(&store, missing, "sled", SLED_FOLDER)?;
                 let engine = SledEngine::open(&settings::sled(&store.config)).map_err(explain)?;
-                let engine = sealed(engine, &store).map_err(explain)?;
+                let engine = sealed(engine, &store).await.map_err(explain)?;
                 drop(opening);
                 work.on(engine, &store).await
             }
             EngineKind::Redb => {
+                let opening = begin(&store, missing, "redb", REDB_FILE)?;
                 let engine = RedbEngine::open(&settings::redb(&store.config)).map_err(explain)?;
-                let engine = sealed(engine, &store).map_err(explain)?;
+                let engine = sealed(engine, &store).await.map_err(explain)?;
                 drop(opening);
                 work.on(engine, &store).await
             }
+            EngineKind::Postgres => {
+                let options = settings::postgres(&store.config, missing == Missing::Make);
+                let engine = PostgresEngine::open(&options).await.map_err(explain)?;
+                let engine = sealed(engine, &store).await.map_err(explain)?;
+                work.on(engine, &store).await
+            }
         };
-        done.with_context(|| format!("the store in {}", path.display()))
+        done.with_context(|| format!("the store in {}", store.place))
     }
 }
 
-fn sealed<E: Engine>(engine: E, store: &Opened) -> Result<SealedEngine<E>, EngineError> {
-    let path = store.config.path.display().to_string();
-    SealedEngine::open(engine, settings::keys(&store.config), &path)
+/// Begins to open an embedded store, if it is there or may be made.
+fn begin(
+    store: &Opened,
+    missing: Missing,
+    engine: &str,
+    folder: &'static str,
+) -> anyhow::Result<Opening> {
+    let path = &store.config.path;
+    if missing == Missing::Refuse && !holds_store(path, folder) {
+        bail!("{} holds no {engine} store: give its directory with --path", path.display());
+    }
+    Opening::begin(path, folder).map_err(explain)
+}
+
+async fn sealed<E: Engine>(engine: E, store: &Opened) -> Result<SealedEngine<E>, EngineError> {
+    SealedEngine::wrap(engine, settings::keys(&store.config), &store.place).await
 }
 
 fn explain(error: EngineError) -> anyhow::Error {

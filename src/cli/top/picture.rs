@@ -3,8 +3,9 @@
 use std::collections::VecDeque;
 
 use crate::{
+    cli::flush,
     domain::time::Instant,
-    proto::{AppState, AppStatus, AppTotals, GatewayStatus},
+    proto::{AppStatus, AppTotals, GatewayStatus},
 };
 
 /// As many as a wide terminal has columns.
@@ -126,8 +127,7 @@ impl Picture {
         self.question = self.apps.get(self.selected).map(|app| Question {
             lever: lever(&app.status),
             app: app.status.app.clone(),
-            is_halted: app.status.state() == AppState::Halted
-                || !app.status.halted_kinds.is_empty(),
+            is_halted: flush::is_halted(&app.status),
         });
     }
 
@@ -206,6 +206,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::proto::AppState;
 
     fn status(app: &str, accepted: u64, pending: u64) -> AppStatus {
         let totals = AppTotals {

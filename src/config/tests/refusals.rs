@@ -87,6 +87,10 @@ fn an_unknown_key_names_the_nearest() {
     check("grpc_listen = \"x\"", &["grpc_listen: unknown table; did you mean server.grpc_listen?"]);
     check(&app("api_key = \"hush\""), &["apps[0].api_key: unknown key; did you mean api_key_env?"]);
     check("[\"store.path\"]\nx = 1", &["store.path: unknown table; did you mean store?"]);
+    // A guess that is none would lead astray.
+    let none = "and none is like it; `userpilot-gateway print-default-config` shows all";
+    check("[store]\ndirectory = \"x\"", &[&format!("store.directory: unknown key, {none}")]);
+    check("[kubernetes]\nx = 1", &[&format!("kubernetes: unknown table, {none}")]);
 }
 
 #[test]
@@ -109,7 +113,10 @@ fn a_value_of_the_wrong_kind_is_refused() {
         &["history.jobs_max: expected a whole number, found a number with a point"],
     );
     check("[history]\njobs_max = -1", &["history.jobs_max: -1 is not in 1 to 1000000"]);
-    check("[store]\nengine = \"memory\"", &["store.engine: expected \"sled\" or \"redb\""]);
+    check(
+        "[store]\nengine = \"memory\"",
+        &["store.engine: expected \"sled\" or \"redb\" or \"postgres\""],
+    );
     check("[log]\nformat = \"xml\"", &["log.format: expected \"auto\" or \"pretty\" or \"json\""]);
     check(
         "[server]\ngrpc_listen = \"localhost:1\"",

@@ -134,28 +134,35 @@ const LEVERS = {
     done: (app) => `${app} is resumed.`,
   },
   FlushNow: {
-    body: (app, halted) => html`<p>What waits of <strong>${app}</strong> is submitted as soon as its budget
-      allows, without waiting for more to join it or for the end of a backoff.</p>
-      ${halted && html`<p class="note warn">The app is halted. A flush also says that Userpilot is
-        fine and the rows are to blame: <strong>up to ten more may become dead letters</strong> before
-        it halts again.</p>`}`,
-    done: (app) => `${app} is told to flush.`,
+    body: (app, { halted, paused, held }) => (held
+      ? html`<p class="note warn"><strong>${app}</strong> is held: ${held}. A flush does nothing.</p>`
+      : html`<p>What waits of <strong>${app}</strong> is submitted as soon as its budget allows, without
+        waiting for more to join it or for the end of a backoff.</p>
+        ${halted && html`<p class="note warn">The app is halted. A flush also says that Userpilot is
+          fine and the rows are to blame: <strong>up to ten more may become dead letters</strong> before
+          it halts again.</p>`}
+        ${paused && html`<p class="note warn">The app is paused: nothing is submitted until somebody
+          resumes it.</p>`}`),
+    done: (app, { paused }) => (paused ? `${app} is told to flush, and submits nothing until it is resumed.`
+      : `${app} is told to flush.`),
   },
 };
 
 /** Asks before an app is paused, resumed or flushed. */
 export function askLever(method, app) {
   const title = { Pause: 'Pause', Resume: 'Resume', FlushNow: 'Flush' }[method];
-  const halted = app.state === 'APP_STATE_HALTED' || app.halted_kinds?.length > 0;
+  const { paused, held_reason: held } = app;
+  const halted = !held && (app.state === 'APP_STATE_HALTED' || app.halted_kinds?.length > 0);
+  const how = { halted, paused, held };
   ask({
     title: `${title} ${app.app}?`,
-    body: LEVERS[method].body(app.app, halted),
+    body: LEVERS[method].body(app.app, how),
     action: title,
     danger: method === 'FlushNow' && halted,
     run: async () => {
       await rpc(method, { app: app.app });
       await refresh();
-      return LEVERS[method].done(app.app);
+      return LEVERS[method].done(app.app, how);
     },
   });
 }

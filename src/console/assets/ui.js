@@ -75,7 +75,7 @@ export function useRpc(method, request, { every = 0, skip = false } = {}) {
 
 /** The page's title, for the window and the heading. */
 export function Heading({ title, children }) {
-  useEffect(() => {
+  useLayoutEffect(() => {
     document.title = `${title} · userpilot-gateway`;
   }, [title]);
   return html`<div class="heading"><h1 tabindex="-1" id="heading">${title}</h1>${children}</div>`;

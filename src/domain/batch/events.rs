@@ -15,6 +15,9 @@ const EVENTS_MAX: usize = 20;
 /// Longer words are cut.
 const DETAIL_CHARS_MAX: usize = 200;
 
+/// Of a part whose own events tell of none: the batch that was split failed before.
+const CAUSE_UNKNOWN: &str = "upstream did not take it";
+
 /// Something that happened to a batch.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JobEvent {
@@ -56,6 +59,23 @@ pub enum Happening {
     Split,
     /// Its only row becomes a dead letter.
     Dead,
+}
+
+impl Happening {
+    /// Whether something went wrong.
+    fn is_trouble(self) -> bool {
+        match self {
+            Self::Refused | Self::Conflict | Self::Lost | Self::Failed => true,
+            Self::Claimed
+            | Self::Submitted
+            | Self::Accepted
+            | Self::Adopted
+            | Self::Completed
+            | Self::Requeued
+            | Self::Split
+            | Self::Dead => false,
+        }
+    }
 }
 
 impl fmt::Display for Happening {
@@ -113,6 +133,24 @@ impl Batch {
         self.remember(JobEvent { at, what: Happening::Accepted, request_id, detail });
     }
 
+    /// The same batch for who may not see upstream's words: what went wrong last is told in the
+    /// gateway's own.
+    #[must_use]
+    pub fn in_our_words(mut self) -> Self {
+        self.last_error = self.last_cause().to_owned();
+        self
+    }
+
+    /// What went wrong last, in the gateway's words. Empty where nothing did.
+    pub fn last_cause(&self) -> &str {
+        if self.last_error.is_empty() {
+            return "";
+        }
+        let is_cause = |event: &&JobEvent| event.what.is_trouble() && !event.detail.is_empty();
+        let last = self.events.iter().rev().find(is_cause);
+        last.map_or(CAUSE_UNKNOWN, |event| &event.detail)
+    }
+
     fn remember(&mut self, event: JobEvent) {
         self.events.push(event);
         let surplus = self.events.len().saturating_sub(EVENTS_MAX);
@@ -157,5 +195,24 @@ mod tests {
         let [refused, split] = &*batch.events else { panic!("{:?}", batch.events) };
         assert_eq!((&*refused.detail, refused.request_id.as_deref()), ("422", Some("r-1")));
         assert_eq!((split.detail.chars().count(), &split.request_id), (200, &None));
+    }
+
+    #[test]
+    fn what_went_wrong_last_can_be_told_without_upstreams_words() {
+        let mut batch = batch();
+        assert_eq!(batch.clone().in_our_words(), batch);
+        batch.last_error = "422: the row {\"user_id\":\"ada\"} is bad".into();
+        assert_eq!(batch.last_cause(), CAUSE_UNKNOWN);
+        let failure = |cause: &str| Failure {
+            kind: FailureKind::BadRows,
+            cause: cause.into(),
+            detail: batch.last_error.clone(),
+            request_id: None,
+        };
+        let (first, last) = (failure("503"), failure("422"));
+        batch.note_not_taken(Timestamp::default(), &first);
+        batch.note_not_taken(Timestamp::default(), &last);
+        batch.note(Happening::Split, Timestamp::default(), "");
+        assert_eq!(batch.in_our_words().last_error, "422");
     }
 }

@@ -195,6 +195,7 @@ impl Lifecycle {
                 self.last_error =
                     format!("the job is {:?}, and nobody knows what that is", report.status);
                 self.failing_since.get_or_insert(now.wall);
+                self.last_cause.clone_from(&self.last_error);
                 batch.note(Happening::Lost, now.wall, &self.last_error);
                 return self.deny(batch, now);
             }
@@ -229,6 +230,7 @@ impl Lifecycle {
         // What is wrong with a kind that is halted is not over with a job of the other.
         if self.halted_until.of(batch.kind.other()).is_none() {
             self.last_error.clear();
+            self.last_cause.clear();
             self.failing_since = None;
         }
         self.memory.of_mut(batch.kind).take(now.wall);
@@ -306,6 +308,7 @@ impl Lifecycle {
     /// What is wrong now, and since when something is.
     fn blame(&mut self, failure: &Failure, now: Now) {
         self.last_error.clone_from(&failure.detail);
+        self.last_cause.clone_from(&failure.cause);
         self.failing_since.get_or_insert(now.wall);
     }
 

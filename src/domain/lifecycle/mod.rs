@@ -194,6 +194,8 @@ pub struct Lifecycle {
     /// Whose job was seen in the slot last, while it is waited for.
     slot_holder: Option<SlotHolder>,
     last_error: String,
+    /// The same in the gateway's words.
+    last_cause: String,
     /// Since when there has been an error, without a delivery since.
     failing_since: Option<Timestamp>,
     failed_attempts: u64,
@@ -292,6 +294,7 @@ impl Lifecycle {
             reach: u64::MAX,
             slot_holder: None,
             last_error: String::new(),
+            last_cause: String::new(),
             failing_since: None,
             failed_attempts: 0,
             conflicts: 0,

@@ -42,6 +42,7 @@ impl Rescue {
 impl Lifecycle {
     pub(super) fn resume(&mut self, mut batch: Batch, now: Now) {
         self.last_error.clone_from(&batch.last_error);
+        batch.last_cause().clone_into(&mut self.last_cause);
         // What is known of it is that it had begun by now.
         self.failing_since = (!self.last_error.is_empty()).then_some(now.wall);
         self.phase = match batch.state {

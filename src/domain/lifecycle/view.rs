@@ -104,8 +104,11 @@ pub struct View {
     pub slot_holder: Option<SlotHolder>,
     /// Failures in a row.
     pub failures_in_a_row: u32,
-    /// What went wrong last; empty where nothing did since the last delivery.
+    /// What went wrong last, in upstream's words, which may quote a row; empty where nothing did
+    /// since the last delivery.
     pub last_error: String,
+    /// The same in the gateway's words.
+    pub last_cause: String,
     /// Since when something has gone wrong, without a delivery since.
     pub failing_since: Option<Timestamp>,
     /// Failures since the start.
@@ -150,6 +153,7 @@ impl Lifecycle {
             slot_holder: self.slot_holder.clone(),
             failures_in_a_row: delivering.unwrap_or(0).max(self.asking.failures()),
             last_error: self.last_error.clone(),
+            last_cause: self.last_cause.clone(),
             failing_since: self.failing_since,
             failed_attempts: self.failed_attempts,
             conflicts: self.conflicts,

@@ -2,8 +2,14 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Mutex, MutexGuard, PoisonError, atomic::Ordering::Relaxed},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
 };
+
+use prometheus_client::metrics::histogram::Histogram;
 
 use super::Committer;
 use crate::{
@@ -29,6 +35,42 @@ pub struct ClientCounts {
     pub suppressed: u64,
     /// When one of its own was last accepted, since the start.
     pub last_update_at: Option<Timestamp>,
+}
+
+/// How long commits of groups of updates take: mostly a flush of the disk.
+const COMMIT_SECONDS: [f64; 15] =
+    [0.000_5, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0];
+
+/// From an update that is alone to the largest group that the configuration allows.
+const COMMIT_UPDATES: [f64; 13] =
+    [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1_024.0, 8_192.0, 65_536.0];
+
+/// What the writer counts of commits of groups of updates.
+#[derive(Debug)]
+pub struct GroupCommits {
+    /// How many there were since the start.
+    pub total: AtomicU64,
+    /// From when a group was complete until it was durable, in seconds.
+    pub seconds: Histogram,
+    /// The updates of each, those that were refused among them.
+    pub updates: Histogram,
+}
+
+impl Default for GroupCommits {
+    fn default() -> Self {
+        let [seconds, updates] = [&COMMIT_SECONDS[..], &COMMIT_UPDATES[..]]
+            .map(|bounds| Histogram::new(bounds.iter().copied()));
+        Self { total: 0.into(), seconds, updates }
+    }
+}
+
+impl GroupCommits {
+    /// Counts one that took so long and had so many updates.
+    pub(super) fn count(&self, took: Duration, updates: usize) {
+        self.total.fetch_add(1, Relaxed);
+        self.seconds.observe(took.as_secs_f64());
+        self.updates.observe(updates as f64);
+    }
 }
 
 /// What the writer counts of all clients.
@@ -65,7 +107,6 @@ impl<E: Engine> Committer<E> {
         outcomes: &[Result<Accepted, QueueRefusal>],
         now: Timestamp,
     ) {
-        self.store.group_commits.fetch_add(1, Relaxed);
         let mut changed = Vec::new();
         let mut clients = self.store.clients.all();
         for ((app, client), outcome) in senders.iter().zip(outcomes) {

@@ -1,35 +1,46 @@
 //! What every engine must do, run against each.
 
-use std::path::Path;
+use std::{path::Path, pin::pin, sync::LazyLock};
 
 use futures_util::FutureExt;
+use tokio::runtime::Runtime;
 
-use super::*;
+use super::{postgres::tests::Database, *};
+
+/// What engines wait in that are not embedded.
+static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| Runtime::new().unwrap());
 
 fn now<T>(future: impl Future<Output = T>) -> T {
     future.now_or_never().expect("embedded engines answer at once")
 }
 
+fn of<T>(engine: &impl Engine, future: impl Future<Output = T>) -> T {
+    if engine.name() != "postgres" {
+        return now(future);
+    }
+    RUNTIME.block_on(pin!(future))
+}
+
 fn write(engine: &impl Engine, writes: &[(&[u8], Option<&[u8]>)]) {
-    let mut transaction = now(engine.begin()).unwrap();
+    let mut transaction = of(engine, engine.begin()).unwrap();
     for (key, value) in writes {
         match value {
             Some(value) => transaction.put(key, value.to_vec()),
             None => transaction.delete(key),
         }
     }
-    now(transaction.commit()).unwrap();
+    of(engine, transaction.commit()).unwrap();
 }
 
 fn read(engine: &impl Engine, key: &[u8]) -> Option<Vec<u8>> {
-    let mut transaction = now(engine.begin()).unwrap();
-    now(transaction.get(key)).unwrap().map(|value| value.as_ref().to_vec())
+    let mut transaction = of(engine, engine.begin()).unwrap();
+    of(engine, transaction.get(key)).unwrap().map(|value| value.as_ref().to_vec())
 }
 
 fn keys(engine: &impl Engine, range: RangeInclusive<&[u8]>, limit: usize) -> Vec<Vec<u8>> {
-    let mut transaction = now(engine.begin()).unwrap();
+    let mut transaction = of(engine, engine.begin()).unwrap();
     let range = range.start().to_vec()..=range.end().to_vec();
-    now(transaction.scan(range, limit)).unwrap().into_iter().map(|(key, _)| key).collect()
+    of(engine, transaction.scan(range, limit)).unwrap().into_iter().map(|(key, _)| key).collect()
 }
 
 fn check(engine: &impl Engine, reopen: impl Fn()) {
@@ -43,22 +54,22 @@ fn check_up_to(engine: &impl Engine, entry_bytes_max: usize, reopen: impl Fn()) 
     assert_eq!(read(engine, b"c"), None);
 
     // Writes are not seen before their commit, and never if there is none.
-    let mut dropped = now(engine.begin()).unwrap();
+    let mut dropped = of(engine, engine.begin()).unwrap();
     dropped.put(b"c", b"x".to_vec());
-    assert!(now(dropped.get(b"c")).unwrap().is_none());
+    assert!(of(engine, dropped.get(b"c")).unwrap().is_none());
     drop(dropped);
     assert_eq!(read(engine, b"c"), None);
 
     // A transaction that has begun, and even has writes, holds up no other, and what is
     // committed last is what counts.
-    let mut waiting = now(engine.begin()).unwrap();
+    let mut waiting = of(engine, engine.begin()).unwrap();
     waiting.put(b"b", b"4".to_vec());
     write(engine, &[(b"b", Some(b"5"))]);
     assert_eq!(read(engine, b"b").as_deref(), Some(&b"5"[..]));
-    now(waiting.commit()).unwrap();
+    of(engine, waiting.commit()).unwrap();
     assert_eq!(read(engine, b"b").as_deref(), Some(&b"4"[..]));
     // Nor does one without writes.
-    now(now(engine.begin()).unwrap().commit()).unwrap();
+    of(engine, of(engine, engine.begin()).unwrap().commit()).unwrap();
 
     // Scans are in byte order, inclusive, and limited.
     write(engine, &[(b"ab", Some(b"")), (b"\xff", Some(b"")), (b"b", None)]);
@@ -73,17 +84,100 @@ fn check_up_to(engine: &impl Engine, entry_bytes_max: usize, reopen: impl Fn()) 
         assert_eq!(read(engine, b"large"), Some(value));
     }
     // A commit with an entry that is too large is refused, and refused whole.
-    let mut transaction = now(engine.begin()).unwrap();
+    let mut transaction = of(engine, engine.begin()).unwrap();
     transaction.put(b"small", vec![]);
     transaction.put(b"large", vec![0; entry_bytes_max - 4]);
-    now(transaction.commit()).unwrap_err();
+    of(engine, transaction.commit()).unwrap_err();
     assert_eq!(read(engine, b"small"), None);
+    check_together(engine);
     reopen();
+}
+
+/// What engines do that several share, and the others do too, in their way.
+fn check_together(engine: &impl Engine) {
+    // Locked or not, it reads and writes as any other.
+    let key = |text: &str| text.as_bytes().to_vec();
+    write(engine, &[(b"r1", Some(b"1")), (b"q1", None)]);
+    let (locks, reads) = ([key("r1"), key("ab")], [key("r1"), key("q1")]);
+    let mut transaction = of(engine, engine.begin_locked(&locks, &reads)).unwrap();
+    let mut get = |key: &str| {
+        let value = of(engine, transaction.get(key.as_bytes())).unwrap();
+        value.map(|value| value.as_ref().to_vec())
+    };
+    assert_eq!((get("r1").as_deref(), get("q1"), get("q2")), (Some(&b"1"[..]), None, None));
+    transaction.put(b"r1", b"2".to_vec());
+    of(engine, transaction.prefetch(&[key("ab"), key("q1"), key("q3")])).unwrap();
+    let ab = of(engine, transaction.get(b"ab")).unwrap();
+    assert_eq!(ab.map(|value| value.as_ref().to_vec()), Some(Vec::new()));
+    assert!(of(engine, transaction.get(b"q3")).unwrap().is_none());
+    // The time after its locks, where there is a clock, is the store's.
+    let (of_transaction, of_store) = (transaction.time(), of(engine, engine.time()).unwrap());
+    assert!(of_transaction.is_none_or(|time| Some(time) <= of_store));
+    of(engine, transaction.commit()).unwrap();
+    assert_eq!(read(engine, b"r1").as_deref(), Some(&b"2"[..]));
+    // An entry that is there stays; one that is not is put.
+    let put =
+        |key: &[u8], value: &[u8]| of(engine, engine.put_if_absent(key, value.to_vec())).unwrap();
+    assert_eq!((put(b"r1", b"3"), put(b"r3", b"3")), (b"2".to_vec(), b"3".to_vec()));
+    assert_eq!((put(b"\xffr", b"4"), put(b"\xffr", b"5")), (b"4".to_vec(), b"4".to_vec()));
+    assert_eq!(read(engine, b"r1").as_deref(), Some(&b"2"[..]));
+    assert_eq!(read(engine, b"r3").as_deref(), Some(&b"3"[..]));
+    // Nobody has taken the store away.
+    assert!(engine.lost().now_or_never().is_none());
 }
 
 #[test]
 fn memory_conforms() {
     check(&MemoryEngine::default(), || {});
+    check(&MemoryEngine::shared(8), || {});
+}
+
+#[test]
+fn postgres_conforms_and_keeps_what_was_committed() {
+    let database = Database::start();
+    for sharing in [Sharing::Alone, Sharing::Shared { stripes: 8 }] {
+        let options = database.options(sharing);
+        let open = || RUNTIME.block_on(PostgresEngine::open(&options)).unwrap();
+        let engine = open();
+        check(&engine, || {});
+        let mut transaction = of(&engine, engine.begin()).unwrap();
+        transaction.delete(b"\xff");
+        transaction.delete(b"\xffr");
+        transaction.delete(b"r3");
+        of(&engine, transaction.commit()).unwrap();
+        drop(engine);
+        let engine = open();
+        assert_eq!(read(&engine, b"a").as_deref(), Some(&b"3"[..]));
+        assert_eq!(read(&engine, b"large").map(|value| value.len()), Some(ENTRY_BYTES_MAX - 5));
+        assert_eq!(keys(&engine, b""..=b"\xff\xff", 9).len(), 4);
+        let all = keys(&engine, b""..=b"\xff\xff", 9);
+        let all: Vec<(&[u8], Option<&[u8]>)> = all.iter().map(|key| (&key[..], None)).collect();
+        write(&engine, &all);
+        drop(engine);
+        let engine = RUNTIME.block_on(SealedEngine::wrap(open(), keys_of(1, &[]), "")).unwrap();
+        check_up_to(&engine, ENTRY_BYTES_MAX - SEAL_BYTES, || {});
+        let all = keys(&engine, b""..=b"\xff\xff", 99);
+        let all: Vec<(&[u8], Option<&[u8]>)> = all.iter().map(|key| (&key[..], None)).collect();
+        write(&engine, &all);
+    }
+}
+
+#[test]
+fn locks_of_a_shared_memory_keep_transactions_apart() {
+    let engine = MemoryEngine::shared(8);
+    let key = vec![b"a".to_vec()];
+    assert!(now(engine.begin_locked(&key, &[])).is_err(), "what is not there cannot be locked");
+    write(&engine, &[(b"a", Some(b"0"))]);
+    let first = now(engine.begin_locked(&key, &[])).unwrap();
+    let mut second = pin!(engine.begin_locked(&key, &[]));
+    assert!(second.as_mut().now_or_never().is_none(), "it waits");
+    drop(first);
+    let second = now(second).unwrap();
+    // One process's engine locks nothing.
+    let alone = MemoryEngine::default();
+    let both = [now(alone.begin_locked(&key, &[])), now(alone.begin_locked(&key, &[]))];
+    assert!(both.iter().all(Result::is_ok));
+    drop(second);
 }
 
 #[test]

@@ -6,8 +6,9 @@ use std::{fs, io, path::Path};
 use super::EngineError;
 use crate::store::private;
 
-/// Each embedded engine by its name in the configuration, and what it keeps in the directory.
-const CONTENTS: [(&str, &str); 2] = [("sled", "sled"), ("redb", "store.redb")];
+/// Each engine by its name in the configuration, and what it keeps in the directory.
+const CONTENTS: [(&str, &str); 3] =
+    [("sled", "sled"), ("redb", "store.redb"), ("postgres", "postgres.id")];
 
 const LOCK_FILE: &str = "LOCK";
 

@@ -10,6 +10,7 @@
 
 mod directory;
 mod memory;
+mod postgres;
 mod redb;
 pub(super) mod redo;
 mod sealed;
@@ -27,6 +28,9 @@ use std::{
 use crate::domain::time::Timestamp;
 
 pub use memory::{Crash, MemoryEngine};
+pub use postgres::{
+    Age, Host, PostgresEngine, PostgresOptions, PostgresTransaction, Schema, script,
+};
 pub use redb::{RedbEngine, RedbOptions};
 pub use sealed::{KeyId, Resealed, SEAL_BYTES, SealedEngine, StoreKey, StoreKeys};
 pub use sled::{SledEngine, SledOptions};

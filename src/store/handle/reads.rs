@@ -17,8 +17,8 @@ use crate::{
         Traces,
         engine::Engine,
         queue::{
-            DeadFilter, DeadId, DeadLetter, DeadPage, Found, PendingPage, Reads, StoreError,
-            SubjectRecords,
+            DeadFilter, DeadId, DeadLetter, DeadPage, Found, OldestOfLanes, PendingPage, Reads,
+            StoreError, SubjectRecords,
         },
     },
 };
@@ -44,10 +44,10 @@ pub(super) trait ReadAny: ReadJobs + Send + Sync {
         newest: u64,
         limit: usize,
     ) -> BoxFuture<'static, Result<Vec<Batch>, StoreError>>;
-    fn oldest(
+    fn oldest_of_lanes(
         self: Arc<Self>,
         app: AppId,
-    ) -> BoxFuture<'static, Result<Option<Timestamp>, StoreError>>;
+    ) -> BoxFuture<'static, Result<OldestOfLanes, StoreError>>;
     fn dead_letters(
         self: Arc<Self>,
         app: AppId,
@@ -120,11 +120,11 @@ impl<E: Engine> ReadAny for Reads<E> {
         Box::pin(async move { Reads::batches(&self, app, newest, limit).await })
     }
 
-    fn oldest(
+    fn oldest_of_lanes(
         self: Arc<Self>,
         app: AppId,
-    ) -> BoxFuture<'static, Result<Option<Timestamp>, StoreError>> {
-        Box::pin(async move { Reads::oldest(&self, app).await })
+    ) -> BoxFuture<'static, Result<OldestOfLanes, StoreError>> {
+        Box::pin(async move { Reads::oldest_of_lanes(&self, app).await })
     }
 
     fn dead_letters(

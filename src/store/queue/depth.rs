@@ -27,6 +27,17 @@ impl QueueDepth {
     pub fn by_kind(&self) -> ByKind<u64> {
         by_kind(self.records, self.company_records)
     }
+
+    /// The records of a lane. Those of all lanes are all records.
+    pub fn of_lane(&self, lane: Lane) -> u64 {
+        match lane {
+            Lane::Express => self.express_records,
+            Lane::Interactive => {
+                self.records.saturating_sub(self.bulk_records + self.express_records)
+            }
+            Lane::Bulk => self.bulk_records,
+        }
+    }
 }
 
 fn by_kind(records: u64, companies: u64) -> ByKind<u64> {

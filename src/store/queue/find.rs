@@ -69,6 +69,9 @@ pub enum Found {
     Unknown,
 }
 
+/// Of each lane, when the first update of the record that waits longest was accepted.
+pub type OldestOfLanes = [(Lane, Option<Timestamp>); Lane::ALL.len()];
+
 /// The reading side of a queue.
 #[derive(Clone, Debug)]
 pub struct Reads<E> {
@@ -179,16 +182,22 @@ impl<E: Engine> Reads<E> {
 
     /// When the first update of the record that waits longest was accepted.
     pub async fn oldest(&self, app: AppId) -> Result<Option<Timestamp>, StoreError> {
-        let mut oldest: Option<Timestamp> = None;
+        let of_lanes = self.oldest_of_lanes(app).await?;
+        Ok(of_lanes.into_iter().filter_map(|(_, oldest)| oldest).min())
+    }
+
+    /// The same of each lane.
+    pub async fn oldest_of_lanes(&self, app: AppId) -> Result<OldestOfLanes, StoreError> {
+        let mut of_lanes = Lane::ALL.map(|lane| (lane, None));
         for kind in SubjectKind::ALL {
-            for lane in Lane::ALL {
+            for (lane, oldest) in &mut of_lanes {
                 let mut transaction = self.engine.begin().await?;
-                let first = first_of(&mut transaction, app, (kind, lane)).await?;
-                oldest =
-                    first.map(|record| record.first_accepted_at).into_iter().chain(oldest).min();
+                let first = first_of(&mut transaction, app, (kind, *lane)).await?;
+                let first = first.map(|record| record.first_accepted_at);
+                *oldest = first.into_iter().chain(*oldest).min();
             }
         }
-        Ok(oldest)
+        Ok(of_lanes)
     }
 
     /// Reads all of the store, and counts what names the subject by updates up to `up_to`.

@@ -39,7 +39,7 @@ pub use dead::{DeadFilter, DeadId, DeadLetter, DeadPage, Replay};
 pub use depth::QueueDepth;
 pub use error::StoreError;
 pub use express::TakenExpress;
-pub use find::{Found, Reads};
+pub use find::{Found, OldestOfLanes, Reads};
 pub use forget::{Forgotten, Swept};
 pub use import::Arrival;
 pub use prune::{PruneCursor, Retention};

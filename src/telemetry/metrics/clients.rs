@@ -1,6 +1,6 @@
 //! What is counted of clients: of those that are configured, so that there are not more.
 
-use std::{fmt, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use prometheus_client::{
     collector::Collector,
@@ -12,18 +12,31 @@ use super::observed::one;
 use crate::{
     admin::history::{History, Percentiles},
     clock,
-    door::{auth::Callers, refusal::Reason},
+    door::{auth::Callers, caller::Client, refusal::Reason},
+    store::Store,
 };
 
-#[derive(Debug)]
-pub(super) struct ObservedClients(pub(super) Callers, pub(super) History);
+/// A number of each client's that has it: its name, its help, and where it is to be found.
+type Number<'a> = (&'a str, &'a str, &'a dyn Fn(&Client) -> Option<u64>);
+
+pub(super) struct ObservedClients {
+    pub(super) callers: Callers,
+    pub(super) history: History,
+    pub(super) store: Store,
+}
+
+impl fmt::Debug for ObservedClients {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ObservedClients")
+    }
+}
 
 impl Collector for ObservedClients {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        let failures = ConstCounter::new(self.0.failures());
+        let failures = ConstCounter::new(self.callers.failures());
         let help = "Requests for updates that had no valid credential";
         one(&mut encoder, "authentication_failures", help, &failures)?;
-        let clients = self.0.clients();
+        let clients = self.callers.clients();
         let kind = MetricType::Counter;
         let help = "Updates that were accepted, by client";
         let mut accepted =
@@ -47,7 +60,8 @@ impl Collector for ObservedClients {
                 counter.encode(refused.encode_family(&labels)?)?;
             }
         }
-        self.encode_delivered(&mut encoder)
+        self.encode_delivered(&mut encoder)?;
+        self.encode_limits(&mut encoder, &clients)
     }
 }
 
@@ -56,10 +70,10 @@ impl ObservedClients {
     fn encode_delivered(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let now = clock::now().instant;
         let clients: Vec<_> = self
-            .0
+            .callers
             .clients()
             .iter()
-            .map(|client| (client.name.clone(), self.1.delivered(client.id, now)))
+            .map(|client| (client.name.clone(), self.history.delivered(client.id, now)))
             .collect();
         let help = "Rows that were delivered, by whose they were";
         let kind = MetricType::Counter;
@@ -80,6 +94,34 @@ impl ObservedClients {
                 let Some(percentiles) = delivered.freshness else { continue };
                 let gauge = ConstGauge::new(took(percentiles).as_secs_f64());
                 gauge.encode(fresh.encode_family(&[("client", &**name)])?)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What waits of each client's, and its limits, where it has any.
+    fn encode_limits(
+        &self,
+        encoder: &mut DescriptorEncoder<'_>,
+        clients: &[Arc<Client>],
+    ) -> fmt::Result {
+        let numbers: [Number<'_>; 3] = [
+            ("client_pending_records", "Records of a client's own that wait", &|client| {
+                Some(self.store.gauges().clients.of(client.id).waiting)
+            }),
+            ("client_pending_records_max", "As many of a client's own may wait", &|client| {
+                client.terms.records_max
+            }),
+            ("client_updates_per_second_max", "As many a client may send a second", &|client| {
+                client.rate.as_ref().map(|rate| rate.per_second().into())
+            }),
+        ];
+        for (name, help, number) in numbers {
+            let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+            for client in clients {
+                let Some(number) = number(client) else { continue };
+                let gauge = ConstGauge::new(i64::try_from(number).unwrap_or(i64::MAX));
+                gauge.encode(family.encode_family(&[("client", &*client.name)])?)?;
             }
         }
         Ok(())

@@ -6,12 +6,14 @@ use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeMetric},
     metrics::{MetricType, counter::ConstCounter, gauge::ConstGauge},
+    registry::Unit,
 };
 
 use crate::{
     admin::status::{AppStatus, Observatory},
     domain::lifecycle::Conflicts,
     proto::AppState,
+    store::GroupCommits,
 };
 
 pub(super) struct Observed(pub(super) Observatory);
@@ -33,8 +35,7 @@ const COUNTERS: [Number; 5] = [
     ("failed_attempts", "Requests to upstream that failed", |app| app.view.failed_attempts),
 ];
 
-const GAUGES: [Number; 8] = [
-    ("pending_records", "Records (users and companies) that wait", |app| app.queue.depth.records),
+const GAUGES: [Number; 7] = [
     ("pending_companies", "Of the records that wait, those of companies", |app| {
         app.queue.depth.company_records
     }),
@@ -72,8 +73,9 @@ impl Collector for Observed {
         )?;
         let store = self.0.store.gauges();
         let help = "Commits of groups of updates";
-        let counter = ConstCounter::new(store.group_commits.load(Relaxed));
+        let counter = ConstCounter::new(store.group_commits.total.load(Relaxed));
         one(&mut encoder, "group_commits", help, &counter)?;
+        encode_commits(&mut encoder, &store.group_commits)?;
         let help = "Dead letters that were dropped, for their age or their number";
         let counter = ConstCounter::new(store.dead_lost.load(Relaxed));
         one(&mut encoder, "dead_letters_dropped", help, &counter)?;
@@ -106,6 +108,18 @@ pub(super) fn of_apps<M: EncodeMetric + prometheus_client::metrics::TypedMetric>
         metric(app).encode(encoder.encode_family(&label)?)?;
     }
     Ok(())
+}
+
+/// How long group commits take, and how large they are.
+fn encode_commits(encoder: &mut DescriptorEncoder<'_>, commits: &GroupCommits) -> fmt::Result {
+    let help = "From when a group of updates was complete until it was durable";
+    let kind = MetricType::Histogram;
+    let seconds =
+        encoder.encode_descriptor("group_commit_duration", help, Some(&Unit::Seconds), kind)?;
+    commits.seconds.encode(seconds)?;
+    let help = "Updates of the groups that were committed";
+    let updates = encoder.encode_descriptor("group_commit_size_updates", help, None, kind)?;
+    commits.updates.encode(updates)
 }
 
 fn encode_conflicts(encoder: &mut DescriptorEncoder<'_>, apps: &[AppStatus]) -> fmt::Result {

@@ -11,7 +11,7 @@ use crate::{
         batch::{Batch, Settlement},
         express::ExpressEnd,
         time::Timestamp,
-        update::AppId,
+        update::{AppId, Subject},
     },
     trace::{Ended, Traces},
 };
@@ -54,12 +54,16 @@ impl Report for Reporter {
         self.metrics.express_requests.get_or_create(&of).inc();
     }
 
-    fn delivered_by_express(&self, rows: &mut dyn Iterator<Item = DeliveredRow>) {
+    fn delivered_by_express(
+        &self,
+        subjects: Vec<Subject>,
+        rows: &mut dyn Iterator<Item = DeliveredRow>,
+    ) {
         let of_app = OfApp { app: self.app.clone() };
         let by_express = self.metrics.express_freshness.get_or_create_owned(&of_app);
         let rows = rows.inspect(|row| by_express.observe(row.took.as_secs_f64()));
         self.delivered(&mut { rows });
-        self.traces.ended(self.id, || Ended::Express);
+        self.traces.ended(self.id, || Ended::Express(subjects));
     }
 
     fn job_ended(&self, batch: &Batch, settlement: Settlement, took: Duration) {

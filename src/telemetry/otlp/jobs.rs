@@ -53,11 +53,16 @@ impl Linker {
                 Some(ended) = self.work.recv() => ended,
                 () = stop.cancelled() => break,
             };
-            let carried = self.traces.carried(app);
             match ended {
-                Ended::Job(batch, settlement) => self.job(&batch, settlement, carried).await,
-                Ended::Express if carried.is_empty() => {}
-                Ended::Express => self.express(app, carried).await,
+                Ended::Job(batch, settlement) => {
+                    let carried = self.traces.carried(app);
+                    self.job(&batch, settlement, carried).await;
+                }
+                Ended::Express(subjects) => {
+                    for subject in subjects {
+                        self.express(app, self.traces.carried_of(app, &subject)).await;
+                    }
+                }
             }
         }
         let Self { provider, .. } = self;
@@ -72,10 +77,10 @@ impl Linker {
         for update in carried.into_iter().filter(|_| ends) {
             match self.fate(&update).await {
                 Fate::In(id) if id == batch.id => {
-                    self.forget(&update);
+                    self.traces.forget(&update);
                     links.push(update.context);
                 }
-                Fate::Over => self.forget(&update),
+                Fate::Over => self.traces.forget(&update),
                 Fate::In(_) | Fate::Express(_) | Fate::Open => {}
             }
         }
@@ -108,13 +113,13 @@ impl Linker {
         ]
     }
 
-    /// A span for each update that went by express: of its request to upstream no more is known
-    /// here than when it was answered.
+    /// A span for each of a subject's updates that went by express: of its request to upstream no more
+    /// is known here than when it was answered.
     async fn express(&self, app: AppId, carried: Vec<Carried>) {
         for update in carried {
             match self.fate(&update).await {
                 Fate::Express(at) => {
-                    self.forget(&update);
+                    self.traces.forget(&update);
                     let attributes = vec![KeyValue::new("userpilot_gateway.app", self.name(app))];
                     let at = system_time(at);
                     let builder = SpanBuilder::from_name("identify")
@@ -123,7 +128,7 @@ impl Linker {
                         .with_attributes(attributes);
                     self.traces.over(builder, vec![update.context], at, Status::Ok);
                 }
-                Fate::Over => self.forget(&update),
+                Fate::Over => self.traces.forget(&update),
                 Fate::In(_) | Fate::Open => {}
             }
         }
@@ -145,11 +150,6 @@ impl Linker {
             | Found::Damaged
             | Found::Unknown => Fate::Over,
         }
-    }
-
-    fn forget(&self, update: &Carried) {
-        let is_it = |it: &Carried| it.app == update.app && it.sequence == update.sequence;
-        self.traces.forget(is_it);
     }
 
     fn name(&self, app: AppId) -> String {

@@ -46,6 +46,16 @@ export const SCENARIOS = {
       retry_at: new Date(Date.now() + 58000).toISOString(), failed_attempts: 4, current_job: undefined,
     })),
   },
+  'paused-and-held': {
+    status: (status) => ({
+      ...status,
+      apps: status.apps.map((app, n) => ({
+        ...app,
+        ...(n === 0 ? { state: 'APP_STATE_PAUSED', summary: 'Paused by an operator.', paused: true }
+          : { state: 'APP_STATE_HALTED', halted_kinds: [], held_reason: '3 records are damaged' }),
+      })),
+    }),
+  },
   'slot-taken': {
     status: first(() => ({
       state: 'APP_STATE_SLOT_TAKEN', current_job: undefined,

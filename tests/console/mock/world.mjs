@@ -194,7 +194,7 @@ function statusOf(each) {
     pending_express_records: each.halted ? 0 : 3, express_in_flight_records: 1,
     utilisation: each.halted ? 0 : 0.83,
     ...(!each.halted && { freshness_p50: '48.2s', freshness_p99: '141.5s' }),
-    job_users_target: 1500, fixed_cost: '4.1s', in_flight_records: job?.rows ?? 0,
+    job_users_target: 1500, fixed_cost: '4.1s', in_flight_records: job?.rows ?? 0, held_reason: '',
   };
 }
 

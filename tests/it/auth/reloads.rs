@@ -165,11 +165,12 @@ async fn a_ca_that_is_taken_out_is_believed_on_no_connection_any_more() {
 
 #[tokio::test]
 async fn a_watch_ends_with_the_rights_of_whoever_watches() {
-    let admin = |name: &str| {
+    let admin = |name: &str, role: &str| {
         let hash = Hash::of(&format!("upg_{name}"));
-        format!("[[admins]]\nname = \"{name}\"\ntoken_sha256 = \"{hash}\"\nrole = \"reader\"\n")
+        format!("[[admins]]\nname = \"{name}\"\ntoken_sha256 = \"{hash}\"\nrole = \"{role}\"\n")
     };
-    let stage = Stage::of(at_speed(100), |site| site.and(&(admin("ada") + &admin("bob")))).await;
+    let tables = admin("ada", "reader") + &admin("bob", "reader") + &admin("cyd", "operator");
+    let stage = Stage::of(at_speed(100), |site| site.and(&tables)).await;
     let mut operators = stage.gateway.admin().await;
     let mut watch = async |token: &str| {
         // The next status would come long after the test.
@@ -180,12 +181,18 @@ async fn a_watch_ends_with_the_rights_of_whoever_watches() {
         statuses
     };
     let (mut revoked, mut kept) = (watch("upg_ada").await, watch("upg_bob").await);
+    let mut lowered = watch("upg_cyd").await;
     let text = fs::read_to_string(stage.site.config()).unwrap();
+    let text = text.replace("\"operator\"", "\"reader\"");
     let hash = |name: &str| Hash::of(&format!("upg_{name}")).to_string();
     put(&stage, "gateway.toml", &text.replace(&hash("ada"), &hash("eve"))).await;
     let end = within("the end of the watch", revoked.message()).await.unwrap_err();
     assert_eq!(end.code(), Code::Unauthenticated);
     assert_eq!(end.message(), "no valid credential");
+    // Whoever may see less from now on is not told more, and may watch anew.
+    let end = within("the end of the operator's watch", lowered.message()).await.unwrap_err();
+    assert_eq!(end.code(), Code::Unavailable);
+    drop(watch("upg_cyd").await);
     // Whoever is still one goes on watching.
     stage.gateway.terminate();
     let end = within("the end of the gateway", kept.message()).await;

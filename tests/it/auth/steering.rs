@@ -6,7 +6,10 @@ use serde_json::json;
 use tonic::Code;
 use userpilot_gateway::{
     door::token::Hash,
-    proto::{GetDeadLetterRequest, GetStatusRequest, ListDeadLettersRequest, PauseRequest},
+    proto::{
+        GetDeadLetterRequest, GetJobRequest, GetStatusRequest, ListDeadLettersRequest,
+        ListJobsRequest, PauseRequest, WatchStatusRequest,
+    },
     simulator::{Fault, FaultPoint, FaultRule},
 };
 
@@ -103,6 +106,49 @@ async fn a_reader_sees_in_the_list_of_dead_letters_nothing_of_what_is_in_them() 
     let shown = GetDeadLetterRequest { id: listed.id, ..GetDeadLetterRequest::default() };
     let shown = admin.get_dead_letter(request(shown, bearer(OPERATOR).as_deref())).await.unwrap();
     assert!(format!("{shown:?}").contains("acme"));
+}
+
+#[tokio::test]
+async fn a_reader_is_told_the_cause_of_an_error_and_not_what_userpilot_said() {
+    const VALUE: &str = "078-05-1120";
+    let stage = stage().await;
+    let body = format!("ssn {VALUE} is no number");
+    let refusal = Fault::Status { code: 422, body, retry_after: None };
+    stage.simulator.arm_faults(vec![FaultRule::always(FaultPoint::Submit, refusal)]).unwrap();
+    let eve = Change::new("eve", json!({"ssn": VALUE})).update();
+    send_update(&stage.gateway, bearer(TOKEN).as_deref(), eve).await.unwrap();
+    let mut admin = stage.gateway.admin().await;
+    let mut told = async |token: &str| {
+        let authorization = bearer(token);
+        let authorization = authorization.as_deref();
+        let status = admin.get_status(request(GetStatusRequest {}, authorization)).await.unwrap();
+        let app = status.into_inner().status.unwrap().apps.remove(0);
+        let watch = request(WatchStatusRequest { interval: None }, authorization);
+        let mut watch = admin.watch_status(watch).await.unwrap().into_inner();
+        let watched = watch.message().await.unwrap().unwrap().status.unwrap().apps.remove(0);
+        let list = request(ListJobsRequest::default(), authorization);
+        let listed = admin.list_jobs(list).await.unwrap().into_inner().jobs;
+        let id = listed.first().map(|job| job.batch_id.clone()).unwrap_or_default();
+        let job = request(GetJobRequest { app: String::new(), id }, authorization);
+        let job = admin.get_job(job).await.map(|it| it.into_inner().job.unwrap());
+        (app, watched, listed, job.unwrap_or_default())
+    };
+    until("a dead letter", async || {
+        let (app, _, _, job) = told(OPERATOR).await;
+        (app.dead_letters == 1 && !job.last_error.is_empty()).then_some(())
+    })
+    .await;
+    let (app, watched, listed, job) = told(OPERATOR).await;
+    for error in [&app.last_error, &watched.last_error, &listed[0].last_error, &job.last_error] {
+        assert!(error.contains(VALUE), "{error}");
+    }
+    let seen = told(READER).await;
+    let (app, watched, listed, job) = &seen;
+    for error in [&app.last_error, &watched.last_error, &listed[0].last_error, &job.last_error] {
+        assert_eq!(error, "422");
+    }
+    let text = format!("{seen:?}");
+    assert!(!text.contains(VALUE) && !text.contains("ssn"), "{text}");
 }
 
 #[tokio::test]

@@ -5,9 +5,12 @@ use std::collections::BTreeSet;
 use prost_reflect::DescriptorPool;
 use reqwest::StatusCode;
 use serde_json::{Value, json};
-use userpilot_gateway::{proto::DESCRIPTORS, simulator::PoisonMode};
+use userpilot_gateway::{
+    proto::DESCRIPTORS,
+    simulator::{Fault, FaultPoint, FaultRule, PoisonMode},
+};
 
-use super::{Browser, OPERATOR, stage};
+use super::{Browser, OPERATOR, READER, feed::Events, stage};
 use crate::rig::{Change, Stage, settled, until};
 
 const SERVICE: &str = "userpilot_gateway.v1.AdminService";
@@ -231,5 +234,36 @@ fn every_method_is_called_by_a_test() {
     let pool = DescriptorPool::decode(DESCRIPTORS).unwrap();
     for method in pool.get_service_by_name(SERVICE).unwrap().methods() {
         assert!(tests.contains(&format!("\"{}\"", method.name())), "{}", method.name());
+    }
+}
+
+#[tokio::test]
+async fn a_reader_is_told_the_cause_and_not_what_userpilot_said() {
+    const VALUE: &str = "078-05-1120";
+    let stage = stage().await;
+    let body = format!("ssn {VALUE} is no number");
+    let refusal = Fault::Status { code: 422, body, retry_after: None };
+    stage.simulator.arm_faults(vec![FaultRule::always(FaultPoint::Submit, refusal)]).unwrap();
+    stage.sent(&[Change::new("eve", json!({"ssn": VALUE}))]).await;
+    let ada = Browser::log_in(&stage.gateway, OPERATOR).await;
+    let job = until("a job that died", async || {
+        let jobs = ada.ask("ListJobs", json!({})).await;
+        Some(jobs["jobs"][0].clone()).filter(|job| job["state"] == "JOB_STATE_DEAD")
+    })
+    .await;
+    assert!(job["last_error"].as_str().unwrap().contains(VALUE), "{job}");
+    let heard = Events::of(&ada).await.next_of("status").await;
+    assert!(heard["apps"][0]["last_error"].as_str().unwrap().contains(VALUE), "{heard}");
+
+    let reader = Browser::log_in(&stage.gateway, READER).await;
+    let seen = [
+        reader.ask("GetStatus", json!({})).await["status"]["apps"][0].take(),
+        Events::of(&reader).await.next_of("status").await["apps"][0].take(),
+        reader.ask("ListJobs", json!({})).await["jobs"][0].take(),
+        reader.ask("GetJob", json!({"id": job["batch_id"]})).await["job"].take(),
+    ];
+    for part in seen {
+        assert_eq!(part["last_error"], "422", "{part}");
+        assert!(!part.to_string().contains("ssn"), "{part}");
     }
 }

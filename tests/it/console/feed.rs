@@ -39,7 +39,7 @@ impl Events {
     }
 
     /// The next event of this name.
-    async fn next_of(&mut self, name: &str) -> Value {
+    pub(super) async fn next_of(&mut self, name: &str) -> Value {
         loop {
             let (event, data) = self.next().await.unwrap();
             if event == name {

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 use userpilot_gateway::{
-    proto::{AppState, FlushNowRequest},
+    proto::AppState,
     simulator::{Fault, FaultPoint, FaultRule},
 };
 
@@ -74,8 +74,14 @@ async fn a_wrong_address_halts_without_a_dead_letter_and_the_status_says_so() {
         assert!(page.contains(&line), "{line}: {page}");
     }
     stage.simulator.clear_faults();
-    let request = FlushNowRequest { app: String::new() };
-    stage.gateway.admin().await.flush_now(request).await.unwrap();
+    // It may cost dead letters: whoever cannot be asked has to say that it is meant.
+    let refused = run(&["flush", "--address", &address], "").await;
+    assert_eq!(refused.status.code(), Some(2), "{refused:?}");
+    assert!(refused.stderr.contains("production. A flush says"), "{refused:?}");
+    assert!(refused.stderr.contains("add --yes"), "{refused:?}");
+    assert_eq!(stage.gateway.app().await.state(), AppState::Halted);
+    let flushed = run(&["flush", "--yes", "--address", &address], "").await;
+    assert!(flushed.status.success(), "{flushed:?}");
     stage.delivers(&changes()).await;
     assert_eq!(lines(&stage, "the halt is over"), 1);
 }

@@ -4,6 +4,7 @@
 mod authority;
 mod change;
 mod gateway;
+mod postgres;
 mod process;
 mod rogue;
 mod sending;
@@ -16,6 +17,7 @@ use std::{collections::BTreeMap, future::Future, time::Duration};
 pub(crate) use authority::{Authority, Issued, secured};
 pub(crate) use change::{Change, applied, same_profiles};
 pub(crate) use gateway::{Gateway, channel, get, http, settled};
+pub(crate) use postgres::Cluster;
 pub(crate) use process::{Output, Process, run};
 pub(crate) use rogue::{Manner, Rogue};
 pub(crate) use sending::{Way, accepted, send, send_all};

@@ -19,6 +19,7 @@ over_every_engine! {
     a_page_that_begins_with_what_came_since_hides_none_behind_it => hides_nothing;
     the_oldest_of_a_lane_is_so_whosever_it_is => is_oldest_of_all;
     the_oldest_of_a_client_is_so_in_whatever_page_it_stands => is_oldest_of_its_pages;
+    what_waits_is_told_of_each_lane => is_told_of_each_lane;
 }
 
 const CRM: ClientId = ClientId(0);
@@ -274,4 +275,30 @@ fn is_oldest_of_its_pages(engine: impl Engine + Clone) {
     assert_eq!(taken, [Subject::user("u")]);
     // x stands in the first page.
     assert_eq!(now(bench.reads.oldest(bench.app)).unwrap(), Some(at(20)));
+}
+
+fn is_told_of_each_lane(engine: impl Engine + Clone) {
+    let mut bench = bench(engine, 1);
+    let told = |bench: &Bench<_>| {
+        let depth = bench.queue.depth(bench.app);
+        let oldest = now(bench.reads.oldest_of_lanes(bench.app)).unwrap();
+        let counts = Lane::ALL.map(|lane| depth.of_lane(lane));
+        assert_eq!(counts.iter().sum::<u64>(), depth.records);
+        (counts, oldest.map(|(_, oldest)| oldest))
+    };
+    let sent = [("a", Lane::Bulk, 10), ("b", Lane::Interactive, 20), ("c", Lane::Bulk, 30)];
+    for (user, lane, micros) in sent {
+        let update = Update { lane, ..update(bench.app, user, "p", 1) };
+        now(bench.queue.accept(vec![update], at(micros))).unwrap()[0].unwrap();
+    }
+    assert_eq!(told(&bench), ([0, 1, 2], [None, Some(at(20)), Some(at(10))]));
+    // What is more urgent takes its record along, and that has waited as long as before.
+    let urgent = Update { lane: Lane::Express, ..update(bench.app, "a", "p", 2) };
+    now(bench.queue.accept(vec![urgent], at(40))).unwrap()[0].unwrap();
+    let before = told(&bench);
+    assert_eq!(before, ([1, 1, 1], [Some(at(10)), Some(at(20)), Some(at(30))]));
+    let batch = bench.claim().unwrap();
+    assert_eq!(told(&bench), ([0, 0, 0], [None; 3]));
+    bench.settle(&batch, Settlement::Requeued);
+    assert_eq!(told(&bench), before);
 }
