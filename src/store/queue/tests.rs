@@ -1,10 +1,10 @@
 //! What the queue does, over every engine.
 
+mod crowd;
 mod damage;
 mod fleet;
 mod held;
 mod rescue;
-mod watched;
 
 use futures_util::FutureExt;
 
@@ -120,7 +120,7 @@ macro_rules! over_every_engine {
         }
         /// Others may write to it, and do not.
         mod over_shared_memory {
-            $(#[test] fn $name() { super::$check(super::watched::Watched::new(8)); })+
+            $(#[test] fn $name() { super::$check(super::MemoryEngine::shared(8)); })+
         }
         mod over_sled {
             $(#[test] fn $name() {

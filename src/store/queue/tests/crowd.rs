@@ -1,8 +1,6 @@
-//! A store in memory that several write to, and that looks whether whoever writes has the locks
-//! for it.
+//! A store in memory that several write to, by turns that are drawn.
 
 use std::{
-    collections::BTreeSet,
     ops::RangeInclusive,
     sync::{
         Arc,
@@ -10,29 +8,18 @@ use std::{
     },
 };
 
-use crate::{
-    domain::update::AppId,
-    store::{
-        engine::{Engine, EngineError, Entries, MemoryEngine, Sharing, Transaction},
-        keys::{
-            SUBJECT_AT,
-            course::{OF_NAMES, course, lease, stripe_of},
-        },
-        walk::app_of,
-    },
-};
+use crate::store::engine::{Engine, EngineError, Entries, MemoryEngine, Sharing, Transaction};
 
 #[derive(Clone)]
-pub(super) struct Watched {
+pub(super) struct Crowd {
     engine: MemoryEngine,
-    stripes: u16,
     /// What is drawn from it says where others come in between; `None`: nowhere.
     dice: Option<Arc<AtomicU64>>,
 }
 
-impl Watched {
+impl Crowd {
     pub(super) fn new(stripes: u16) -> Self {
-        Self { engine: MemoryEngine::shared(stripes), stripes, dice: None }
+        Self { engine: MemoryEngine::shared(stripes), dice: None }
     }
 
     /// One in which tasks take turns at random.
@@ -50,22 +37,17 @@ impl Watched {
         }
     }
 
-    fn watch(
-        &self,
-        inner: <MemoryEngine as Engine>::Transaction,
-        locks: &[Vec<u8>],
-    ) -> WatchedTransaction {
-        let locks = locks.iter().cloned().collect();
-        WatchedTransaction { inner, engine: self.clone(), locks }
+    fn of(&self, inner: <MemoryEngine as Engine>::Transaction) -> CrowdTransaction {
+        CrowdTransaction { inner, engine: self.clone() }
     }
 }
 
-impl Engine for Watched {
-    type Transaction = WatchedTransaction;
+impl Engine for Crowd {
+    type Transaction = CrowdTransaction;
 
-    async fn begin(&self) -> Result<WatchedTransaction, EngineError> {
+    async fn begin(&self) -> Result<CrowdTransaction, EngineError> {
         self.let_others_in().await;
-        Ok(self.watch(self.engine.begin().await?, &[]))
+        Ok(self.of(self.engine.begin().await?))
     }
 
     fn sharing(&self) -> Sharing {
@@ -76,11 +58,11 @@ impl Engine for Watched {
         &self,
         locks: &[Vec<u8>],
         reads: &[Vec<u8>],
-    ) -> Result<WatchedTransaction, EngineError> {
+    ) -> Result<CrowdTransaction, EngineError> {
         self.let_others_in().await;
         let inner = self.engine.begin_locked(locks, reads).await?;
         self.let_others_in().await;
-        Ok(self.watch(inner, locks))
+        Ok(self.of(inner))
     }
 
     async fn put_if_absent(&self, key: &[u8], value: Vec<u8>) -> Result<Vec<u8>, EngineError> {
@@ -96,54 +78,12 @@ impl Engine for Watched {
     }
 }
 
-pub(super) struct WatchedTransaction {
+pub(super) struct CrowdTransaction {
     inner: <MemoryEngine as Engine>::Transaction,
-    engine: Watched,
-    locks: BTreeSet<Vec<u8>>,
+    engine: Crowd,
 }
 
-impl WatchedTransaction {
-    fn has(&self, app: AppId, stripe: u16) -> bool {
-        self.locks.contains(&course(app, stripe))
-    }
-
-    fn has_all(&self, app: AppId) -> bool {
-        (0..self.engine.stripes).all(|stripe| self.has(app, stripe))
-    }
-
-    fn has_any(&self, app: AppId) -> bool {
-        (0..self.engine.stripes).any(|stripe| self.has(app, stripe))
-    }
-
-    fn has_subject(&self, app: AppId, subject_key: &[u8]) -> bool {
-        self.has(app, stripe_of(app, subject_key, self.engine.stripes))
-    }
-
-    /// Whether an entry may be changed under the locks.
-    fn may_change(&self, key: &[u8]) -> bool {
-        let numbers_names = self.has(OF_NAMES, 0);
-        let Some(app) = app_of(key) else { return false };
-        match key[0] {
-            b'n' => numbers_names,
-            b'a' => self.has_all(app) || numbers_names,
-            b'c' => self.locks.contains(key) || numbers_names,
-            b'o' => self.locks.contains(&lease(app)) || numbers_names,
-            b'r' | b'f' | b'v' => self.has_subject(app, &key[SUBJECT_AT..]),
-            b'm' => self.has_subject(app, &key[SUBJECT_AT..key.len() - 16]),
-            b'l' | b'p' | b'q' => self.has_any(app),
-            b'x' => !self.locks.is_empty(),
-            b'b' | b'd' | b'g' | b'j' | b'k' | b'u' => self.has_all(app),
-            _ => false,
-        }
-    }
-
-    fn check(&self, key: &[u8]) {
-        let kind = char::from(key[0]);
-        assert!(self.may_change(key), "an entry of kind {kind} is changed without its lock");
-    }
-}
-
-impl Transaction for WatchedTransaction {
+impl Transaction for CrowdTransaction {
     type Value = Arc<[u8]>;
 
     async fn get(&mut self, key: &[u8]) -> Result<Option<Arc<[u8]>>, EngineError> {
@@ -164,12 +104,10 @@ impl Transaction for WatchedTransaction {
     }
 
     fn put(&mut self, key: &[u8], value: Vec<u8>) {
-        self.check(key);
         self.inner.put(key, value);
     }
 
     fn delete(&mut self, key: &[u8]) {
-        self.check(key);
         self.inner.delete(key);
     }
 

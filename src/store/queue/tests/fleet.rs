@@ -2,7 +2,7 @@
 
 mod random;
 
-use super::{watched::Watched, *};
+use super::{crowd::Crowd, *};
 use crate::{
     domain::{express::ExpressEnd, lifecycle::Recovered},
     store::{AppTerms, check::check, keys::course::lease, records::Lease},
@@ -29,30 +29,30 @@ pub(super) async fn take_over<E: Engine>(engine: &E, queue: &mut Queue<E>, app: 
 }
 
 /// A queue of its own over the store.
-async fn replica(engine: &Watched, random: u64) -> (Queue<Watched>, AppId) {
+async fn replica(engine: &Crowd, random: u64) -> (Queue<Crowd>, AppId) {
     let mut queue = Queue::open(engine.clone(), LIMITS, random).await.unwrap();
     let app = queue.app("production").await.unwrap();
     (queue, app)
 }
 
 /// It delivers the app, and goes on from what was there.
-async fn adopt(engine: &Watched, queue: &mut Queue<Watched>, app: AppId) -> Recovered {
+async fn adopt(engine: &Crowd, queue: &mut Queue<Crowd>, app: AppId) -> Recovered {
     let token = raise_token(engine, app).await;
     let full_job = Occupancy::default();
     let terms = AppTerms { name: "production".into(), full_job, suppression: None };
     queue.adopt(&terms, token, at(5)).await.unwrap().1
 }
 
-async fn is_sound(engine: &Watched) {
+async fn is_sound(engine: &Crowd) {
     let problems = check(engine).await.unwrap().problems;
     assert!(problems.is_empty(), "{problems:?}");
 }
 
-async fn upload(engine: &Watched, batch: &Batch) -> String {
+async fn upload(engine: &Crowd, batch: &Batch) -> String {
     String::from_utf8(Reads::new(engine.clone()).upload(batch).await.unwrap()).unwrap()
 }
 
-async fn claim(queue: &mut Queue<Watched>, app: AppId) -> Result<Option<Batch>, StoreError> {
+async fn claim(queue: &mut Queue<Crowd>, app: AppId) -> Result<Option<Batch>, StoreError> {
     let mut continued = None;
     loop {
         match queue.claim(app, BATCH, continued, at(2)).await? {
@@ -69,7 +69,7 @@ fn is_lost<T: std::fmt::Debug>(outcome: Result<T, StoreError>) {
 
 #[tokio::test]
 async fn two_queues_accept_a_subject_by_turns_and_the_last_value_is_the_last_that_was_accepted() {
-    let engine = Watched::new(8);
+    let engine = Crowd::new(8);
     let (mut first, app) = replica(&engine, 1).await;
     let (mut second, of_second) = replica(&engine, 2).await;
     assert_eq!((app, first.store()), (of_second, second.store()));
@@ -98,7 +98,7 @@ async fn two_queues_accept_a_subject_by_turns_and_the_last_value_is_the_last_tha
 #[tokio::test]
 async fn one_claims_while_the_other_accepts_and_nothing_is_lost_or_taken_twice() {
     for seed in 0..20 {
-        let engine = Watched::unsteady(8, seed);
+        let engine = Crowd::unsteady(8, seed);
         let (mut holder, app) = replica(&engine, 1).await;
         let (mut other, _) = replica(&engine, 2).await;
         take_over(&engine, &mut holder, app).await;
@@ -134,7 +134,7 @@ async fn one_claims_while_the_other_accepts_and_nothing_is_lost_or_taken_twice()
 
 #[tokio::test]
 async fn who_has_lost_the_lease_writes_nothing_more() {
-    let engine = Watched::new(8);
+    let engine = Crowd::new(8);
     let (mut stale, app) = replica(&engine, 1).await;
     is_lost(claim(&mut stale, app).await);
     let recovered = adopt(&engine, &mut stale, app).await;
@@ -174,7 +174,7 @@ async fn who_has_lost_the_lease_writes_nothing_more() {
 #[tokio::test]
 async fn names_get_numbers_of_their_own_whoever_asks_first() {
     for seed in 0..20 {
-        let engine = Watched::unsteady(4, seed);
+        let engine = Crowd::unsteady(4, seed);
         let ask = |random, names: [&'static str; 3]| {
             let engine = engine.clone();
             tokio::spawn(async move {
@@ -199,7 +199,7 @@ async fn names_get_numbers_of_their_own_whoever_asks_first() {
 #[tokio::test]
 async fn a_job_knows_what_others_forgot_while_its_rows_were_on_their_way() {
     use crate::store::{JobRow, queue::jobs::Fate, records::jobs::Job};
-    let engine = Watched::new(8);
+    let engine = Crowd::new(8);
     let (mut first, app) = replica(&engine, 1).await;
     let (mut second, _) = replica(&engine, 2).await;
     let place = first.reserve_job(app, (ClientId(0), 9), 9).unwrap();
@@ -221,7 +221,7 @@ async fn a_job_knows_what_others_forgot_while_its_rows_were_on_their_way() {
 #[tokio::test]
 async fn pages_are_made_anew_while_others_accept() {
     for seed in 0..20 {
-        let engine = Watched::unsteady(8, seed);
+        let engine = Crowd::unsteady(8, seed);
         let (mut holder, app) = replica(&engine, 1).await;
         let (mut other, _) = replica(&engine, 2).await;
         take_over(&engine, &mut holder, app).await;

@@ -67,8 +67,8 @@ impl World {
 }
 
 struct Replica {
-    engine: Watched,
-    queue: Queue<Watched>,
+    engine: Crowd,
+    queue: Queue<Crowd>,
     app: AppId,
     under_way: Option<Batch>,
     world: Arc<Mutex<World>>,
@@ -162,8 +162,8 @@ impl Replica {
 
 /// Another may take it over in the middle of it.
 async fn adopt_or_lose(
-    engine: &Watched,
-    queue: &mut Queue<Watched>,
+    engine: &Crowd,
+    queue: &mut Queue<Crowd>,
     app: AppId,
 ) -> Result<Recovered, StoreError> {
     let token = raise_token(engine, app).await;
@@ -173,7 +173,7 @@ async fn adopt_or_lose(
 }
 
 async fn play(seed: u64, stripes: u16, scripts: Vec<Vec<Step>>) {
-    let engine = Watched::unsteady(stripes, seed);
+    let engine = Crowd::unsteady(stripes, seed);
     let world = Arc::new(Mutex::new(World::default()));
     let mut tasks = Vec::new();
     for (random, steps) in (1..).zip(scripts) {
