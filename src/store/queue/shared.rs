@@ -191,10 +191,11 @@ impl<E: Engine> Queue<E> {
                 Ok(state) => state,
                 Err(damage) => {
                     let what = format!("the state of app {:?} (keys a)", of());
-                    match StoreError::unreadable(what, damage) {
-                        StoreError::Damaged { .. } if bears_damage => AppState::default(),
-                        error => return Err(error),
+                    let error = StoreError::unreadable(what, damage);
+                    if !bears_damage || !matches!(error, StoreError::Damaged { .. }) {
+                        return Err(error);
                     }
+                    AppState::default()
                 }
             },
             None => AppState::default(),
