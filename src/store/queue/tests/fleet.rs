@@ -2,6 +2,8 @@
 
 mod random;
 
+use tokio::task::JoinSet;
+
 use super::{crowd::Crowd, *};
 use crate::{
     domain::{express::ExpressEnd, lifecycle::Recovered},
@@ -102,7 +104,8 @@ async fn one_claims_while_the_other_accepts_and_nothing_is_lost_or_taken_twice()
         let (mut holder, app) = replica(&engine, 1).await;
         let (mut other, _) = replica(&engine, 2).await;
         take_over(&engine, &mut holder, app).await;
-        let accepting = tokio::spawn(async move {
+        let mut accepting = JoinSet::new();
+        accepting.spawn(async move {
             for group in 0..20 {
                 let users = (0..7).map(|user| update(app, &format!("{user}"), "a", group));
                 let outcomes = other.accept(users.collect(), at(group)).await.unwrap();
@@ -111,7 +114,7 @@ async fn one_claims_while_the_other_accepts_and_nothing_is_lost_or_taken_twice()
         });
         let (mut updates, mut last, mut done) = (0, BTreeMap::new(), false);
         while !done {
-            done = accepting.is_finished();
+            done = accepting.try_join_next().map(Result::unwrap).is_some() || accepting.is_empty();
             tokio::task::yield_now().await;
             let Some(batch) = claim(&mut holder, app).await.unwrap() else { continue };
             done = false;
@@ -125,7 +128,6 @@ async fn one_claims_while_the_other_accepts_and_nothing_is_lost_or_taken_twice()
             let settled = holder.settle(&batch, Settlement::Delivered, Memory::default(), at(3));
             assert!(settled.await.unwrap().complete);
         }
-        accepting.await.unwrap();
         assert_eq!((updates, last.len(), holder.depth(app).records), (140, 7, 0));
         assert!(last.values().all(|value| *value == 19));
         is_sound(&engine).await;
@@ -175,9 +177,10 @@ async fn who_has_lost_the_lease_writes_nothing_more() {
 async fn names_get_numbers_of_their_own_whoever_asks_first() {
     for seed in 0..20 {
         let engine = Crowd::unsteady(4, seed);
-        let ask = |random, names: [&'static str; 3]| {
+        let mut asking = JoinSet::new();
+        for (random, names) in [(1, ["a", "b", "c"]), (2, ["c", "b", "a"])] {
             let engine = engine.clone();
-            tokio::spawn(async move {
+            asking.spawn(async move {
                 let mut queue = Queue::open(engine, LIMITS, random).await.unwrap();
                 let mut numbers = BTreeMap::new();
                 for name in names {
@@ -185,10 +188,9 @@ async fn names_get_numbers_of_their_own_whoever_asks_first() {
                     queue.client(name).await.unwrap();
                 }
                 (queue.store(), numbers)
-            })
-        };
-        let (first, second) = (ask(1, ["a", "b", "c"]), ask(2, ["c", "b", "a"]));
-        let (first, second) = (first.await.unwrap(), second.await.unwrap());
+            });
+        }
+        let [first, second] = asking.join_all().await.try_into().unwrap();
         assert_eq!(first, second);
         let numbers: BTreeSet<_> = first.1.values().copied().collect();
         assert_eq!(numbers, BTreeSet::from([AppId(0), AppId(1), AppId(2)]));
@@ -227,13 +229,14 @@ async fn pages_are_made_anew_while_others_accept() {
         take_over(&engine, &mut holder, app).await;
         let users = (0..50).map(|user| update(app, &format!("old-{user}"), "a", 1));
         holder.accept(users.collect(), at(1)).await.unwrap();
-        let accepting = tokio::spawn(async move {
+        let mut accepting = JoinSet::new();
+        accepting.spawn(async move {
             for user in 0..50 {
                 other.accept(vec![update(app, &user.to_string(), "a", 1)], at(1)).await.unwrap();
             }
         });
         holder.rebuild_pages(app).await.unwrap();
-        accepting.await.unwrap();
+        accepting.join_all().await;
         is_sound(&engine).await;
         assert_eq!(claim(&mut holder, app).await.unwrap().unwrap().rows, 100);
     }

@@ -4,6 +4,7 @@
 use std::sync::{Arc, Mutex};
 
 use proptest::prelude::*;
+use tokio::task::JoinSet;
 
 use super::*;
 
@@ -41,11 +42,21 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
+/// A value that was accepted.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Taken {
+    sequence: u64,
+    user: usize,
+    property: bool,
+    value: i64,
+    /// When that began and ended.
+    span: (u64, u64),
+}
+
 /// What all replicas see of the world.
 #[derive(Default)]
 struct World {
-    /// Values that were accepted: sequence, user, property, value, and when that began and ended.
-    accepted: Vec<(u64, usize, bool, i64, (u64, u64))>,
+    accepted: Vec<Taken>,
     upstream: BTreeMap<(String, String), i64>,
     last_value: i64,
     ticks: u64,
@@ -116,7 +127,7 @@ impl Replica {
         let span = (began, world.tick());
         for ((outcome, (user, property, _)), value) in outcomes.iter().zip(group).zip(values) {
             let sequence = outcome.as_ref().unwrap().sequence;
-            world.accepted.push((sequence, user, property, value, span));
+            world.accepted.push(Taken { sequence, user, property, value, span });
         }
         Ok(())
     }
@@ -175,18 +186,14 @@ async fn adopt_or_lose(
 async fn play(seed: u64, stripes: u16, scripts: Vec<Vec<Step>>) {
     let engine = Crowd::unsteady(stripes, seed);
     let world = Arc::new(Mutex::new(World::default()));
-    let mut tasks = Vec::new();
+    let mut tasks = JoinSet::new();
     for (random, steps) in (1..).zip(scripts) {
         let (queue, app) = replica(&engine, random).await;
         let (engine, world) = (engine.clone(), world.clone());
         let replica = Replica { engine, queue, app, under_way: None, world };
-        tasks.push(tokio::spawn(replica.run(steps)));
+        tasks.spawn(replica.run(steps));
     }
-    let mut last = None;
-    for task in tasks {
-        last = Some(task.await.unwrap());
-    }
-    let mut last = last.unwrap();
+    let mut last = tasks.join_all().await.pop().unwrap();
     is_sound(&engine).await;
     last.under_way = adopt(&engine, &mut last.queue, last.app).await.unsettled;
     loop {
@@ -205,14 +212,15 @@ fn verify(world: &World) {
     let mut accepted = world.accepted.clone();
     accepted.sort_unstable();
     let mut expected = BTreeMap::new();
-    for (at, (sequence, user, property, value, (began, _))) in accepted.iter().enumerate() {
-        for (later, of, _, _, (_, ended)) in &accepted[at + 1..] {
-            assert_ne!(later, sequence, "a sequence was given twice");
-            let is_in_order = of != user || ended >= began;
+    for (at, taken) in accepted.iter().enumerate() {
+        let sequence = taken.sequence;
+        for Taken { sequence: later, user, span: (_, ended), .. } in &accepted[at + 1..] {
+            assert_ne!(*later, sequence, "a sequence was given twice");
+            let is_in_order = *user != taken.user || *ended >= taken.span.0;
             assert!(is_in_order, "{later} was accepted before {sequence} of the same subject");
         }
-        let property = if *property { "p" } else { "q" };
-        expected.insert((USERS[*user].to_owned(), property.to_owned()), *value);
+        let property = if taken.property { "p" } else { "q" };
+        expected.insert((USERS[taken.user].to_owned(), property.to_owned()), taken.value);
     }
     assert_eq!(world.upstream, expected);
 }
