@@ -7,8 +7,8 @@ use super::{
     engine::redo,
     keys::{self, SUBJECT_AT},
     records::{
-        AppState, Closing, Dead, Death, Delivery, Head, InFlight, PageEntry, Remembered, Stored,
-        StoredDepth, Tombstone,
+        AppState, Closing, Course, Dead, Death, Delivery, Head, InFlight, Lease, PageEntry,
+        Remembered, Stored, StoredDepth, Tally, Tombstone,
         jobs::{Job, JobRow},
         sealed_for_fuzzing,
     },
@@ -29,7 +29,7 @@ use crate::domain::{
 };
 
 /// The kinds of value, as the first byte of an input numbers them.
-const KINDS: u8 = 15;
+const KINDS: u8 = 17;
 
 /// A value: its kind, and its bytes. Below `KINDS` they are put behind a right header, as no
 /// fuzzer finds a checksum; above they are taken as they are.
@@ -53,6 +53,8 @@ pub(crate) fn stored(input: &[u8]) -> bool {
         11 => redo(&bytes[usize::from(!bytes.is_empty())..]),
         12 => reads_and_writes::<Rescue>(bytes).is_some(),
         13 => reads_and_writes::<Remembered>(bytes).map(goes_on).is_some(),
+        14 => reads_and_writes::<Course>(bytes).is_some(),
+        15 => reads_and_writes::<Lease>(bytes).is_some(),
         _ => reads_and_writes::<Tombstone>(bytes).is_some(),
     }
 }
@@ -199,7 +201,9 @@ pub(crate) fn stored_seeds() -> Vec<Vec<u8>> {
         (11, [&[0], &redo[..]].concat()),
         (12, Rescue { at, paused: true, job_unknown: true }.encode()),
         (13, remembered(&record, at).encode()),
-        (14, Tombstone { up_to: 41, forgotten_at: at }.encode()),
+        (14, course(at).encode()),
+        (15, Lease { token: 3, holder: Some(9), until: at, ..Lease::default() }.encode()),
+        (16, Tombstone { up_to: 41, forgotten_at: at }.encode()),
     ];
     let bare = |(kind, bytes): &(u8, Vec<u8>)| {
         let header = sealed_for_fuzzing(&[]).len();
@@ -207,6 +211,18 @@ pub(crate) fn stored_seeds() -> Vec<Vec<u8>> {
     };
     let whole = |(kind, bytes): &(u8, Vec<u8>)| [&[kind + KINDS], &bytes[..]].concat();
     values.iter().map(bare).chain(values.iter().map(whole)).collect()
+}
+
+/// A stripe in which one record came to wait and another went.
+fn course(at: Timestamp) -> Course {
+    Course {
+        last_sequence: 41,
+        last_accepted_at: at,
+        tally: Tally { records: 1, bytes: -20, ..Tally::default() },
+        clients: [(ClientId(1), -1)].into(),
+        urgent: 2,
+        ..Course::default()
+    }
 }
 
 /// What upstream holds once a record was delivered.

@@ -6,11 +6,13 @@
 //! | `h` | | the head: format, store id, last sequence |
 //! | `n` | space, name | the number of a name |
 //! | `a` | app | the app's state: depth, occupancy, pause, unsettled batch |
+//! | `o` | app | who delivers the app; only where several write to the store |
 //! | `r` | app, subject | a pending record |
 //! | `q` | app, kind of subject, lane, client, first sequence | a page of the queue: subjects in order |
 //! | `p` | app | that pages are damaged, and are to be made anew |
 //! | `f` | app, subject | a record in flight, with its batch and position |
 //! | `b` | app, number, descending | a batch |
+//! | `c` | app, stripe | a stripe's numbers, and its lock; only where several write to the store |
 //! | `d` | app, subject, last sequence | a delivery |
 //! | `l` | app, time, last sequence | a dead letter |
 //! | `g` | app, digest of a subject | until when the subject was forgotten |
@@ -21,6 +23,7 @@
 //! | `v` | app, subject | what upstream holds of the subject |
 //! | `x` | the damaged entry's key, last sequence then | an entry that did not decode, as it was found |
 
+pub(crate) mod course;
 mod held;
 pub(crate) mod jobs;
 #[cfg(test)]
@@ -30,7 +33,7 @@ use std::ops::RangeInclusive;
 
 use ring::hmac;
 
-pub(crate) use self::held::{all_held, app_of_held, held_beside, held_of};
+pub(crate) use self::held::{all_held, all_held_of, app_of_held, held_beside, held_of};
 use crate::domain::{
     time::Timestamp,
     update::{AppId, ClientId, Lane, Sequence, Subject, SubjectKind},

@@ -165,8 +165,10 @@ pub(super) fn mention(of: &Mention<'_>, key: &[u8], value: &[u8]) -> Named {
         }
         Kind::Engine => raw(of, value),
         Kind::App
+        | Kind::Course
         | Kind::Forgotten
         | Kind::Head
+        | Kind::Lease
         | Kind::Name
         | Kind::PagesDamaged
         | Kind::Rescue => Named::No,

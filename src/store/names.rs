@@ -25,7 +25,14 @@ pub(super) async fn names<E: Engine>(
     engine: &E,
     space: NameSpace,
 ) -> Result<Vec<Name>, EngineError> {
-    let mut transaction = engine.begin().await?;
+    names_in(&mut engine.begin().await?, space).await
+}
+
+/// All names of a space, as a transaction sees them.
+pub(super) async fn names_in(
+    transaction: &mut impl Transaction,
+    space: NameSpace,
+) -> Result<Vec<Name>, EngineError> {
     let entries = transaction.scan(keys::names(space), usize::from(u16::MAX)).await?;
     let prefix = keys::name(space, "").len();
     let name = |(key, bytes): &(Vec<u8>, _)| {

@@ -6,8 +6,8 @@ use super::{
     engine::{Engine, Transaction},
     keys::{self, NameSpace},
     names::{Name, names},
-    queue::StoreError,
-    records::{AppState, Stored},
+    queue::{StoreError, state_of},
+    records::Stored,
 };
 use crate::domain::{batch::Batch, update::AppId};
 
@@ -55,8 +55,7 @@ pub async fn orphans<E: Engine>(
 /// The records of an app that wait and that are in flight.
 async fn count<E: Engine>(engine: &E, app: AppId) -> Result<(u64, u64), StoreError> {
     let mut transaction = engine.begin().await?;
-    let state = transaction.get(&keys::app(app)).await?;
-    if let Some(Ok(state)) = state.map(|bytes| AppState::decode(bytes.as_ref())) {
+    if let Some(state) = state_of(&mut transaction, app).await? {
         let Some(number) = state.unsettled else { return Ok((state.depth.records, 0)) };
         let batch = transaction.get(&keys::batch(app, number)).await?;
         if let Some(Ok(batch)) = batch.map(|bytes| Batch::decode(bytes.as_ref())) {

@@ -87,6 +87,7 @@ fn waits_for_nothing(key: &[u8], value: &[u8]) -> bool {
         Some(Kind::App) => AppState::decode(value).is_ok_and(|state| state.has_nothing_in_flight()),
         Some(
             Kind::Batch
+            | Kind::Course
             | Kind::Delivery
             | Kind::Dead
             | Kind::DeadOf
@@ -95,6 +96,7 @@ fn waits_for_nothing(key: &[u8], value: &[u8]) -> bool {
             | Kind::Held
             | Kind::Job
             | Kind::JobPage
+            | Kind::Lease
             | Kind::Name
             | Kind::Page
             | Kind::Rescue

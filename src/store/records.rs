@@ -2,6 +2,7 @@
 //! (<https://postcard.jamesmunns.com/wire-format>). What does not read back is damaged; the
 //! queue sets it aside and goes on.
 
+mod course;
 mod dead;
 mod express;
 pub(super) mod jobs;
@@ -12,6 +13,7 @@ mod tests;
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
+pub(crate) use self::course::{Course, Lease, Tally};
 pub(crate) use self::dead::Dead;
 pub use self::dead::{Closing, Death};
 use self::jobs::{Job, JobRow};
@@ -181,7 +183,7 @@ macro_rules! stored_as_it_is {
 }
 
 stored_as_it_is!(Head, AppState, Batch, Vec<PageEntry>, Delivery, Tombstone, u16, Job, Vec<JobRow>);
-stored_as_it_is!(Rescue);
+stored_as_it_is!(Rescue, Course, Lease);
 
 fn seal(content: &impl Serialize) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(256);

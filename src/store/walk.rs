@@ -16,6 +16,7 @@ const KEY_BYTES: usize = 2_048;
 pub(super) enum Kind {
     App,
     Batch,
+    Course,
     Delivery,
     InFlight,
     Forgotten,
@@ -25,6 +26,7 @@ pub(super) enum Kind {
     Dead,
     DeadOf,
     Name,
+    Lease,
     PagesDamaged,
     Page,
     Pending,
@@ -37,9 +39,10 @@ pub(super) enum Kind {
 
 impl Kind {
     /// All kinds, in the order of their keys.
-    pub(super) const ALL: [Self; 18] = [
+    pub(super) const ALL: [Self; 20] = [
         Self::App,
         Self::Batch,
+        Self::Course,
         Self::Delivery,
         Self::InFlight,
         Self::Forgotten,
@@ -49,6 +52,7 @@ impl Kind {
         Self::Dead,
         Self::DeadOf,
         Self::Name,
+        Self::Lease,
         Self::PagesDamaged,
         Self::Page,
         Self::Pending,
@@ -63,6 +67,7 @@ impl Kind {
         match self {
             Self::App => b'a',
             Self::Batch => b'b',
+            Self::Course => b'c',
             Self::Delivery => b'd',
             Self::InFlight => b'f',
             Self::Forgotten => b'g',
@@ -72,6 +77,7 @@ impl Kind {
             Self::Dead => b'l',
             Self::DeadOf => b'm',
             Self::Name => b'n',
+            Self::Lease => b'o',
             Self::PagesDamaged => b'p',
             Self::Page => b'q',
             Self::Pending => b'r',
@@ -92,6 +98,7 @@ impl Kind {
         match self {
             Self::App => "app state",
             Self::Batch => "batch",
+            Self::Course => "course of a stripe",
             Self::Delivery => "delivery",
             Self::InFlight => "record in flight",
             Self::Forgotten => "forgotten subject",
@@ -101,6 +108,7 @@ impl Kind {
             Self::Dead => "dead letter",
             Self::DeadOf => "index of dead letters",
             Self::Name => "name",
+            Self::Lease => "lease",
             Self::PagesDamaged => "pages to be made anew",
             Self::Page => "page of the queue",
             Self::Pending => "pending record",
@@ -170,6 +178,8 @@ mod tests {
         for (key, kind) in [
             (keys::app(app), Kind::App),
             (keys::batch(app, 1), Kind::Batch),
+            (keys::course::course(app, 3), Kind::Course),
+            (keys::course::lease(app), Kind::Lease),
             (keys::delivery(app, &subject, 1), Kind::Delivery),
             (keys::in_flight(app, &subject), Kind::InFlight),
             (keys::dead(app, Timestamp::default(), 1), Kind::Dead),

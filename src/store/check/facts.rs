@@ -5,9 +5,12 @@ use std::collections::{BTreeMap, HashSet};
 use crate::{
     domain::{
         batch::{Batch, BatchState},
-        update::{Lane, Sequence},
+        update::{ClientId, Lane, Sequence},
     },
-    store::{records::AppState, walk::Kind},
+    store::{
+        records::{AppState, Course, Tally},
+        walk::Kind,
+    },
 };
 
 /// A place in the queue that a page tells of: a subject, by its key, and its first sequence.
@@ -29,6 +32,12 @@ pub(super) struct AppFacts {
     /// Pending records, as the app's state counts them.
     pub(super) counted: AppState,
     pub(super) records_damaged: bool,
+    /// Of a store that several write to: the numbers of the app's stripes.
+    pub(super) courses: Vec<Course>,
+    /// Entries of pages, by client.
+    pub(super) entries: BTreeMap<ClientId, i64>,
+    /// Of its records, letters and rows.
+    pub(super) last_sequence: Sequence,
 }
 
 impl AppFacts {
@@ -38,7 +47,8 @@ impl AppFacts {
         if !self.dead_keys.is_empty() {
             problems.push((Kind::Dead, "is not found by its subject"));
         }
-        let Some(state) = self.state else {
+        self.conclude_courses(&mut problems);
+        let Some(state) = self.state.map(|state| state.with(Tally::of(&self.courses))) else {
             if self.counted.depth.records > 0 || !self.unsettled.is_empty() {
                 problems.push((Kind::App, "of an app with records is missing or damaged"));
             }
@@ -70,6 +80,26 @@ impl AppFacts {
         }
         self.conclude_batches(state.unsettled, &mut problems);
         problems
+    }
+
+    /// Of a store that several write to: what an app's stripes count and number.
+    fn conclude_courses(&self, problems: &mut Vec<(Kind, &'static str)>) {
+        let Some(last) = self.courses.iter().map(|course| course.last_sequence).max() else {
+            return;
+        };
+        if last < self.last_sequence {
+            problems.push((Kind::Course, "is older than records of the app"));
+        }
+        let mut clients = BTreeMap::<ClientId, i64>::new();
+        for (client, count) in self.courses.iter().flat_map(|course| &course.clients) {
+            *clients.entry(*client).or_default() += count;
+        }
+        clients.retain(|_, count| *count != 0);
+        let mut entries = self.entries.clone();
+        entries.retain(|_, count| *count != 0);
+        if clients != entries && !self.pages_to_be_remade {
+            problems.push((Kind::Course, "counts other than the places of clients"));
+        }
     }
 
     /// One batch that is not settled follows the other.

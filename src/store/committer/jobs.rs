@@ -50,6 +50,7 @@ impl JobOp {
     ) -> Result<(), StoreError> {
         match self {
             Self::Reserve { app, of_client, jobs_max, reply } => {
+                queue.look_for_jobs(app).await?;
                 reply.send(queue.reserve_job(app, of_client, jobs_max)).ok();
             }
             Self::Add { of, job, rows, reply } => {

@@ -80,13 +80,13 @@ fn check_up_to(engine: &impl Engine, entry_bytes_max: usize, reopen: impl Fn()) 
     // Values of every size that a record can have.
     for size in [0, 1, 4_095, 65_536, entry_bytes_max - 5] {
         let value: Vec<u8> = (0..=250).cycle().take(size).collect();
-        write(engine, &[(b"large", Some(&value))]);
-        assert_eq!(read(engine, b"large"), Some(value));
+        write(engine, &[(b"sized", Some(&value))]);
+        assert_eq!(read(engine, b"sized"), Some(value));
     }
     // A commit with an entry that is too large is refused, and refused whole.
     let mut transaction = of(engine, engine.begin()).unwrap();
     transaction.put(b"small", vec![]);
-    transaction.put(b"large", vec![0; entry_bytes_max - 4]);
+    transaction.put(b"sized", vec![0; entry_bytes_max - 4]);
     of(engine, transaction.commit()).unwrap_err();
     assert_eq!(read(engine, b"small"), None);
     check_together(engine);
@@ -148,7 +148,7 @@ fn postgres_conforms_and_keeps_what_was_committed() {
         drop(engine);
         let engine = open();
         assert_eq!(read(&engine, b"a").as_deref(), Some(&b"3"[..]));
-        assert_eq!(read(&engine, b"large").map(|value| value.len()), Some(ENTRY_BYTES_MAX - 5));
+        assert_eq!(read(&engine, b"sized").map(|value| value.len()), Some(ENTRY_BYTES_MAX - 5));
         assert_eq!(keys(&engine, b""..=b"\xff\xff", 9).len(), 4);
         let all = keys(&engine, b""..=b"\xff\xff", 9);
         let all: Vec<(&[u8], Option<&[u8]>)> = all.iter().map(|key| (&key[..], None)).collect();
@@ -190,7 +190,7 @@ fn sled_conforms_and_keeps_what_was_committed() {
     drop(engine);
     let engine = SledEngine::open(&options).unwrap();
     assert_eq!(read(&engine, b"a").as_deref(), Some(&b"3"[..]));
-    assert_eq!(read(&engine, b"large").map(|value| value.len()), Some(ENTRY_BYTES_MAX - 5));
+    assert_eq!(read(&engine, b"sized").map(|value| value.len()), Some(ENTRY_BYTES_MAX - 5));
 }
 
 #[test]
@@ -202,7 +202,7 @@ fn redb_conforms_and_keeps_what_was_committed() {
     drop(engine);
     let engine = redb(&path).unwrap();
     assert_eq!(read(&engine, b"a").as_deref(), Some(&b"3"[..]));
-    assert_eq!(read(&engine, b"large").map(|value| value.len()), Some(ENTRY_BYTES_MAX - 5));
+    assert_eq!(read(&engine, b"sized").map(|value| value.len()), Some(ENTRY_BYTES_MAX - 5));
 }
 
 fn sled(path: &Path) -> Result<SledEngine, EngineError> {

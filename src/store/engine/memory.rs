@@ -9,7 +9,9 @@ use std::{
 
 use tokio::sync::{Mutex as Lock, OwnedMutexGuard};
 
-use super::{ENTRY_BYTES_MAX, Engine, EngineError, Entries, Sharing, Transaction, check_entry};
+use super::{
+    ENTRY_BYTES_MAX, Engine, EngineError, Entries, Sharing, Transaction, check_entry, guard::Guard,
+};
 
 /// A store in memory. Clones share it, as processes share a disk.
 #[derive(Clone, Debug, Default)]
@@ -143,6 +145,7 @@ impl Engine for MemoryEngine {
             engine: self.clone(),
             writes: Vec::new(),
             held: Vec::new(),
+            guard: Guard::new(self.sharing, &[]),
         }))
     }
 
@@ -163,7 +166,18 @@ impl Engine for MemoryEngine {
             let lock = self.disk().lock(key)?;
             transaction.held.push(lock.lock_owned().await);
         }
+        transaction.guard = Guard::new(self.sharing, locks);
         Ok(transaction)
+    }
+
+    async fn put_if_absent(&self, key: &[u8], value: Vec<u8>) -> Result<Vec<u8>, EngineError> {
+        let mut disk = self.disk();
+        disk.check()?;
+        if let Some(found) = disk.entries.get(key) {
+            return Ok(found.to_vec());
+        }
+        disk.commit(vec![(key.to_vec(), Some(value.clone().into()))])?;
+        Ok(value)
     }
 
     fn disk_bytes(&self) -> u64 {
@@ -184,6 +198,7 @@ pub struct MemoryTransaction {
     writes: Vec<Write>,
     /// Held until it ends.
     held: Vec<OwnedMutexGuard<()>>,
+    guard: Guard,
 }
 
 impl Transaction for MemoryTransaction {
@@ -211,10 +226,12 @@ impl Transaction for MemoryTransaction {
     }
 
     fn put(&mut self, key: &[u8], value: Vec<u8>) {
+        self.guard.watch(key);
         self.writes.push((key.to_vec(), Some(value.into())));
     }
 
     fn delete(&mut self, key: &[u8]) {
+        self.guard.watch(key);
         self.writes.push((key.to_vec(), None));
     }
 

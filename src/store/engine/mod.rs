@@ -9,6 +9,7 @@
 //! and the store's own clock.
 
 mod directory;
+mod guard;
 mod memory;
 mod postgres;
 mod redb;

@@ -14,7 +14,8 @@ use crate::{
         engine::{Engine, EngineError, Transaction},
         keys::{self, NameSpace},
         names::names,
-        records::{AppState, Head, InFlight, Stored},
+        queue::state_of,
+        records::{Course, Head, InFlight, Stored},
         walk::{Kind, Walk, app_of},
     },
 };
@@ -114,7 +115,21 @@ async fn last_stamp<E: Engine>(
     let head = head.map(|bytes| Head::decode(bytes.as_ref()));
     exported.damaged += u64::from(head.as_ref().is_some_and(Result::is_err));
     let head = head.and_then(Result::ok);
-    Ok(head.map_or(Timestamp::from_micros(i64::MAX), |head| head.last_accepted_at))
+    let mut last = head.map_or(Timestamp::from_micros(i64::MAX), |head| head.last_accepted_at);
+    // Where several write to the store, the courses tell.
+    let mut walk = Walk::through(Kind::Course);
+    loop {
+        let entries = walk.next(engine).await?;
+        if entries.is_empty() {
+            return Ok(last);
+        }
+        for (_, bytes) in &entries {
+            match Course::decode(bytes.as_ref()) {
+                Ok(course) => last = last.max(course.last_accepted_at),
+                Err(_) => exported.damaged += 1,
+            }
+        }
+    }
 }
 
 /// The rows that are known to be delivered, and were only not yet taken away.
@@ -134,8 +149,7 @@ async fn read_states<E: Engine>(
     let jobs = count(engine, Kind::Job).await?;
     for app in count(engine, Kind::App).await?.into_keys().flatten() {
         let mut transaction = engine.begin().await?;
-        let Some(bytes) = transaction.get(&keys::app(app)).await? else { continue };
-        let Ok(state) = AppState::decode(bytes.as_ref()) else {
+        let Some(state) = state_of(&mut transaction, app).await? else {
             exported.damaged += 1;
             // It would lead to the one batch that is being settled.
             let batches = transaction.scan(keys::batches(app, u64::MAX), usize::MAX).await?;

@@ -23,6 +23,12 @@ pub(crate) fn app_of_held(key: &[u8]) -> Option<AppId> {
     Some(AppId(u16::from_be_bytes(*key.get(1..3)?.first_chunk()?)))
 }
 
+/// What upstream holds of an app's subjects, from a key on.
+pub(crate) fn all_held_of(app: AppId, from: Option<Vec<u8>>) -> RangeInclusive<Vec<u8>> {
+    let (start, end) = below(&of_app(b'v', app)).into_inner();
+    from.unwrap_or(start)..=end
+}
+
 /// What upstream holds of all subjects, from a key on.
 pub(crate) fn all_held(from: Option<Vec<u8>>) -> RangeInclusive<Vec<u8>> {
     let (start, end) = below(b"v").into_inner();

@@ -77,3 +77,21 @@ fn an_id_that_contains_any_character_makes_a_key_of_its_own() {
         assert_ne!(pending(AppId(1), &subject(a)), pending(AppId(1), &subject(b)));
     }
 }
+
+proptest! {
+    #[test]
+    fn a_course_tells_its_stripe_and_every_subject_has_one(
+        app in 0..9_u16,
+        stripe: u16,
+        stripes in 1..64_u16,
+        subject in testing::subject(),
+    ) {
+        let app = AppId(app);
+        let key = course::course(app, stripe);
+        prop_assert!(course::courses(app).contains(&key));
+        prop_assert!(!course::courses(AppId(app.0 + 1)).contains(&key));
+        let subject_key = &pending(app, &subject)[SUBJECT_AT..];
+        prop_assert!(course::stripe_of(app, subject_key, stripes) < stripes);
+        prop_assert_eq!(course::stripe_of(app, subject_key, 1), 0);
+    }
+}

@@ -7,11 +7,12 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use self::slot::Slot;
 use super::{
-    AppState, Engine, Head, Queue, StoreError, Stored, Transaction,
+    AppState, Engine, Queue, StoreError, Stored, Transaction,
     clients::{Clients, Entries},
     decode, decode_or_set_aside, keys,
-    pages::{PageBuilder, Placed},
+    pages::PageBuilder,
     remember::Memory,
+    shared::{Begun, Numbers, Wakes, Written},
 };
 use crate::{
     domain::{
@@ -52,15 +53,17 @@ impl<E: Engine> Queue<E> {
         updates: Vec<Update>,
         now: Timestamp,
     ) -> Result<Vec<Result<Accepted, QueueRefusal>>, StoreError> {
-        let stamped_at = self.stamp_time(now).await?;
-        let mut transaction = self.engine.begin().await?;
-        let mut group = Group::new(self, updates.len());
+        let subjects = updates.iter().map(|update| (update.app, &update.subject));
+        let subjects = self.subject_keys(subjects);
+        let Begun { mut transaction, stripes, stamps } = self.begin_group(subjects, now).await?;
+        let mut group = Group::new(self, &stripes, updates.len());
         let mut outcomes = Vec::with_capacity(updates.len());
-        let (mut urgent, mut express) = (Vec::new(), Vec::new());
+        let mut wakes = Wakes::default();
         for update in updates {
             let (app, lane) = (update.app, update.lane);
             let slot = group.slot(&mut transaction, update.app, &update.subject).await?;
-            let (size, sequence) = (update.size(), group.next_sequence());
+            let (size, sequence) = (update.size(), group.next_sequence(slot));
+            let stamped_at = stamps.of(app, group.slots[slot].stripe, now);
             let mut arrived = Record::new(update, sequence, stamped_at);
             // Ages are told by the clock as it is.
             arrived.first_accepted_at = now;
@@ -79,22 +82,17 @@ impl<E: Engine> Queue<E> {
             }
             // What is unchanged waits for nothing.
             let waits = matches!(&outcome, Ok(it) if it.disposition != Disposition::Unchanged);
-            urgent.extend((waits && lane < Lane::Bulk).then_some(app));
-            express.extend((waits && lane == Lane::Express).then_some(app));
+            if waits && lane < Lane::Bulk {
+                *wakes.urgent.entry(app).or_default() += 1;
+            }
+            if waits && lane == Lane::Express {
+                *wakes.express.entry(app).or_default() += 1;
+            }
             outcomes.push(outcome);
         }
         group.strike_letters(&mut transaction, now).await?;
-        let (head, apps, placed) = group.write(&mut transaction).await?;
-        transaction.commit().await?;
-        self.head = head;
-        self.apps = apps;
-        self.keep_placed(placed).await?;
-        for app in urgent {
-            *self.urgent.entry(app).or_default() += 1;
-        }
-        for app in express {
-            *self.express.entry(app).or_default() += 1;
-        }
+        let written = group.write(&mut transaction).await?;
+        self.conclude_group(transaction, written, wakes).await?;
         Ok(outcomes)
     }
 }
@@ -106,9 +104,7 @@ pub(super) struct Group<'a> {
     held: &'a BTreeSet<AppId>,
     /// New entries of the group, by client.
     new: Entries,
-    /// The last sequence that was given before it.
-    known: Sequence,
-    head: Head,
+    numbers: Numbers,
     apps: BTreeMap<AppId, AppState>,
     slots: Vec<Slot>,
     /// Keys of pending records → positions in `slots`.
@@ -119,14 +115,17 @@ pub(super) struct Group<'a> {
 
 impl<'a> Group<'a> {
     /// A group of about `updates` updates.
-    pub(super) fn new<E>(queue: &'a Queue<E>, updates: usize) -> Self {
+    pub(super) fn new<E>(
+        queue: &'a Queue<E>,
+        stripes: &BTreeSet<(AppId, u16)>,
+        updates: usize,
+    ) -> Self {
         Self {
             limits: &queue.limits,
             clients: &queue.clients,
             held: &queue.held,
             new: Entries::new(),
-            known: queue.head.last_sequence,
-            head: queue.head,
+            numbers: Numbers::new(queue, stripes),
             apps: queue.apps.clone(),
             slots: Vec::with_capacity(updates),
             index: HashMap::with_capacity(updates),
@@ -134,14 +133,17 @@ impl<'a> Group<'a> {
         }
     }
 
-    /// The sequence of the next update that is taken.
-    pub(super) fn next_sequence(&self) -> Sequence {
-        self.head.last_sequence + 1
+    /// The sequence of the next update of a subject that is taken.
+    pub(super) fn next_sequence(&self, slot: usize) -> Sequence {
+        let Slot { app, stripe, .. } = self.slots[slot];
+        self.numbers.next(app, stripe)
     }
 
-    /// The last stamp that was given to an update that did not say when it occurred.
-    pub(super) fn last_stamp(&self) -> Timestamp {
-        self.head.last_accepted_at
+    /// The last stamp that was given to an update that did not say when it occurred, and that may
+    /// meet those of a subject.
+    pub(super) fn last_stamp(&self, slot: usize) -> Timestamp {
+        let Slot { app, stripe, .. } = self.slots[slot];
+        self.numbers.last_stamp(app, stripe)
     }
 
     /// The position of a subject in `slots`; reads its record the first time.
@@ -160,7 +162,7 @@ impl<'a> Group<'a> {
         let mut is_blind = false;
         if let Some(bytes) = transaction.get(&key).await? {
             let bytes = bytes.as_ref();
-            record = decode_or_set_aside(transaction, &mut self.head, &key, bytes)?;
+            record = decode_or_set_aside(transaction, self.numbers.head(app), &key, bytes)?;
             let stored_bytes = key.len() + bytes.len();
             if let Some(record) = &record {
                 counted = (subject.kind, record.lane, stored_bytes);
@@ -178,6 +180,7 @@ impl<'a> Group<'a> {
         self.index.insert(key.clone(), self.slots.len());
         self.slots.push(Slot {
             app,
+            stripe: self.numbers.stripe_of(app, &key[keys::SUBJECT_AT..]),
             key,
             record,
             in_flight,
@@ -220,7 +223,7 @@ impl<'a> Group<'a> {
         size: usize,
         stamped_at: Timestamp,
     ) -> Result<Accepted, QueueRefusal> {
-        let sequence = self.next_sequence();
+        let sequence = self.next_sequence(slot);
         let slot = &mut self.slots[slot];
         if self.held.contains(&slot.app) {
             return Err(QueueRefusal::AppHeld);
@@ -260,17 +263,16 @@ impl<'a> Group<'a> {
             Disposition::Queued
         };
         slot.changed = true;
-        self.head.last_sequence = sequence;
-        self.head.last_accepted_at = stamped_at;
+        self.numbers.take((slot.app, slot.stripe), sequence, stamped_at);
         Ok(Accepted { sequence, disposition })
     }
 
-    /// Puts everything that changed. Returns what memory holds once that is committed.
+    /// Puts everything of subjects that changed. Returns what is to be put of their apps.
     pub(super) async fn write(
         self,
         transaction: &mut impl Transaction,
-    ) -> Result<(Head, BTreeMap<AppId, AppState>, Placed), StoreError> {
-        let Self { mut head, known, mut apps, slots, mut touched, .. } = self;
+    ) -> Result<Written, StoreError> {
+        let Self { mut numbers, mut apps, slots, mut touched, .. } = self;
         let mut pages = PageBuilder::default();
         for slot in &slots {
             if let Some((memory, delivered)) = slot.held.as_ref().filter(|(_, held)| held.is_news())
@@ -297,11 +299,7 @@ impl<'a> Group<'a> {
             }
             transaction.put(&slot.key, bytes);
         }
-        let placed = pages.write(transaction, (known, &mut head)).await?;
-        for app in touched {
-            transaction.put(&keys::app(app), apps.entry(app).or_default().encode());
-        }
-        transaction.put(keys::HEAD, head.encode());
-        Ok((head, apps, placed))
+        let placed = pages.write(transaction, &mut numbers).await?;
+        Ok(Written { numbers, apps, touched, placed })
     }
 }

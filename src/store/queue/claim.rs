@@ -3,7 +3,7 @@
 use std::{collections::HashSet, time::Duration};
 
 use super::{
-    AppState, Batch, Engine, EngineError, Head, Queue, StoreError, Stored, Transaction,
+    After, AppState, Batch, Engine, EngineError, Head, Queue, StoreError, Stored, Transaction,
     clients::{Clients, Entries},
     decode, decode_or_set_aside, keys,
     lane::{LaneCursor, URGENT},
@@ -48,12 +48,12 @@ impl<E: Engine> Queue<E> {
         now: Timestamp,
     ) -> Result<Claim, StoreError> {
         let claimable = claimable.into();
+        let mut transaction = self.begin_fenced(app).await?;
         let state = self.state(app);
-        let mut transaction = self.engine.begin().await?;
         let mut heads = None;
         let (batch, kinds) = match continued {
             Some(number) => {
-                let batch = self.batch(app, number, "claimed into").await?;
+                let batch = self.batch(&mut transaction, (app, number), "claimed into").await?;
                 let kind = batch.kind;
                 (batch, vec![kind])
             }
@@ -73,11 +73,14 @@ impl<E: Engine> Queue<E> {
         };
         let mut chunk = Chunk::new(transaction, (state, self.head), batch);
         chunk.express_waits_until = Some(now);
+        chunk.reads_ahead = self.fleet.is_some();
         let first = kinds.first().copied();
         for kind in kinds {
             let Some(mut limits) = *claimable.of(kind) else { continue };
             let rows_max = rows_max.filter(|_| Some(kind) == first);
             limits.batch.rows_max = limits.batch.rows_max.min(rows_max.unwrap_or(u64::MAX));
+            // It counts sequences, of which a stripe gives one of so many.
+            limits.reach = limits.reach.saturating_mul(u64::from(self.stripes()));
             chunk.take_kind(kind, limits, &self.clients).await?;
             // The other goes only if there is nothing to be had of the first.
             if chunk.batch.rows > 0 {
@@ -94,7 +97,7 @@ impl<E: Engine> Queue<E> {
     /// Makes a chunk durable. `heads` is what waited before the first of a batch.
     async fn end_chunk(
         &mut self,
-        mut chunk: Chunk<impl Transaction>,
+        mut chunk: Chunk<E::Transaction>,
         heads: Option<ByKind<Option<share::Head>>>,
     ) -> Result<Claim, StoreError> {
         let complete = chunk.full || chunk.taken.len() < CHUNK_ROWS;
@@ -123,19 +126,15 @@ impl<E: Engine> Queue<E> {
     /// Makes what a chunk has taken durable, and the pages anew if it found any damaged.
     pub(super) async fn commit_taken(
         &mut self,
-        chunk: Chunk<impl Transaction>,
+        chunk: Chunk<E::Transaction>,
     ) -> Result<Batch, StoreError> {
         let Chunk { mut transaction, state, head, batch, pages_damaged, gone, .. } = chunk;
         let app = batch.id.app;
-        transaction.put(&keys::app(app), state.encode());
-        transaction.put(keys::HEAD, head.encode());
         if pages_damaged {
             transaction.put(&keys::pages_damaged(app), Vec::new());
         }
-        transaction.commit().await?;
-        self.apps.insert(app, state);
-        self.head = head;
-        self.clients.go(gone);
+        let (head, state) = (Some(head), Some(state));
+        self.conclude(transaction, app, After { head, state, gone, ..After::default() }).await?;
         if pages_damaged {
             self.rebuild_pages(app).await?;
         }
@@ -226,6 +225,8 @@ pub(super) struct Chunk<T> {
     row: Vec<u8>,
     /// Records may not be taken now, and so wait in spite of all that was taken.
     stays: bool,
+    /// Reading what entries lead to one by one would cost a way to the store each.
+    pub(super) reads_ahead: bool,
     /// The time of a claim that leaves to express what came to it just before.
     express_waits_until: Option<Timestamp>,
 }
@@ -261,6 +262,7 @@ impl<T: Transaction> Chunk<T> {
             gone: Entries::new(),
             row: Vec::new(),
             stays: false,
+            reads_ahead: false,
             express_waits_until: None,
         }
     }

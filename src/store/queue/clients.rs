@@ -11,7 +11,10 @@ use std::collections::BTreeMap;
 
 use super::{Engine, Queue, StoreError, Transaction, keys};
 use crate::{
-    domain::{turns::Weight, update::ClientId},
+    domain::{
+        turns::Weight,
+        update::{AppId, ClientId},
+    },
     store::records::{PageEntry, Stored},
 };
 
@@ -43,6 +46,8 @@ pub(super) struct Clients {
     weights: BTreeMap<ClientId, Weight>,
     /// `None` until they were counted first.
     waiting: Option<Entries>,
+    /// Of each app, where others write to the store, too.
+    of_apps: BTreeMap<AppId, BTreeMap<ClientId, i64>>,
 }
 
 impl Clients {
@@ -60,6 +65,29 @@ impl Clients {
     /// How many rows the client takes in its turn.
     pub(super) fn weight(&self, client: ClientId) -> Weight {
         self.weights.get(&client).copied().unwrap_or(1)
+    }
+
+    /// So many stand in an app's pages, by what was read last.
+    pub(super) fn of_app(&mut self, app: AppId, entries: BTreeMap<ClientId, i64>) {
+        let before = self.of_apps.insert(app, entries.clone()).unwrap_or_default();
+        let Some(waiting) = &mut self.waiting else { return };
+        for (client, count) in before {
+            let all = waiting.entry(client).or_default();
+            *all = all.saturating_add_signed(-count.max(0));
+        }
+        for (client, count) in entries {
+            let all = waiting.entry(client).or_default();
+            *all = all.saturating_add_signed(count.max(0));
+        }
+    }
+
+    /// How many stand in all apps' pages, by what was read last.
+    fn of_all_apps(&self) -> Entries {
+        let mut all = Entries::new();
+        for (client, count) in self.of_apps.values().flatten() {
+            *all.entry(*client).or_default() += count.max(&0).cast_unsigned();
+        }
+        all
     }
 
     /// Counts entries that came.
@@ -101,6 +129,11 @@ impl<E: Engine> Queue<E> {
         }
         self.clients.limits = limits;
         self.clients.weights = weights;
+        if self.clients.waiting.is_none() && self.fleet.is_some() {
+            let apps: Vec<_> = self.apps.keys().copied().collect();
+            self.refresh(&apps).await?;
+            self.clients.waiting = Some(self.clients.of_all_apps());
+        }
         if self.clients.waiting.is_none() {
             self.clients.waiting = Some(self.count_entries().await?);
         }

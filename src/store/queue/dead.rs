@@ -7,8 +7,8 @@
 use std::{fmt, str::FromStr};
 
 use super::{
-    Engine, Queue, Reads, StoreError, Stored, Transaction, decode, decode_or_set_aside, keys,
-    pages::PageBuilder,
+    After, Engine, Queue, Reads, Scope, StoreError, Stored, Transaction, decode,
+    decode_or_set_aside, keys, pages::PageBuilder, shared::Numbers,
 };
 use crate::{
     domain::{
@@ -103,9 +103,10 @@ impl<E: Engine> Queue<E> {
         id: DeadId,
         now: Timestamp,
     ) -> Result<Replay, StoreError> {
-        let mut transaction = self.engine.begin().await?;
+        let mut transaction = self.begin(Scope::App(app), &[]).await?;
         let mut head = self.head;
         let Some(mut letter) = read_open(&mut transaction, app, id).await? else {
+            self.leave(transaction).await?;
             return Ok(Replay::NotThere);
         };
         let subject_key = letter.subject_key.clone();
@@ -137,6 +138,7 @@ impl<E: Engine> Queue<E> {
                 }
             }
             None if admission::admit_new(state.depth.into(), &self.limits).is_err() => {
+                self.leave(transaction).await?;
                 return Ok(Replay::NoRoom);
             }
             None => {}
@@ -145,6 +147,7 @@ impl<E: Engine> Queue<E> {
         let whole = in_flight.into_iter().fold(merged.clone(), Record::merge);
         let (bytes, properties) = (whole.size(), whole.properties.len());
         if admission::admit_merged(bytes, properties, &self.limits).is_err() {
+            self.leave(transaction).await?;
             return Ok(Replay::NoRoom);
         }
         let bytes = merged.encode();
@@ -152,17 +155,12 @@ impl<E: Engine> Queue<E> {
         state.dead_letters = state.dead_letters.saturating_sub(1);
         let mut pages = PageBuilder::default();
         pages.add(app, &merged, &subject_key);
-        let known = head.last_sequence;
-        let placed = pages.write(&mut transaction, (known, &mut head)).await?;
+        let mut numbers = Numbers::from(head);
+        let placed = pages.write(&mut transaction, &mut numbers).await?;
         transaction.put(&key, bytes);
         transaction.delete(&keys::dead(app, id.died_at, id.last_sequence));
         transaction.delete(&keys::dead_of(app, &subject_key, id.died_at, id.last_sequence));
-        transaction.put(&keys::app(app), state.encode());
-        transaction.put(keys::HEAD, head.encode());
-        transaction.commit().await?;
-        self.apps.insert(app, state);
-        self.head = head;
-        self.keep_placed(placed).await?;
+        self.conclude_placed(transaction, app, (*numbers.head(app), state), placed).await?;
         Ok(Replay::Replayed)
     }
 
@@ -173,8 +171,9 @@ impl<E: Engine> Queue<E> {
         id: DeadId,
         now: Timestamp,
     ) -> Result<bool, StoreError> {
-        let mut transaction = self.engine.begin().await?;
+        let mut transaction = self.begin(Scope::App(app), &[]).await?;
         let Some(letter) = read_open(&mut transaction, app, id).await? else {
+            self.leave(transaction).await?;
             return Ok(false);
         };
         self.close(transaction, (app, id, letter), (Closing::Discarded, now)).await?;
@@ -183,17 +182,14 @@ impl<E: Engine> Queue<E> {
 
     async fn close(
         &mut self,
-        mut transaction: impl Transaction,
+        mut transaction: E::Transaction,
         (app, id, letter): (AppId, DeadId, Dead),
         closed: (Closing, Timestamp),
     ) -> Result<(), StoreError> {
         close(&mut transaction, app, id, letter, closed);
         let mut state = self.state(app);
         state.dead_letters = state.dead_letters.saturating_sub(1);
-        transaction.put(&keys::app(app), state.encode());
-        transaction.commit().await?;
-        self.apps.insert(app, state);
-        Ok(())
+        self.conclude(transaction, app, After { state: Some(state), ..After::default() }).await
     }
 }
 

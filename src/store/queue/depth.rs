@@ -58,6 +58,13 @@ impl AppState {
         by_kind(self.depth.records, self.company_records)
     }
 
+    /// No part of what waits is more than all of it. Of damaged records the lane was not known.
+    pub(super) fn bounded(mut self) -> Self {
+        self.bulk_records = self.bulk_records.min(self.depth.records);
+        self.express_records = self.express_records.min(self.depth.records - self.bulk_records);
+        self
+    }
+
     /// Counts a pending record in.
     pub(super) fn count_in(&mut self, (kind, lane, bytes): Counted) {
         self.depth.records += 1;
@@ -76,9 +83,7 @@ impl AppState {
         self.express_records = self.express_records.saturating_sub(express);
         let company = u64::from(kind == SubjectKind::Company);
         self.company_records = self.company_records.saturating_sub(company);
-        // Of damaged ones the lane was not known.
-        self.bulk_records = self.bulk_records.min(self.depth.records);
-        self.express_records = self.express_records.min(self.depth.records - self.bulk_records);
+        *self = self.bounded();
     }
 
     /// Counts a damaged pending record out. Its lane is not known any more: it is taken for

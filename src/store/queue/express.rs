@@ -48,12 +48,13 @@ impl<E: Engine> Queue<E> {
         max: u64,
         now: Timestamp,
     ) -> Result<TakenExpress, StoreError> {
+        let mut transaction = self.begin_fenced(app).await?;
         // A job whose batch is lost may still write older values of what went back, until the life
         // cycle has seen its end: then the next batch begins.
         if self.rescued(app).is_some_and(|rescue| rescue.job_unknown) {
+            self.leave(transaction).await?;
             return Ok(TakenExpress::default());
         }
-        let mut transaction = self.engine.begin().await?;
         let mut kinds = Vec::new();
         for kind in SubjectKind::ALL {
             if let Some(first) = first_of(&mut transaction, app, (kind, Lane::Express)).await? {
@@ -63,6 +64,7 @@ impl<E: Engine> Queue<E> {
         kinds.sort_unstable();
         let batch = express_rows(app, self.head.last_sequence, now);
         let mut chunk = Chunk::new(transaction, (self.state(app), self.head), batch);
+        chunk.reads_ahead = self.fleet.is_some();
         chunk.looks_of_client_max = Some(LOOKS_OF_CLIENT_MAX);
         chunk.limits = BatchLimits { rows_max: max, bytes_max: u64::MAX }.into();
         for (_, kind) in kinds {
@@ -76,6 +78,7 @@ impl<E: Engine> Queue<E> {
         }
         let taken = TakenExpress { subjects: chunk.subjects(), cut_short: chunk.cut_short };
         if chunk.has_changed_nothing() {
+            self.leave(chunk.transaction).await?;
             return Ok(taken);
         }
         chunk.state.express_in_flight += chunk.batch.rows;
@@ -95,8 +98,21 @@ impl<E: Engine> Queue<E> {
         ends: &[(Subject, ExpressEnd)],
         now: Timestamp,
     ) -> Result<Vec<SettledRow>, StoreError> {
+        self.settle_counted(app, None, ends, now).await
+    }
+
+    /// The same, where it was counted anew how many are in flight.
+    async fn settle_counted(
+        &mut self,
+        app: AppId,
+        in_flight: Option<u64>,
+        ends: &[(Subject, ExpressEnd)],
+        now: Timestamp,
+    ) -> Result<Vec<SettledRow>, StoreError> {
         let batch = express_rows(app, self.head.last_sequence, now);
         let mut chunk = self.begin_settling(batch, now).await?;
+        chunk.batch.watermark = self.head.last_sequence;
+        chunk.state.express_in_flight = in_flight.unwrap_or(chunk.state.express_in_flight);
         for (subject, end) in ends {
             let key = keys::in_flight(app, subject);
             chunk.state.express_in_flight = chunk.state.express_in_flight.saturating_sub(1);
@@ -144,11 +160,8 @@ impl<E: Engine> Queue<E> {
                 }
             }
         }
-        let state = self.state(app);
         // What is damaged cannot be told apart from a batch's, and goes with the next one.
-        let counted = super::AppState { express_in_flight: left.len() as u64, ..state };
-        self.apps.insert(app, counted);
-        self.settle_express(app, &left, now).await.map(drop)
+        self.settle_counted(app, Some(left.len() as u64), &left, now).await.map(drop)
     }
 }
 

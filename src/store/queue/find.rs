@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::{
-    AppState, Batch, Engine, EngineError, StoreError, Stored, Transaction,
+    AppState, Batch, Engine, EngineError, Sharing, StoreError, Stored, Transaction,
     dead::{DeadLetter, find_dead, is_dead_damaged},
     decode, keys,
     pages::first_of,
@@ -18,7 +18,7 @@ use crate::{
         update::{AppId, Lane, Sequence, Subject, SubjectKind},
     },
     store::mention::{self, Traces},
-    store::records::{Delivery, EXPRESS, Head, InFlight, PageEntry, Tombstone},
+    store::records::{Course, Delivery, EXPRESS, Head, InFlight, PageEntry, Tombstone},
 };
 
 /// The most records that are counted to tell a record's place.
@@ -111,9 +111,21 @@ impl<E: Engine> Reads<E> {
         let mut transaction = self.engine.begin().await?;
         let head = transaction.get(keys::HEAD).await?;
         let head = head.and_then(|bytes| Head::decode(bytes.as_ref()).ok());
-        let head = head.filter(|head| (1..=head.last_sequence).contains(&sequence));
         let Some(head) = head else { return Ok(Found::Unknown) };
         let pending = keys::pending(app, subject);
+        let last = match self.engine.sharing() {
+            Sharing::Alone => head.last_sequence,
+            Sharing::Shared { stripes } => {
+                let subject_key = &pending[keys::SUBJECT_AT..];
+                let own = keys::course::stripe_of(app, subject_key, stripes);
+                let own = transaction.get(&keys::course::course(app, own)).await?;
+                let own = own.and_then(|bytes| Course::decode(bytes.as_ref()).ok());
+                own.map_or(0, |course| course.last_sequence)
+            }
+        };
+        if !(1..=last).contains(&sequence) {
+            return Ok(Found::Unknown);
+        }
         let grave = keys::forgotten(app, head.store, &pending[keys::SUBJECT_AT..]);
         let grave = transaction.get(&grave).await?;
         let grave = grave.and_then(|bytes| Tombstone::decode(bytes.as_ref()).ok());

@@ -7,8 +7,8 @@
 //! at a time. A tombstone of 16 digested bytes remains, so that receipts are answered rightly.
 
 use super::{
-    AppState, Batch, Engine, Queue, StoreError, Stored, Transaction, clients::Entries, dead,
-    decode, jobs::erase_words, keys,
+    After, AppState, Batch, Engine, Queue, Scope, StoreError, Stored, Transaction,
+    clients::Entries, dead, decode, jobs::erase_words, keys,
 };
 use crate::{
     domain::{
@@ -64,7 +64,7 @@ impl<E: Engine> Queue<E> {
         subject: &Subject,
         now: Timestamp,
     ) -> Result<Forgotten, StoreError> {
-        let mut transaction = self.engine.begin().await?;
+        let mut transaction = self.begin(Scope::App(app), &[]).await?;
         let mut state = self.state(app);
         let key = keys::pending(app, subject);
         let subject_key = &key[keys::SUBJECT_AT..];
@@ -105,10 +105,8 @@ impl<E: Engine> Queue<E> {
         transaction.delete(&keys::held_of(app, subject_key));
         let grave = keys::forgotten(app, self.head.store, subject_key);
         transaction.put(&grave, Tombstone { up_to, forgotten_at: now }.encode());
-        transaction.put(&keys::app(app), state.encode());
-        transaction.put(keys::HEAD, self.head.encode());
-        transaction.commit().await?;
-        self.apps.insert(app, state);
+        let (head, state) = (Some(self.head), Some(state));
+        self.conclude(transaction, app, After { head, state, ..After::default() }).await?;
         self.jobs.places.erase(app, subject, up_to);
         Ok(forgotten)
     }
@@ -132,7 +130,7 @@ impl<E: Engine> Queue<E> {
             keys::all_quarantines(),
         ];
         let mut sweep = Sweep {
-            transaction: self.engine.begin().await?,
+            transaction: self.begin(Scope::App(app), &[]).await?,
             of: Mention { app, subject, up_to },
             state: self.state(app),
             erased: 0,
@@ -153,15 +151,15 @@ impl<E: Engine> Queue<E> {
             }
             break;
         }
-        let Sweep { mut transaction, state, erased, pages_damaged, gone, .. } = sweep;
+        let Sweep { transaction, state, erased, pages_damaged, gone, .. } = sweep;
         // The last commit is a small one, and is made in any case: an engine may keep its last
         // small commit as it was, and that of the forgetting holds the subject's keys.
         if erased > 0 || next.is_none() {
-            transaction.put(&keys::app(app), state.encode());
-            transaction.put(keys::HEAD, self.head.encode());
-            transaction.commit().await?;
-            self.apps.insert(app, state);
-            self.clients.go(gone);
+            let (head, state) = (Some(self.head), Some(state));
+            self.conclude(transaction, app, After { head, state, gone, ..After::default() })
+                .await?;
+        } else {
+            self.leave(transaction).await?;
         }
         if pages_damaged {
             self.rebuild_pages(app).await?;

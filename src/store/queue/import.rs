@@ -1,7 +1,11 @@
 //! Importing: records of another store are merged into this one's, as if each were an update
 //! that arrives now.
 
-use super::{Accepted, Disposition, Engine, Queue, StoreError, Transaction, accept::Group};
+use super::{
+    Accepted, Disposition, Engine, Queue, StoreError,
+    accept::Group,
+    shared::{Begun, Wakes},
+};
 use crate::domain::{
     admission::{self, QueueRefusal},
     merge::Record,
@@ -29,8 +33,12 @@ impl<E: Engine> Queue<E> {
         &mut self,
         arrivals: Vec<Arrival>,
     ) -> Result<Vec<Result<bool, QueueRefusal>>, StoreError> {
-        let mut transaction = self.engine.begin().await?;
-        let mut group = Group::new(self, arrivals.len());
+        let subjects = arrivals.iter().map(|arrival| (arrival.app, &arrival.subject));
+        let subjects = self.subject_keys(subjects);
+        // What it is stamped with does not hang on the clock.
+        let begun = self.begin_import(subjects).await?;
+        let Begun { mut transaction, stripes, .. } = begun;
+        let mut group = Group::new(self, &stripes, arrivals.len());
         let mut outcomes = Vec::with_capacity(arrivals.len());
         for Arrival { app, subject, record, stamped_until } in arrivals {
             let slot = group.slot(&mut transaction, app, &subject).await?;
@@ -39,11 +47,8 @@ impl<E: Engine> Queue<E> {
             let fits = admission::admit_merged(size, record.properties.len(), &self.limits);
             outcomes.push(fits.and_then(|()| group.import(slot, record, stamped_until)));
         }
-        let (head, apps, placed) = group.write(&mut transaction).await?;
-        transaction.commit().await?;
-        self.head = head;
-        self.apps = apps;
-        self.keep_placed(placed).await?;
+        let written = group.write(&mut transaction).await?;
+        self.conclude_group(transaction, written, Wakes::default()).await?;
         let merged = |accepted: Accepted| accepted.disposition == Disposition::Coalesced;
         Ok(outcomes.into_iter().map(|outcome| outcome.map(merged)).collect())
     }
@@ -56,7 +61,7 @@ impl Group<'_> {
         mut record: Record,
         stamped_until: Timestamp,
     ) -> Result<Accepted, QueueRefusal> {
-        let sequence = self.next_sequence();
+        let sequence = self.next_sequence(slot);
         record.first_sequence = sequence;
         record.last_sequence = sequence;
         record.own = Some((sequence, sequence));
@@ -67,7 +72,7 @@ impl Group<'_> {
             property.stamp.sequence = sequence;
         }
         let size = record.size();
-        let stamped_at = self.last_stamp().max(stamped_until);
+        let stamped_at = self.last_stamp(slot).max(stamped_until);
         self.merge(slot, record, size, stamped_at)
     }
 }

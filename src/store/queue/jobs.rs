@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 pub use self::places::JobPlace;
 use self::places::Places;
 pub(super) use self::places::erase_words;
-use super::{Engine, Found, Queue, Reads, StoreError, Stored, Transaction, decode, keys};
+use super::{Engine, Found, Queue, Reads, Scope, StoreError, Stored, Transaction, decode, keys};
 use crate::{
     domain::{
         merge::Record,
@@ -39,8 +39,8 @@ pub(super) const ERASED: &str = "it was erased at an operator's request";
 /// The jobs that there are, and when each ended.
 #[derive(Debug, Default)]
 pub(super) struct JobIndex {
-    ended: BTreeMap<JobId, Option<Timestamp>>,
-    last_number: u64,
+    pub(super) ended: BTreeMap<JobId, Option<Timestamp>>,
+    pub(super) last_number: u64,
     pub(super) places: Places,
 }
 
@@ -113,12 +113,14 @@ impl<E: Engine> Queue<E> {
         now: Timestamp,
     ) -> Result<JobId, StoreError> {
         let app = place.app();
+        let mut transaction = self.begin(Scope::App(app), &[]).await?;
+        self.read_jobs(&mut transaction, app).await?;
         // By time, so that none is given twice, should all be forgotten.
         let time = u64::try_from(now.as_micros()).unwrap_or(0);
         let number = time.max(self.jobs.last_number + 1);
         let id = JobId { app, client, number };
         self.jobs.places.strike(app, &mut job, &mut rows);
-        let mut transaction = self.engine.begin().await?;
+        self.strike_forgotten(&mut transaction, app, &mut rows).await?;
         let of_app = self.jobs.ended.iter().filter(|(id, _)| id.app == app);
         let surplus = (of_app.clone().count() + 1).saturating_sub(place.jobs_max);
         let mut over: Vec<_> = of_app.filter_map(|(id, at)| Some(((*at)?, *id))).collect();
@@ -151,9 +153,13 @@ impl<E: Engine> Queue<E> {
         fates: Fates,
         now: Timestamp,
     ) -> Result<Option<Job>, StoreError> {
-        let mut transaction = self.engine.begin().await?;
-        let Some(bytes) = transaction.get(&job_keys::job(id)).await? else { return Ok(None) };
-        let Some(mut job) = decode::<Job>(bytes.as_ref())? else { return Ok(None) };
+        let mut transaction = self.begin(Scope::App(id.app), &[]).await?;
+        let job = transaction.get(&job_keys::job(id)).await?;
+        let job = job.map(|bytes| decode::<Job>(bytes.as_ref())).transpose()?.flatten();
+        let Some(mut job) = job else {
+            self.leave(transaction).await?;
+            return Ok(None);
+        };
         let mut by_page: BTreeMap<u32, BTreeMap<u32, Fate>> = BTreeMap::new();
         for (page, row, fate) in fates {
             by_page.entry(page).or_default().insert(row, fate);
@@ -228,7 +234,10 @@ fn note(job: &mut Job, row: u32, fate: &Fate) -> bool {
 }
 
 /// A damaged page may be left of a job that is over.
-async fn forget(transaction: &mut impl Transaction, id: JobId) -> Result<(), StoreError> {
+pub(super) async fn forget(
+    transaction: &mut impl Transaction,
+    id: JobId,
+) -> Result<(), StoreError> {
     transaction.delete(&job_keys::job(id));
     for (key, _) in transaction.scan(job_keys::job_pages(id), usize::MAX).await? {
         transaction.delete(&key);

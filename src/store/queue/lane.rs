@@ -181,6 +181,14 @@ impl<T: Transaction> Chunk<T> {
             self.pages_damaged |= entries.is_none();
             let entries = entries.unwrap_or_default();
             let count = entries.len();
+            if self.reads_ahead {
+                let keys = |it: &PageEntry| {
+                    let subject_key = &it.subject_key;
+                    [keys::pending_of(app, subject_key), keys::in_flight_of(app, subject_key)]
+                };
+                let ahead: Vec<_> = entries.iter().flat_map(keys).collect();
+                self.transaction.prefetch(&ahead).await?;
+            }
             let page = OpenPage { key, count, staying: Vec::new(), rest: entries.into() };
             cursor.pages.insert(client, page);
         }

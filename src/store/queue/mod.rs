@@ -10,18 +10,21 @@ mod claim;
 mod clients;
 mod dead;
 mod depth;
+mod error;
 mod express;
 mod find;
 mod forget;
 mod import;
 pub mod jobs;
 mod lane;
+mod naming;
 mod pages;
 mod prune;
 mod recovery;
 mod remember;
 mod rescue;
 mod settle;
+mod shared;
 mod stamps;
 mod subject;
 #[cfg(test)]
@@ -34,24 +37,26 @@ pub use claim::Claim;
 pub use clients::ClientTerms;
 pub use dead::{DeadFilter, DeadId, DeadLetter, DeadPage, Replay};
 pub use depth::QueueDepth;
+pub use error::StoreError;
 pub use express::TakenExpress;
 pub use find::{Found, OldestOfLanes, Reads};
 pub use forget::{Forgotten, Swept};
 pub use import::Arrival;
 pub use prune::{PruneCursor, Retention};
 pub use settle::{SettledRow, Settling};
+pub(super) use shared::state_of;
 pub use subject::{DeliveredRecord, PendingPage, RecordInFlight, SubjectRecords};
 
 use self::{
     clients::Clients,
     jobs::JobIndex,
-    rescue::{put_rescue, set_aside},
+    rescue::put_rescue,
+    shared::{After, Fleet, Scope},
 };
 use super::{
-    engine::{Engine, EngineError, Transaction},
-    keys::{self, NameSpace},
-    names::{Name, names},
-    records::{AppState, Damage, Head, Stored},
+    engine::{Engine, EngineError, Sharing, Transaction},
+    keys,
+    records::{AppState, Course, Damage, Head, Stored},
 };
 use crate::domain::{
     admission::QueueLimits,
@@ -60,82 +65,11 @@ use crate::domain::{
     lifecycle::Rescue,
     memory::Memory,
     time::Timestamp,
-    update::{AppId, ClientId},
+    update::AppId,
 };
 
 /// The layout of keys that this program writes and reads.
 pub(super) const FORMAT: u32 = 7;
-
-/// What went wrong in the queue. After any of these nothing that was in memory is trusted:
-/// the process ends, and the next one serves what is on disk.
-#[derive(Debug, thiserror::Error)]
-pub enum StoreError {
-    /// The engine failed.
-    #[error(transparent)]
-    Engine(#[from] EngineError),
-    /// An entry that everything depends on does not decode.
-    #[error(
-        "damaged in the store: {what} ({damage}). `store check` tells how much is, and `store \
-         export` saves what can be read, to be imported into a new directory; or restore a copy \
-         of the directory"
-    )]
-    Damaged {
-        /// Which entry, or entries.
-        what: String,
-        /// How.
-        damage: Damage,
-    },
-    /// A batch was damaged while it was under way. A start rescues its rows.
-    #[error(
-        "damaged in the store: batch {number} of app {app:?} ({damage}). Start again: its rows go \
-         back into the queue then; and see to the disk"
-    )]
-    DamagedBatch {
-        /// The app's name.
-        app: String,
-        /// The batch's number.
-        number: u64,
-        /// How.
-        damage: Damage,
-    },
-    /// Another version of this program wrote the store.
-    #[error(
-        "the store has format {found}, this program reads format {FORMAT}: go back to the version \
-         that wrote it, and let what waits be delivered; or take it over: `store export` of the \
-         version that wrote it, and `store import` of this one into a new directory"
-    )]
-    Format {
-        /// The format that was found.
-        found: u32,
-    },
-    /// Another version of this program wrote an entry.
-    #[error(
-        "the store has entries of another version of this program (value version {version}): \
-         go back to that version"
-    )]
-    Version {
-        /// The entry's version.
-        version: u8,
-    },
-    /// The driver asked for something that its batch is not ready for.
-    #[error("batch {number} is not there to be {asked}")]
-    NoSuchBatch {
-        /// The batch's number.
-        number: u64,
-        /// What was asked.
-        asked: &'static str,
-    },
-}
-
-impl StoreError {
-    fn unreadable(what: impl Into<String>, damage: Damage) -> Self {
-        let what = what.into();
-        match damage {
-            Damage::Version(version) => Self::Version { version },
-            Damage::Short | Damage::Checksum | Damage::Content => Self::Damaged { what, damage },
-        }
-    }
-}
 
 /// The queue of all apps of one store.
 #[derive(Debug)]
@@ -168,32 +102,32 @@ pub struct Queue<E> {
     /// Dead letters that were dropped since the queue was opened.
     dead_lost: u64,
     jobs: JobIndex,
+    /// Where others write to the store, too.
+    fleet: Option<Fleet>,
 }
 
 impl<E: Engine> Queue<E> {
     /// Opens the queue, or makes a new one. `random` names the batches of this opening, and a
     /// new store for ever.
     pub async fn open(engine: E, limits: QueueLimits, random: u64) -> Result<Self, StoreError> {
-        let mut transaction = engine.begin().await?;
-        let head = match transaction.get(keys::HEAD).await? {
-            Some(bytes) => Head::decode(bytes.as_ref()).map_err(|damage| {
-                StoreError::unreadable("its head (key h), which all else depends on", damage)
-            })?,
-            None => {
-                let head = Head {
-                    format: FORMAT,
-                    store: random,
-                    last_sequence: 0,
-                    last_accepted_at: Timestamp::default(),
-                    quarantined: 0,
-                };
-                transaction.put(keys::HEAD, head.encode());
-                transaction.commit().await?;
-                head
-            }
+        let head = Head {
+            format: FORMAT,
+            store: random,
+            last_sequence: 0,
+            last_accepted_at: Timestamp::default(),
+            quarantined: 0,
         };
+        let head = engine.put_if_absent(keys::HEAD, head.encode()).await?;
+        let head = Head::decode(&head).map_err(|damage| {
+            StoreError::unreadable("its head (key h), which all else depends on", damage)
+        })?;
         if head.format != FORMAT {
             return Err(StoreError::Format { found: head.format });
+        }
+        let fleet = Fleet::of(engine.sharing());
+        if fleet.is_some() {
+            let lock = keys::course::course(keys::course::OF_NAMES, 0);
+            engine.put_if_absent(&lock, Course::default().encode()).await?;
         }
         Ok(Self {
             engine,
@@ -212,88 +146,36 @@ impl<E: Engine> Queue<E> {
             warned_of_clock: false,
             dead_lost: 0,
             jobs: JobIndex::default(),
+            fleet,
         })
-    }
-
-    /// The app called `name`: its number, which it keeps. An app whose state is damaged is an
-    /// error here: [`Self::serve`] makes it anew.
-    pub async fn app(&mut self, name: &str) -> Result<AppId, StoreError> {
-        let app = self.named(name).await?;
-        let mut transaction = self.engine.begin().await?;
-        let state = match transaction.get(&keys::app(app)).await? {
-            Some(bytes) => AppState::decode(bytes.as_ref()).map_err(|damage| {
-                StoreError::unreadable(format!("the state of app {name:?} (keys a)"), damage)
-            })?,
-            None => AppState::default(),
-        };
-        self.apps.insert(app, state);
-        Ok(app)
-    }
-
-    /// The number of the app called `name`.
-    async fn named(&mut self, name: &str) -> Result<AppId, StoreError> {
-        let app = AppId(self.number(NameSpace::App, name).await?);
-        self.names.insert(app, name.to_owned());
-        Ok(app)
-    }
-
-    /// The number of the client called `name`, which it keeps.
-    pub async fn client(&mut self, name: &str) -> Result<ClientId, StoreError> {
-        self.number(NameSpace::Client, name).await.map(ClientId)
-    }
-
-    async fn number(&mut self, space: NameSpace, name: &str) -> Result<u16, StoreError> {
-        let key = keys::name(space, name);
-        let known_names = names(&self.engine, space).await?;
-        let mut transaction = self.engine.begin().await?;
-        if let Some(known) = known_names.iter().find(|known| known.key == key) {
-            let Some(damage) = known.damage else { return Ok(known.number.unwrap_or(u16::MAX)) };
-            let unreadable = StoreError::unreadable(lost(space, &known_names), damage);
-            let (StoreError::Damaged { .. }, Some(number)) = (&unreadable, known.number) else {
-                return Err(unreadable);
-            };
-            let mut head = self.head;
-            set_aside::<u16>(&mut transaction, &mut head, &key).await?;
-            transaction.put(&key, number.encode());
-            transaction.put(keys::HEAD, head.encode());
-            transaction.commit().await?;
-            self.head = head;
-            return Ok(number);
-        }
-        let number = u16::try_from(known_names.len()).unwrap_or(u16::MAX);
-        transaction.put(&key, number.encode());
-        transaction.commit().await?;
-        Ok(number)
     }
 
     /// Makes the batch's new state and the memory durable.
     pub async fn advance(&mut self, batch: &Batch, memory: Memory) -> Result<(), StoreError> {
         let app = batch.id.app;
+        let mut transaction = self.begin_fenced(app).await?;
         let state = AppState { memory, ..self.state(app) };
-        let mut transaction = self.engine.begin().await?;
         transaction.put(&keys::batch(app, batch.id.number), batch.encode());
-        transaction.put(&keys::app(app), state.encode());
         // Where upstream has taken a job, no other runs. That one was not seen is no proof.
         let taken = batch.state == BatchState::Running;
         let known = |rescue: Rescue| Rescue { job_unknown: rescue.job_unknown && !taken, ..rescue };
         let rescue = self.rescued(app).map(known);
         put_rescue(&mut transaction, app, rescue);
-        transaction.commit().await?;
-        self.apps.insert(app, state);
+        let after = After { state: Some(state), ..After::default() };
+        self.conclude(transaction, app, after).await?;
         self.keep_rescue(app, rescue);
         Ok(())
     }
 
     /// Pauses or resumes an app.
     pub async fn pause(&mut self, app: AppId, paused: bool) -> Result<(), StoreError> {
+        let mut transaction = self.begin(Scope::App(app), &[]).await?;
         let state = AppState { paused, ..self.state(app) };
-        let mut transaction = self.engine.begin().await?;
-        transaction.put(&keys::app(app), state.encode());
         let rescue = self.rescued(app);
         let rescue = rescue.map(|rescue| Rescue { paused: rescue.paused && paused, ..rescue });
         put_rescue(&mut transaction, app, rescue);
-        transaction.commit().await?;
-        self.apps.insert(app, state);
+        let after = After { state: Some(state), ..After::default() };
+        self.conclude(transaction, app, after).await?;
         self.keep_rescue(app, rescue);
         Ok(())
     }
@@ -305,7 +187,10 @@ impl<E: Engine> Queue<E> {
 
     /// The last sequence that was given, and the entries that were set aside.
     pub fn head(&self) -> (u64, u64) {
-        (self.head.last_sequence, self.head.quarantined)
+        match &self.fleet {
+            Some(fleet) => fleet.head(),
+            None => (self.head.last_sequence, self.head.quarantined),
+        }
     }
 
     /// Dead letters that were dropped since the queue was opened.
@@ -324,11 +209,10 @@ impl<E: Engine> Queue<E> {
 
     async fn batch(
         &self,
-        app: AppId,
-        number: u64,
+        transaction: &mut E::Transaction,
+        (app, number): (AppId, u64),
         asked: &'static str,
     ) -> Result<Batch, StoreError> {
-        let mut transaction = self.engine.begin().await?;
         let bytes = transaction.get(&keys::batch(app, number)).await?;
         let bytes = bytes.ok_or(StoreError::NoSuchBatch { number, asked })?;
         Batch::decode(bytes.as_ref()).map_err(|damage| match damage {
@@ -339,17 +223,6 @@ impl<E: Engine> Queue<E> {
             }
         })
     }
-}
-
-/// The names whose numbers cannot be told.
-fn lost(space: NameSpace, names: &[Name]) -> String {
-    let of = match space {
-        NameSpace::App => "apps",
-        NameSpace::Client => "clients",
-    };
-    let names = names.iter().filter(|name| name.number.is_none()).map(|name| &name.text);
-    let names: Vec<&String> = names.collect();
-    format!("the numbers of the {of} {names:?} (keys n), of which one alone could be told")
 }
 
 /// Decodes an entry; `None` if it is damaged. One that another version wrote is whole: that

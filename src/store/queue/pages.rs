@@ -13,8 +13,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    AppState, Engine, EngineError, Head, Queue, StoreError, Stored, Transaction, clients::Entries,
-    decode_or_set_aside, keys,
+    After, AppState, Engine, EngineError, Head, Queue, StoreError, Stored, Transaction,
+    clients::Entries, decode_or_set_aside, keys, shared::Numbers,
 };
 use crate::{
     domain::{
@@ -66,25 +66,25 @@ impl PageBuilder {
     }
 
     /// Puts the pages. Returns what came with them, for [`Queue::keep_placed`]. No page that is
-    /// there begins with a sequence past `known`.
+    /// there begins with a sequence past the last that was known.
     pub(super) async fn write(
         self,
         transaction: &mut impl Transaction,
-        (known, head): (Sequence, &mut Head),
+        numbers: &mut Numbers,
     ) -> Result<Placed, StoreError> {
         let mut placed = Placed::default();
         let mut page: Option<Page> = None;
         for ((app, lane, client, first_sequence), subject_key) in self.entries {
             let queue = (app, lane, client);
             if let Some(full) = page.take_if(|page| page.queue != queue || page.is_full()) {
-                full.write(transaction, (known, &mut *head), &mut placed).await?;
+                full.write(transaction, numbers, &mut placed).await?;
             }
             let page = page.get_or_insert_with(|| Page { queue, entries: vec![], bytes: 0 });
             page.bytes += subject_key.len();
             page.entries.push(PageEntry { first_sequence, subject_key });
         }
         if let Some(page) = page {
-            page.write(transaction, (known, head), &mut placed).await?;
+            page.write(transaction, numbers, &mut placed).await?;
         }
         Ok(placed)
     }
@@ -95,10 +95,10 @@ impl PageBuilder {
 #[must_use]
 pub(super) struct Placed {
     /// How many entries of each client.
-    entries: Entries,
+    pub(super) entries: BTreeMap<AppId, Entries>,
     /// Apps of which a page was damaged that one of these took the place of: others may have lost
     /// theirs.
-    damaged: BTreeSet<AppId>,
+    pub(super) damaged: BTreeSet<AppId>,
 }
 
 struct Page {
@@ -117,28 +117,29 @@ impl Page {
     async fn write(
         self,
         transaction: &mut impl Transaction,
-        (known, head): (Sequence, &mut Head),
+        numbers: &mut Numbers,
         placed: &mut Placed,
     ) -> Result<(), StoreError> {
         let Self { queue: (app, lane, client), mut entries, .. } = self;
         let Some(first) = entries.first().map(|entry| entry.first_sequence) else { return Ok(()) };
         let key = keys::page(app, lane, client, first);
-        if first <= known
+        let came = placed.entries.entry(app).or_default().entry(client).or_default();
+        if first <= numbers.known(app)
             && let Some(bytes) = transaction.get(&key).await?
         {
             let there: Option<Vec<PageEntry>> =
-                decode_or_set_aside(transaction, head, &key, bytes.as_ref())?;
+                decode_or_set_aside(transaction, numbers.head(app), &key, bytes.as_ref())?;
             if there.is_none() {
                 transaction.put(&keys::pages_damaged(app), Vec::new());
                 placed.damaged.insert(app);
             }
             let there = there.unwrap_or_default();
             entries.retain(|entry| !there.contains(entry));
-            *placed.entries.entry(client).or_default() += entries.len() as u64;
+            *came += entries.len() as u64;
             entries.extend(there);
             entries.sort_unstable_by_key(|entry| entry.first_sequence);
         } else {
-            *placed.entries.entry(client).or_default() += entries.len() as u64;
+            *came += entries.len() as u64;
         }
         transaction.put(&key, entries.encode());
         Ok(())
@@ -180,11 +181,25 @@ pub(super) async fn first_of(
 }
 
 impl<E: Engine> Queue<E> {
-    /// Counts what came with pages that are durable, and makes the pages anew of apps of which one
-    /// was damaged.
-    pub(super) async fn keep_placed(&mut self, placed: Placed) -> Result<(), StoreError> {
-        self.clients.come(placed.entries);
-        for app in placed.damaged {
+    /// Makes a transaction on an app durable that has put pages, and the pages anew if one was
+    /// damaged.
+    pub(super) async fn conclude_placed(
+        &mut self,
+        transaction: E::Transaction,
+        app: AppId,
+        (head, state): (Head, AppState),
+        placed: Placed,
+    ) -> Result<(), StoreError> {
+        let Placed { mut entries, damaged } = placed;
+        let come = entries.remove(&app).unwrap_or_default();
+        let (head, state) = (Some(head), Some(state));
+        self.conclude(transaction, app, After { head, state, come, ..After::default() }).await?;
+        self.remake_pages(damaged).await
+    }
+
+    /// Makes the pages anew of apps of which one was damaged.
+    pub(super) async fn remake_pages(&mut self, apps: BTreeSet<AppId>) -> Result<(), StoreError> {
+        for app in apps {
             // Seldom: it is not to make every commit's future larger.
             Box::pin(self.rebuild_pages(app)).await?;
         }
@@ -195,6 +210,9 @@ impl<E: Engine> Queue<E> {
     /// the records anew. The app is marked until this is done, and `recover` begins again
     /// where it was not. Takes as much memory as all pages together.
     pub(super) async fn rebuild_pages(&mut self, app: AppId) -> Result<(), StoreError> {
+        if self.fleet.is_some() {
+            return self.rebuild_at_once(app).await;
+        }
         let (mut pages, depth) = self.read_pending(app).await?;
         self.delete_pages(app).await?;
         while !pages.entries.is_empty() {
@@ -203,7 +221,8 @@ impl<E: Engine> Queue<E> {
             let mut transaction = self.engine.begin().await?;
             let some = std::mem::replace(&mut pages, PageBuilder { entries: rest });
             // They are counted once all are there, and no other is.
-            drop(some.write(&mut transaction, (0, &mut self.head)).await?);
+            let mut numbers = Numbers::One { known: 0, head: self.head };
+            drop(some.write(&mut transaction, &mut numbers).await?);
             transaction.commit().await?;
         }
         let state = AppState {

@@ -1,6 +1,6 @@
 //! Forgetting deliveries, batches and dead letters that are old enough.
 
-use std::time::Duration;
+use std::{ops::RangeInclusive, time::Duration};
 
 use super::{AppState, Engine, Queue, StoreError, Stored, Transaction, decode, keys};
 use crate::{
@@ -13,7 +13,7 @@ use crate::{
     store::records::{Closing, Dead, Delivery},
 };
 
-const CHUNK: usize = 1_000;
+pub(super) const CHUNK: usize = 1_000;
 const DEAD_CHUNK: usize = 256;
 
 /// How long history is kept.
@@ -62,19 +62,14 @@ impl<E: Engine> Queue<E> {
         from: PruneCursor,
         retention: Retention,
     ) -> Result<PruneCursor, StoreError> {
+        if self.fleet.is_some() {
+            return self.prune_own(from, retention).await;
+        }
         let held = self.prune_held(from.held, retention.now.wall).await?;
         let mut transaction = self.engine.begin().await?;
         let range = keys::all_deliveries(from.deliveries);
-        let deliveries = transaction.scan(range, CHUNK).await?;
-        let mut due = 0;
-        for (key, bytes) in &deliveries {
-            // One that does not decode tells nobody anything.
-            let delivery: Option<Delivery> = decode(bytes.as_ref())?;
-            if delivery.is_none_or(|delivery| delivery.delivered_at < retention.before) {
-                transaction.delete(key);
-                due += 1;
-            }
-        }
+        let (mut due, deliveries) =
+            forget_deliveries(&mut transaction, range, retention.before).await?;
         let mut apps = self.apps.clone();
         let mut lost = 0;
         for (app, state) in &mut apps {
@@ -91,18 +86,41 @@ impl<E: Engine> Queue<E> {
             transaction.commit().await?;
         }
         self.apps = apps;
+        self.note_lost(lost);
+        self.prune_jobs(retention.before).await?;
+        Ok(PruneCursor { deliveries, held })
+    }
+
+    pub(super) fn note_lost(&mut self, lost: u64) {
         if lost > 0 {
             self.dead_lost += lost;
             tracing::warn!(dead_letters = lost, "dead letters are too old or too many: dropped");
         }
-        self.prune_jobs(retention.before).await?;
-        let deliveries = deliveries.into_iter().nth(CHUNK - 1).map(|(last, _)| keys::after(last));
-        Ok(PruneCursor { deliveries, held })
     }
 }
 
+/// Forgets the first deliveries of a range that are due. Returns how many, and where to go on.
+pub(super) async fn forget_deliveries(
+    transaction: &mut impl Transaction,
+    range: RangeInclusive<Vec<u8>>,
+    before: Timestamp,
+) -> Result<(usize, Option<Vec<u8>>), StoreError> {
+    let deliveries = transaction.scan(range, CHUNK).await?;
+    let mut due = 0;
+    for (key, bytes) in &deliveries {
+        // One that does not decode tells nobody anything.
+        let delivery: Option<Delivery> = decode(bytes.as_ref())?;
+        if delivery.is_none_or(|delivery| delivery.delivered_at < before) {
+            transaction.delete(key);
+            due += 1;
+        }
+    }
+    let next = deliveries.into_iter().nth(CHUNK - 1).map(|(last, _)| keys::after(last));
+    Ok((due, next))
+}
+
 /// Forgets the oldest batches of an app, as far as they are due. Returns how many.
-async fn prune_batches(
+pub(super) async fn prune_batches(
     transaction: &mut impl Transaction,
     app: AppId,
     state: &mut AppState,
@@ -154,7 +172,7 @@ fn dropped(span: Option<Span>, letter: Option<&Dead>, last: Sequence) -> Option<
 
 /// Forgets the dead letters that are too old, and the oldest of those that are too many.
 /// Returns how many nobody had closed: these are lost.
-async fn prune_dead(
+pub(super) async fn prune_dead(
     transaction: &mut impl Transaction,
     app: AppId,
     state: &mut AppState,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{
-    AppState, Batch, Engine, Queue, StoreError, Stored, Transaction, decode, decode_or_set_aside,
+    After, AppState, Batch, Engine, Queue, StoreError, Transaction, decode, decode_or_set_aside,
     keys, rescue::read_rescue,
 };
 use crate::domain::{
@@ -51,7 +51,13 @@ impl<E: Engine> Queue<E> {
         now: Timestamp,
     ) -> Result<AppId, StoreError> {
         let app = self.named(name).await?;
-        let survey = self.survey(app).await?;
+        let mut transaction = self.begin_rescue(app).await?;
+        let mut survey = survey(&mut transaction, app).await?;
+        self.leave(transaction).await?;
+        if self.fleet.is_some() {
+            // With what was counted since.
+            survey.state = survey.state.map(|_| self.state(app));
+        }
         match survey.state {
             Some(state) if survey.is_whole() => {
                 self.apps.insert(app, state);
@@ -73,15 +79,17 @@ impl<E: Engine> Queue<E> {
 
     /// What the app's driver goes on from.
     pub async fn recover(&mut self, app: AppId, now: Timestamp) -> Result<Recovered, StoreError> {
-        let mut transaction = self.engine.begin().await?;
-        if transaction.get(&keys::pages_damaged(app)).await?.is_some() {
+        let mut transaction = self.begin_fenced(app).await?;
+        let are_pages_damaged = transaction.get(&keys::pages_damaged(app)).await?.is_some();
+        self.leave(transaction).await?;
+        if are_pages_damaged {
             self.rebuild_pages(app).await?;
         }
         self.recover_express(app, now).await?;
         let mut transaction = self.engine.begin().await?;
         let state = self.state(app);
         let unsettled = match state.unsettled {
-            Some(number) => Some(self.batch(app, number, "recovered").await?),
+            Some(number) => Some(self.batch(&mut transaction, (app, number), "recovered").await?),
             None => None,
         };
         let rescue = read_rescue(&mut transaction, app).await?;
@@ -90,56 +98,52 @@ impl<E: Engine> Queue<E> {
         Ok(Recovered { unsettled, memory, paused, rescue, held: None })
     }
 
-    async fn survey(&self, app: AppId) -> Result<Survey, StoreError> {
-        let mut survey = Survey::default();
-        let mut transaction = self.engine.begin().await?;
-        let (mut from, end) = keys::batches(app, u64::MAX).into_inner();
-        loop {
-            let entries = transaction.scan(from..=end.clone(), CHUNK).await?;
-            let Some((last, _)) = entries.last() else { break };
-            from = keys::after(last.clone());
-            for (key, bytes) in &entries {
-                let Some(number) = keys::number_of_batch(key) else { continue };
-                match decode::<Batch>(bytes.as_ref())? {
-                    None => survey.damaged.push(number),
-                    Some(batch) => {
-                        let (least, greatest) = survey.numbers.unwrap_or((number, number));
-                        survey.numbers = Some((least.min(number), greatest.max(number)));
-                        if !matches!(batch.state, BatchState::Settled(_)) {
-                            survey.unsettled.insert(number, batch);
-                        }
-                    }
-                }
-            }
-        }
-        survey.state = match transaction.get(&keys::app(app)).await? {
-            Some(bytes) => decode(bytes.as_ref())?,
-            None => {
-                let is_new = survey.damaged.is_empty() && survey.numbers.is_none();
-                let pending = transaction.scan(keys::all_pending(app, None), 1).await?;
-                let in_flight = transaction.scan(keys::all_in_flight(app, None), 1).await?;
-                let is_new = is_new && pending.is_empty() && in_flight.is_empty();
-                is_new.then(AppState::default)
-            }
-        };
-        Ok(survey)
-    }
-
     /// Sets batches aside that are history, and cannot be read.
     async fn set_batches_aside(&mut self, app: AppId, damaged: &[u64]) -> Result<(), StoreError> {
         if damaged.is_empty() {
             return Ok(());
         }
-        let mut transaction = self.engine.begin().await?;
+        let mut transaction = self.begin_fenced(app).await?;
         let mut head = self.head;
         for number in damaged {
             let key = keys::batch(app, *number);
             let Some(bytes) = transaction.get(&key).await? else { continue };
             decode_or_set_aside::<Batch>(&mut transaction, &mut head, &key, bytes.as_ref())?;
         }
-        transaction.put(keys::HEAD, head.encode());
-        transaction.commit().await?;
-        self.head = head;
-        Ok(())
+        self.conclude(transaction, app, After { head: Some(head), ..After::default() }).await
     }
+}
+
+async fn survey(transaction: &mut impl Transaction, app: AppId) -> Result<Survey, StoreError> {
+    let mut survey = Survey::default();
+    let (mut from, end) = keys::batches(app, u64::MAX).into_inner();
+    loop {
+        let entries = transaction.scan(from..=end.clone(), CHUNK).await?;
+        let Some((last, _)) = entries.last() else { break };
+        from = keys::after(last.clone());
+        for (key, bytes) in &entries {
+            let Some(number) = keys::number_of_batch(key) else { continue };
+            match decode::<Batch>(bytes.as_ref())? {
+                None => survey.damaged.push(number),
+                Some(batch) => {
+                    let (least, greatest) = survey.numbers.unwrap_or((number, number));
+                    survey.numbers = Some((least.min(number), greatest.max(number)));
+                    if !matches!(batch.state, BatchState::Settled(_)) {
+                        survey.unsettled.insert(number, batch);
+                    }
+                }
+            }
+        }
+    }
+    survey.state = match transaction.get(&keys::app(app)).await? {
+        Some(bytes) => decode(bytes.as_ref())?,
+        None => {
+            let is_new = survey.damaged.is_empty() && survey.numbers.is_none();
+            let pending = transaction.scan(keys::all_pending(app, None), 1).await?;
+            let in_flight = transaction.scan(keys::all_in_flight(app, None), 1).await?;
+            let is_new = is_new && pending.is_empty() && in_flight.is_empty();
+            is_new.then(AppState::default)
+        }
+    };
+    Ok(survey)
 }

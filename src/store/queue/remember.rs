@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Engine, Head, Queue, StoreError, Stored, Transaction, decode, keys};
+use super::{After, Engine, Head, Queue, StoreError, Stored, Transaction, decode, keys};
 use crate::{
     domain::{
         delivered::{Delivered, FingerprintKey, Suppression},
@@ -104,29 +104,61 @@ impl<E: Engine> Queue<E> {
         app: AppId,
         suppression: Option<Suppression>,
     ) -> Result<(), StoreError> {
+        let transaction = self.begin_fenced(app).await?;
         let mut state = self.state(app);
         if state.remembers != suppression.is_some() {
             state.remembers = suppression.is_some();
             // What is delivered meanwhile is not noted.
             state.epoch = state.epoch.wrapping_add(u32::from(!state.remembers));
-            let mut transaction = self.engine.begin().await?;
-            transaction.put(&keys::app(app), state.encode());
-            transaction.commit().await?;
-            self.apps.insert(app, state);
+            let after = After { state: Some(state), ..After::default() };
+            self.conclude(transaction, app, after).await?;
+        } else {
+            self.leave(transaction).await?;
         }
+        self.judge_by(app, suppression);
+        Ok(())
+    }
+
+    /// Whether accepting tells what upstream holds already. Only who delivers the app decides
+    /// whether that is remembered.
+    pub fn judge_by(&mut self, app: AppId, suppression: Option<Suppression>) {
         match suppression {
             Some(suppression) => self.suppression.insert(app, suppression),
             None => self.suppression.remove(&app),
         };
-        Ok(())
     }
 
     /// How the app remembers what it delivers, if it does.
     pub(super) fn memory(&self, app: AppId, head: &Head) -> Option<Memory> {
         let suppression = *self.suppression.get(&app)?;
+        if self.fleet.is_some() && !self.state(app).remembers {
+            return None;
+        }
         let key = FingerprintKey(head.store);
         let epoch = suppression.account.wrapping_add(self.state(app).epoch);
         Some(Memory { suppression, key, epoch })
+    }
+
+    /// Whether what is remembered of a subject still counts.
+    pub(super) fn counts(
+        &self,
+        key: &[u8],
+        bytes: &[u8],
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let app = keys::app_of_held(key);
+        let memory = app.and_then(|app| self.memory(app, &self.head));
+        let is_known = app.is_some_and(|app| self.apps.contains_key(&app));
+        let remembered = decode::<Remembered>(bytes)?;
+        Ok(remembered.is_some_and(|remembered| {
+            let age = now.since(remembered.delivered.delivered_at().unwrap_or_default());
+            match memory {
+                Some(Memory { suppression, epoch, .. }) => {
+                    remembered.epoch == epoch && age <= suppression.refresh_after
+                }
+                None => !is_known && age <= KEPT_UNCONFIGURED,
+            }
+        }))
     }
 
     /// Forgets what counts no more, of the next subjects after `from`. Returns where to go on.
@@ -139,19 +171,7 @@ impl<E: Engine> Queue<E> {
         let entries = transaction.scan(keys::all_held(from), CHUNK).await?;
         let mut due = false;
         for (key, bytes) in &entries {
-            let app = keys::app_of_held(key);
-            let memory = app.and_then(|app| self.memory(app, &self.head));
-            let is_known = app.is_some_and(|app| self.apps.contains_key(&app));
-            let remembered = decode::<Remembered>(bytes.as_ref())?;
-            let counts = remembered.is_some_and(|remembered| {
-                let age = now.since(remembered.delivered.delivered_at().unwrap_or_default());
-                match memory {
-                    Some(Memory { suppression, epoch, .. }) => {
-                        remembered.epoch == epoch && age <= suppression.refresh_after
-                    }
-                    None => !is_known && age <= KEPT_UNCONFIGURED,
-                }
-            });
+            let counts = self.counts(key, bytes.as_ref(), now)?;
             if !counts {
                 transaction.delete(key);
                 due = true;

@@ -10,8 +10,8 @@
 use std::collections::BTreeMap;
 
 use super::{
-    AppState, Batch, Engine, Head, Queue, StoreError, Stored, Transaction, claim::CHUNK_ROWS,
-    decode, decode_or_set_aside, keys, recovery::Survey,
+    After, AppState, Batch, Engine, Head, Queue, StoreError, Stored, Transaction,
+    claim::CHUNK_ROWS, decode, decode_or_set_aside, keys, recovery::Survey,
 };
 use crate::{
     domain::{
@@ -65,7 +65,7 @@ impl<E: Engine> Queue<E> {
         full_job: Occupancy,
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        let mut transaction = self.engine.begin().await?;
+        let mut transaction = self.begin_rescue(app).await?;
         let earlier = read_rescue(&mut transaction, app).await?;
         transaction.put(&keys::pages_damaged(app), Vec::new());
         transaction.commit().await?;
@@ -117,7 +117,15 @@ impl<E: Engine> Queue<E> {
         state: AppState,
         rescue: Rescue,
     ) -> Result<(), StoreError> {
-        let mut transaction = self.engine.begin().await?;
+        let mut transaction = self.begin_rescue(app).await?;
+        let state = match survey.state {
+            // Others may have accepted meanwhile.
+            Some(_) if self.fleet.is_some() => {
+                let AppState { memory, unsettled, epoch, .. } = state;
+                AppState { memory, unsettled, epoch, ..self.state(app) }
+            }
+            Some(_) | None => state,
+        };
         let mut head = self.head;
         for number in &survey.damaged {
             let key = keys::batch(app, *number);
@@ -128,13 +136,9 @@ impl<E: Engine> Queue<E> {
         }
         let key = keys::app(app);
         set_aside::<AppState>(&mut transaction, &mut head, &key).await?;
-        transaction.put(&key, state.encode());
         put_rescue(&mut transaction, app, Some(rescue));
-        transaction.put(keys::HEAD, head.encode());
-        transaction.commit().await?;
-        self.head = head;
-        self.apps.insert(app, state);
-        Ok(())
+        let (head, state) = (Some(head), Some(state));
+        self.conclude(transaction, app, After { head, state, ..After::default() }).await
     }
 
     /// Sends the rows in flight that belong to none of `unsettled` back under what waits for
@@ -146,10 +150,13 @@ impl<E: Engine> Queue<E> {
     ) -> Result<u64, StoreError> {
         let (mut requeued, mut from) = (0, None);
         loop {
-            let mut transaction = self.engine.begin().await?;
+            let mut transaction = self.begin_rescue(app).await?;
             let mut head = self.head;
             let rows = transaction.scan(keys::all_in_flight(app, from), CHUNK_ROWS).await?;
-            let Some((last, _)) = rows.last() else { return Ok(requeued) };
+            let Some((last, _)) = rows.last() else {
+                self.leave(transaction).await?;
+                return Ok(requeued);
+            };
             from = Some(keys::after(last.clone()));
             for (key, bytes) in &rows {
                 let row: Option<InFlight> =
@@ -169,9 +176,8 @@ impl<E: Engine> Queue<E> {
                     put_under(&mut transaction, &mut head, place, row.record).await?;
                 }
             }
-            transaction.put(keys::HEAD, head.encode());
-            transaction.commit().await?;
-            self.head = head;
+            let after = After { head: Some(head), ..After::default() };
+            self.conclude(transaction, app, after).await?;
         }
     }
 

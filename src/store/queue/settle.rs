@@ -5,8 +5,8 @@ mod deliver;
 use std::ops::Range;
 
 use super::{
-    Batch, Engine, Queue, StoreError, Stored, Transaction, claim::CHUNK_ROWS, dead, decode,
-    decode_or_set_aside, keys, pages::PageBuilder, remember,
+    After, Batch, Engine, Queue, StoreError, Stored, Transaction, claim::CHUNK_ROWS, dead, decode,
+    decode_or_set_aside, keys, pages::PageBuilder, remember, shared::Numbers,
 };
 use crate::{
     domain::{
@@ -15,7 +15,7 @@ use crate::{
         merge::Record,
         row::write_row,
         time::Timestamp,
-        update::{ClientId, Lane},
+        update::{AppId, ClientId, Lane},
     },
     store::records::{AppState, Dead, Death, Head, InFlight},
 };
@@ -64,6 +64,7 @@ impl<E: Engine> Queue<E> {
             let rows = chunk.transaction.scan(range, CHUNK_ROWS).await?;
             let Some((last, _)) = rows.last() else { break true };
             from = Some(keys::after(last.clone()));
+            chunk.read_ahead(&rows, self.fleet.is_some()).await?;
             for (key, bytes) in &rows {
                 chunk.settle(key, bytes.as_ref(), settlement).await?;
             }
@@ -82,7 +83,7 @@ impl<E: Engine> Queue<E> {
         transaction.put(&keys::batch(app, batch.id.number), batch.encode());
         let rows = self.commit_settled(chunk).await?;
         let next = match unsettled.filter(|_| complete) {
-            Some(number) => Some(Box::new(self.batch(app, number, "delivered next").await?)),
+            Some(number) => Some(Box::new(self.next_batch(app, number).await?)),
             None => None,
         };
         Ok(Settling { complete, rows, next })
@@ -90,13 +91,13 @@ impl<E: Engine> Queue<E> {
 
     /// A chunk of the rows of `batch` that has settled nothing yet.
     pub(super) async fn begin_settling(
-        &self,
+        &mut self,
         batch: Batch,
         now: Timestamp,
-    ) -> Result<Chunk<impl Transaction + use<E>>, StoreError> {
+    ) -> Result<Chunk<E::Transaction>, StoreError> {
         let app = batch.id.app;
         Ok(Chunk {
-            transaction: self.engine.begin().await?,
+            transaction: self.begin_fenced(app).await?,
             batch,
             state: self.state(app),
             head: self.head,
@@ -112,18 +113,13 @@ impl<E: Engine> Queue<E> {
     /// Makes what a chunk has settled durable, and tells of its rows.
     pub(super) async fn commit_settled(
         &mut self,
-        chunk: Chunk<impl Transaction>,
+        chunk: Chunk<E::Transaction>,
     ) -> Result<Vec<SettledRow>, StoreError> {
-        let Chunk { mut transaction, batch, state, mut head, pages, settled, .. } = chunk;
+        let Chunk { mut transaction, batch, state, head, pages, settled, .. } = chunk;
         let app = batch.id.app;
-        let known = head.last_sequence;
-        let placed = pages.write(&mut transaction, (known, &mut head)).await?;
-        transaction.put(&keys::app(app), state.encode());
-        transaction.put(keys::HEAD, head.encode());
-        transaction.commit().await?;
-        self.apps.insert(app, state);
-        self.head = head;
-        self.keep_placed(placed).await?;
+        let mut numbers = Numbers::from(head);
+        let placed = pages.write(&mut transaction, &mut numbers).await?;
+        self.conclude_placed(transaction, app, (*numbers.head(app), state), placed).await?;
         Ok(settled)
     }
 
@@ -137,9 +133,9 @@ impl<E: Engine> Queue<E> {
         now: Timestamp,
     ) -> Result<Settling, StoreError> {
         let app = batch.id.app;
+        let mut transaction = self.begin_fenced(app).await?;
         let mut state = AppState { memory, ..self.state(app) };
-        let rows = self.rows(batch).await?;
-        let mut transaction = self.engine.begin().await?;
+        let rows = rows_of(&mut transaction, batch).await?;
         let mut next = batch.then;
         let mut first = None;
         for range in parts(rows.len(), cut).into_iter().rev() {
@@ -171,42 +167,46 @@ impl<E: Engine> Queue<E> {
             ..batch.clone()
         };
         transaction.put(&keys::batch(app, batch.id.number), settled.encode());
-        transaction.put(&keys::app(app), state.encode());
-        transaction.commit().await?;
-        self.apps.insert(app, state);
+        let after = After { state: Some(state), ..After::default() };
+        self.conclude(transaction, app, after).await?;
         let next = match (first, state.unsettled) {
-            (None, Some(number)) => {
-                Some(Box::new(self.batch(app, number, "delivered next").await?))
-            }
+            (None, Some(number)) => Some(Box::new(self.next_batch(app, number).await?)),
             (first, _) => first,
         };
         Ok(Settling { complete: true, rows: Vec::new(), next })
     }
 
-    /// The rows of a batch, in order. A damaged one is set aside when the batch is settled.
-    async fn rows(&self, batch: &Batch) -> Result<Vec<Row>, StoreError> {
-        let mut rows = Vec::new();
-        let mut json = Vec::new();
-        let mut from = None;
+    async fn next_batch(&self, app: AppId, number: u64) -> Result<Batch, StoreError> {
         let mut transaction = self.engine.begin().await?;
-        loop {
-            let range = keys::all_in_flight(batch.id.app, from);
-            let entries = transaction.scan(range, CHUNK_ROWS).await?;
-            let Some((last, _)) = entries.last() else { break };
-            from = Some(keys::after(last.clone()));
-            for (key, bytes) in &entries {
-                let row: Option<InFlight> = decode(bytes.as_ref())?;
-                let row = row.filter(|row| batch.part.holds(row.batch, row.position));
-                let (Some(row), Some(subject)) = (row, keys::subject_of(key)) else { continue };
-                json.clear();
-                write_row(&subject, &row.record, batch.values, &mut json);
-                let InFlight { position, record, .. } = row;
-                rows.push(Row { position, bytes: json.len() as u64 + 1, updates: record.updates });
-            }
-        }
-        rows.sort_by_key(|row| row.position);
-        Ok(rows)
+        self.batch(&mut transaction, (app, number), "delivered next").await
     }
+}
+
+/// The rows of a batch, in order. A damaged one is set aside when the batch is settled.
+async fn rows_of(
+    transaction: &mut impl Transaction,
+    batch: &Batch,
+) -> Result<Vec<Row>, StoreError> {
+    let mut rows = Vec::new();
+    let mut json = Vec::new();
+    let mut from = None;
+    loop {
+        let range = keys::all_in_flight(batch.id.app, from);
+        let entries = transaction.scan(range, CHUNK_ROWS).await?;
+        let Some((last, _)) = entries.last() else { break };
+        from = Some(keys::after(last.clone()));
+        for (key, bytes) in &entries {
+            let row: Option<InFlight> = decode(bytes.as_ref())?;
+            let row = row.filter(|row| batch.part.holds(row.batch, row.position));
+            let (Some(row), Some(subject)) = (row, keys::subject_of(key)) else { continue };
+            json.clear();
+            write_row(&subject, &row.record, batch.values, &mut json);
+            let InFlight { position, record, .. } = row;
+            rows.push(Row { position, bytes: json.len() as u64 + 1, updates: record.updates });
+        }
+    }
+    rows.sort_by_key(|row| row.position);
+    Ok(rows)
 }
 
 /// What a split must know of a row.

@@ -11,7 +11,7 @@ const CLOCK_AHEAD_MAX: Duration = Duration::from_secs(3_600);
 
 /// What was delivered under a clock that was ahead by more is not remembered any longer than
 /// anything waits: what occurs now would count as older for as long as that.
-const REMEMBERED_AHEAD_MAX: Duration = Duration::from_secs(60);
+pub(super) const REMEMBERED_AHEAD_MAX: Duration = Duration::from_secs(60);
 
 impl<E: Engine> Queue<E> {
     /// The time of updates that do not say when they occurred. Once nothing waits, is in flight or

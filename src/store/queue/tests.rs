@@ -1,6 +1,8 @@
 //! What the queue does, over every engine.
 
+mod crowd;
 mod damage;
+mod fleet;
 mod held;
 mod rescue;
 
@@ -13,7 +15,7 @@ use crate::{
         batch::{BatchLimits, BatchState, Settlement},
         budget::Occupancy,
         time::Now,
-        update::{ByKind, Lane, Subject, SubjectKind, Update, Value},
+        update::{ByKind, ClientId, Lane, Subject, SubjectKind, Update, Value},
     },
     store::engine::{MemoryEngine, RedbEngine, RedbOptions, SledEngine, SledOptions},
 };
@@ -61,6 +63,7 @@ impl<E: Engine + Clone> Bench<E> {
     fn with_limits(engine: E, limits: QueueLimits) -> Self {
         let mut queue = now(Queue::open(engine.clone(), limits, 7)).unwrap();
         let app = now(queue.app("production")).unwrap();
+        now(fleet::take_over(&engine, &mut queue, app));
         Self { queue, reads: Reads::new(engine), app }
     }
 
@@ -70,6 +73,14 @@ impl<E: Engine + Clone> Bench<E> {
 
     fn set(&mut self, user: &str, property: &str, value: i64) -> Accepted {
         self.accept(vec![update(self.app, user, property, value)])[0].unwrap()
+    }
+
+    /// These sequences were given. Where they are dealt out to stripes, they only rise.
+    fn assert_given(&self, given: &[u64], expected: &[u64]) {
+        match self.queue.stripes() {
+            1 => assert_eq!(given, expected),
+            _ => assert!(given.is_sorted_by(|a, b| a < b) && given.len() == expected.len()),
+        }
     }
 
     fn claim_with(&mut self, limits: BatchLimits) -> Option<Batch> {
@@ -106,6 +117,10 @@ macro_rules! over_every_engine {
     ($($name:ident => $check:ident;)+) => {
         mod over_memory {
             $(#[test] fn $name() { super::$check(super::MemoryEngine::default()); })+
+        }
+        /// Others may write to it, and do not.
+        mod over_shared_memory {
+            $(#[test] fn $name() { super::$check(super::MemoryEngine::shared(8)); })+
         }
         mod over_sled {
             $(#[test] fn $name() {
@@ -159,7 +174,7 @@ fn coalesces(engine: impl Engine + Clone) {
     assert_eq!(bench.set("u", "b", 2).disposition, Disposition::Coalesced);
     let group = vec![update(bench.app, "u", "a", 3), update(bench.app, "v", "a", 4)];
     let accepted: Vec<_> = bench.accept(group).into_iter().map(|a| a.unwrap().sequence).collect();
-    assert_eq!(accepted, [3, 4]);
+    bench.assert_given(&accepted, &[3, 4]);
     let batch = bench.claim().unwrap();
     assert_eq!((batch.rows, batch.updates, batch.state), (2, 4, BatchState::Claimed));
     let expected = "{\"user_id\":\"u\",\"metadata\":{\"a\":3,\"b\":2}}\n\
@@ -236,11 +251,14 @@ fn full(engine: impl Engine + Clone) {
     bench.set("u", "a", 1);
     let app = bench.app;
     let group = ["v", "w", "u", "v"].map(|user| update(app, user, "b", 1)).to_vec();
-    let outcomes: Vec<_> = bench.accept(group).into_iter().map(|o| o.map(|a| a.sequence)).collect();
-    assert_eq!(outcomes, [Ok(2), Err(QueueRefusal::TooManyRecords), Ok(3), Ok(4)]);
+    let outcomes = bench.accept(group);
+    assert_eq!(outcomes[1], Err(QueueRefusal::TooManyRecords));
+    let given: Vec<_> = outcomes.iter().flatten().map(|accepted| accepted.sequence).collect();
+    bench.assert_given(&given, &[2, 3, 4]);
     let third = bench.accept(vec![update(app, "u", "c", 1)]);
     assert_eq!(third, [Err(QueueRefusal::RecordTooLarge)]);
-    assert_eq!(bench.set("u", "b", 2).sequence, 5);
+    let last = bench.set("u", "b", 2).sequence;
+    bench.assert_given(&[given[2], last], &[4, 5]);
     assert_eq!(bench.queue.depth(app).records, 2);
 }
 
@@ -335,8 +353,9 @@ fn restarts(engine: impl Engine + Clone) {
 
 fn forgets(engine: impl Engine + Clone) {
     let mut bench = Bench::new(engine);
+    let mut given = Vec::new();
     for user in ["u", "v", "w"] {
-        bench.set(user, "a", 1);
+        given.push(bench.set(user, "a", 1).sequence);
         let batch = bench.claim().unwrap();
         bench.settle(&batch, Settlement::Delivered);
     }
@@ -346,10 +365,10 @@ fn forgets(engine: impl Engine + Clone) {
         now(bench.queue.prune(PruneCursor::default(), keep(3, 1))).unwrap(),
         PruneCursor::default()
     );
-    assert!(matches!(bench.find("u", 1), Found::Delivered { batch: None, .. }));
-    assert!(matches!(bench.find("w", 3), Found::Delivered { batch: Some(_), .. }));
+    assert!(matches!(bench.find("u", given[0]), Found::Delivered { batch: None, .. }));
+    assert!(matches!(bench.find("w", given[2]), Found::Delivered { batch: Some(_), .. }));
     now(bench.queue.prune(PruneCursor::default(), keep(4, 1))).unwrap();
-    assert_eq!(bench.find("w", 3), Found::DeliveredLongAgo);
+    assert_eq!(bench.find("w", given[2]), Found::DeliveredLongAgo);
     let batches = now(bench.reads.batches(bench.app, u64::MAX, 9)).unwrap();
     assert_eq!(batches, []);
 }

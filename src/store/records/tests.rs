@@ -94,7 +94,19 @@ proptest! {
         });
         reads_back(&Delivery { first_sequence: a, last_sequence: d, batch: b, delivered_at: at });
         reads_back(&Rescue { at, paused, job_unknown: !paused });
-        reads_back(&vec![PageEntry { first_sequence: d, subject_key }]);
+        let tally = Tally { records: micros, bytes: -micros.saturating_abs(), ..Tally::default() };
+        reads_back(&Course {
+            last_sequence: a,
+            last_accepted_at: at,
+            quarantined: c,
+            tally,
+            clients: [(ClientId(3), micros)].into(),
+            urgent: b,
+            express: d,
+        });
+        reads_back(&vec![PageEntry { first_sequence: d, subject_key: subject_key.clone() }]);
+        let view = subject_key;
+        reads_back(&Lease { token: a, holder: Some(b), until: at, flushes: c, view });
         let turn = Turn { client: ClientId(7), left: 3 };
         let mut cost = FixedCost::default();
         cost.learn(Duration::from_millis(c % 5_000));
@@ -158,5 +170,33 @@ proptest! {
         drop(Batch::decode(&sealed));
         drop(Dead::decode(&sealed));
         drop(Vec::<PageEntry>::decode(&sealed));
+        drop(Course::decode(&sealed));
+        drop(Lease::decode(&sealed));
+    }
+}
+
+proptest! {
+    #[test]
+    fn what_was_counted_since_leads_from_one_state_to_the_other(
+        before: [u32; 7],
+        after: [u32; 7],
+    ) {
+        let state = |counts: [u32; 7]| {
+            let [records, bytes, bulk_records, express_records, company_records, flying, dead] =
+                counts.map(u64::from);
+            AppState {
+                depth: StoredDepth { records, bytes },
+                bulk_records,
+                express_records,
+                company_records,
+                express_in_flight: flying,
+                dead_letters: dead,
+                ..AppState::default()
+            }
+        };
+        let (before, after) = (state(before), state(after));
+        let tally = Tally::between(&before, &after);
+        prop_assert_eq!(before.with(tally), after);
+        prop_assert_eq!(before.with(tally.plus(Tally::between(&after, &before))), before);
     }
 }

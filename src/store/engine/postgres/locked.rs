@@ -28,7 +28,7 @@ pub(super) async fn begin(
 ) -> Result<PostgresTransaction, EngineError> {
     let pool = engine.pool();
     let lent = pool.lend().await?;
-    let locks = by_table(locks.iter().map(Vec::as_slice));
+    let lock_rows = by_table(locks.iter().map(Vec::as_slice));
     let ahead: Vec<Read<'_>> = by_table(reads.iter().map(Vec::as_slice))
         .into_iter()
         .map(|(table, keys)| Read::Many(table, keys))
@@ -38,7 +38,7 @@ pub(super) async fn begin(
         let begin = pool.options.begin();
         let mut train: Vec<BoxFuture<'_, Result<Vec<Row>, Error>>> =
             vec![async move { client.batch_execute(&begin).await.map(|()| Vec::new()) }.boxed()];
-        for (table, keys) in &locks {
+        for (table, keys) in &lock_rows {
             train.push(lock(client, schema, table, keys).boxed());
         }
         train.push(client.query_typed(CLOCK, &[]).boxed());
@@ -53,8 +53,8 @@ pub(super) async fn begin(
         }
     };
     let rows = rows.inspect_err(|failure| pool.learn(failure))?;
-    let (locked, rows) = rows.split_at((1 + locks.len()).min(rows.len()));
-    let wanted: usize = locks.iter().map(|(_, keys)| keys.len()).sum();
+    let (locked, rows) = rows.split_at((1 + lock_rows.len()).min(rows.len()));
+    let wanted: usize = lock_rows.iter().map(|(_, keys)| keys.len()).sum();
     if locked.iter().map(Vec::len).sum::<usize>() < wanted {
         return Err(EngineError::Failed("an entry to be locked is not there".to_owned()));
     }
@@ -62,7 +62,7 @@ pub(super) async fn begin(
         return Err(EngineError::Failed("the clock was not told".to_owned()));
     };
     let time = clock.first().map(timestamp).transpose()?;
-    let mut transaction = PostgresTransaction::locked(engine.clone(), lent, time);
+    let mut transaction = PostgresTransaction::locked(engine.clone(), locks, lent, time);
     transaction.has_read(reads, read)?;
     Ok(transaction)
 }

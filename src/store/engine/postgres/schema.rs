@@ -8,7 +8,8 @@ use tokio_postgres::{Client, error::SqlState, types::Type};
 use super::{connect::Schema, failure::Failure};
 
 /// What each version adds to the one before.
-const MIGRATIONS: [&str; 1] = [include_str!("migrations/0001.sql")];
+const MIGRATIONS: [&str; 2] =
+    [include_str!("migrations/0001.sql"), include_str!("migrations/0002.sql")];
 
 /// Drawn once: no other program on the database is likely to lock this number.
 const LOCK: i64 = 0x7570_6777_7067_0001;

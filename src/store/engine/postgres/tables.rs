@@ -3,9 +3,10 @@
 use std::ops::RangeInclusive;
 
 /// The byte that keys begin with, and their table, in the order of the bytes.
-pub(super) const KINDS: [(u8, &str); 17] = [
+pub(super) const KINDS: [(u8, &str); 19] = [
     (b'a', "app_state"),
     (b'b', "batch"),
+    (b'c', "course"),
     (b'd', "delivery"),
     (b'f', "in_flight"),
     (b'g', "forgotten"),
@@ -15,6 +16,7 @@ pub(super) const KINDS: [(u8, &str); 17] = [
     (b'l', "dead_letter"),
     (b'm', "dead_letter_index"),
     (b'n', "name"),
+    (b'o', "app_lease"),
     (b'p', "pages_damaged"),
     (b'q', "page"),
     (b'r', "pending"),
@@ -61,14 +63,14 @@ mod tests {
             assert_eq!(own, kind != Kind::Engine, "{kind:?}");
         }
         assert!(KINDS.is_sorted_by_key(|(byte, _)| *byte));
-        assert_eq!((of(b"r1"), of(b"\xffs"), of(b"c"), of(b"")), ("pending", REST, REST, REST));
+        assert_eq!((of(b"r1"), of(b"\xffs"), of(b"e"), of(b"")), ("pending", REST, REST, REST));
     }
 
     #[test]
     fn a_range_goes_through_the_tables_that_it_touches() {
         let within = |start: &[u8], end: &[u8]| within(&(start.to_vec()..=end.to_vec()));
         assert_eq!(within(b"r\0", b"r\xff"), ["pending"]);
-        assert_eq!(within(b"c1", b"c2"), [REST]);
+        assert_eq!(within(b"e1", b"e2"), [REST]);
         assert_eq!(within(b"p", b"q\xff"), ["pages_damaged", "page", REST]);
         assert_eq!(within(b"", b"b"), ["app_state", "batch", REST]);
         assert_eq!(within(b"", b"\xff").len(), KINDS.len() + 1);

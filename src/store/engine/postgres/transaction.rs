@@ -15,7 +15,9 @@ use super::{
 };
 use crate::{
     domain::time::Timestamp,
-    store::engine::{ENTRY_BYTES_MAX, EngineError, Entries, Transaction, check_entry},
+    store::engine::{
+        ENTRY_BYTES_MAX, Engine as _, EngineError, Entries, Transaction, check_entry, guard::Guard,
+    },
 };
 
 /// A transaction over a [`PostgresEngine`].
@@ -27,13 +29,16 @@ pub struct PostgresTransaction {
     is_locked: bool,
     read: HashMap<Vec<u8>, Option<Vec<u8>>>,
     writes: Writes,
+    guard: Guard,
     time: Option<Timestamp>,
 }
 
 impl PostgresTransaction {
     pub(super) fn new(engine: PostgresEngine) -> Self {
+        let guard = Guard::new(engine.sharing(), &[]);
         Self {
             engine,
+            guard,
             held: None,
             is_locked: false,
             read: HashMap::new(),
@@ -42,9 +47,15 @@ impl PostgresTransaction {
         }
     }
 
-    /// One that has its locks.
-    pub(super) fn locked(engine: PostgresEngine, held: Lent, time: Option<Timestamp>) -> Self {
-        Self { held: Some(held), is_locked: true, time, ..Self::new(engine) }
+    /// One that has these locks.
+    pub(super) fn locked(
+        engine: PostgresEngine,
+        locks: &[Vec<u8>],
+        held: Lent,
+        time: Option<Timestamp>,
+    ) -> Self {
+        let guard = Guard::new(engine.sharing(), locks);
+        Self { held: Some(held), is_locked: true, guard, time, ..Self::new(engine) }
     }
 
     /// Keeps what was read of these keys. What is not there stays so for this transaction.
@@ -144,10 +155,12 @@ impl Transaction for PostgresTransaction {
     }
 
     fn put(&mut self, key: &[u8], value: Vec<u8>) {
+        self.guard.watch(key);
         self.writes.insert(key.to_vec(), Some(value));
     }
 
     fn delete(&mut self, key: &[u8]) {
+        self.guard.watch(key);
         self.writes.insert(key.to_vec(), None);
     }
 

@@ -14,6 +14,7 @@ use crate::{
 /// One subject's pending record, as it was and as it becomes.
 pub(super) struct Slot {
     pub(super) app: AppId,
+    pub(super) stripe: u16,
     pub(super) key: Vec<u8>,
     pub(super) record: Option<Record>,
     /// The subject's record in flight: should its batch come back, they become one.

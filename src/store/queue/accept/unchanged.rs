@@ -58,6 +58,7 @@ impl Group<'_> {
     /// Gives the next sequence to an update that upstream needs nothing of. What waits for its
     /// subject, or is in flight, does not hold it, whatever joins that later.
     pub(super) fn pass_over(&mut self, slot: usize, stamped_at: Timestamp) -> Accepted {
+        let sequence = self.next_sequence(slot);
         let slot = &mut self.slots[slot];
         if let Some(waiting) = slot.record.as_mut().filter(|record| record.own.is_some()) {
             waiting.set_apart();
@@ -67,9 +68,7 @@ impl Group<'_> {
             row.record.set_apart();
             slot.is_apart = true;
         }
-        let sequence = self.next_sequence();
-        self.head.last_sequence = sequence;
-        self.head.last_accepted_at = stamped_at;
+        self.numbers.take((slot.app, slot.stripe), sequence, stamped_at);
         Accepted { sequence, disposition: Disposition::Unchanged }
     }
 

@@ -11,6 +11,27 @@ use crate::{
 type Held = (remember::Memory, Delivered);
 
 impl<T: Transaction> Chunk<T> {
+    /// Reads what settling these rows looks at, where doing so one by one would cost a way to the
+    /// store each.
+    pub(super) async fn read_ahead<V>(
+        &mut self,
+        rows: &[(Vec<u8>, V)],
+        is_far: bool,
+    ) -> Result<(), StoreError> {
+        if !is_far {
+            return Ok(());
+        }
+        let app = self.batch.id.app;
+        let mut ahead = Vec::with_capacity(2 * rows.len());
+        for subject_key in rows.iter().filter_map(|(key, _)| key.get(keys::SUBJECT_AT..)) {
+            ahead.push(keys::pending_of(app, subject_key));
+            if self.memory.is_some() {
+                ahead.push(keys::held_of(app, subject_key));
+            }
+        }
+        Ok(self.transaction.prefetch(&ahead).await?)
+    }
+
     /// Upstream holds the values of `record`, for `certain` or in all likelihood.
     pub(super) async fn deliver(
         &mut self,

@@ -170,8 +170,12 @@ fn stale_is_passed_over(engine: impl Engine + Clone) {
     bench.join(CRM, "000", 2);
     // It goes in its own client's turn: the first is billing's, the second the backfill's.
     bench.accept(vec![of(BILLING, bench.app, "b", 1)]);
-    bench.queue.apps.get_mut(&bench.app).unwrap().turns.users[Lane::Interactive as usize] =
+    let transaction = now(bench.queue.begin(Scope::App(bench.app), &[])).unwrap();
+    let mut state = bench.queue.state(bench.app);
+    state.turns.users[Lane::Interactive as usize] =
         crate::domain::turns::Turn { client: BILLING, left: 1 };
+    let after = After { state: Some(state), ..After::default() };
+    now(bench.queue.conclude(transaction, bench.app, after)).unwrap();
     let (batch, users) = bench.claim_rows(2);
     assert_eq!(users, ["b", "000"]);
     bench.settle(&batch, Settlement::Delivered);

@@ -5,6 +5,7 @@ use super::{
     rescue::{is_whole, set_aside},
     *,
 };
+use crate::store::{keys::NameSpace, names::names};
 
 #[test]
 fn the_number_of_one_damaged_name_is_the_one_that_is_missing() {

@@ -135,9 +135,9 @@ fn makes_room(engine: impl Engine + Clone) {
 }
 
 fn outlives_damage(engine: impl Engine + Clone) {
-    let mut bench = Bench::new(engine.clone());
+    let mut bench = Bench::new(engine);
     let id = bench.job(&["a", "b"]);
-    let mut transaction = now(engine.begin()).unwrap();
+    let mut transaction = now(bench.queue.begin(Scope::App(bench.app), &[])).unwrap();
     transaction.put(&job_page(id, 0), b"damaged".to_vec());
     now(transaction.commit()).unwrap();
     let job = bench.follow(id);
@@ -205,6 +205,10 @@ fn comes_without_trace(engine: impl Engine + Clone) {
     assert_eq!(told, [(9, erased), (1, erased)]);
     bench.forget("forget-me");
     assert!(!bench.holds("forget-me"));
+    if bench.queue.stripes() > 1 {
+        // There what was forgotten is known by the store.
+        return;
+    }
     // Once nobody is on the way, nothing more is remembered.
     let place = bench.queue.reserve_job(bench.app, (CLIENT, 9), 9).unwrap();
     let rows = vec![JobRow::new(1, &Subject::user("forget-me"), 1)];

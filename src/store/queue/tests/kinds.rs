@@ -72,7 +72,7 @@ fn keeps_its_kind(engine: impl Engine + Clone) {
     bench.set_company("b", 1);
     let batch = bench.claim().unwrap();
     bench.set_company("a", 2);
-    bench.set("a", "plan", 3);
+    let of_user = bench.set("a", "plan", 3).sequence;
     bench.settle(&batch, Settlement::Requeued);
     assert_eq!(bench.waiting(), ByKind { users: 1, companies: 2 });
     // It has waited longer.
@@ -85,7 +85,7 @@ fn keeps_its_kind(engine: impl Engine + Clone) {
     assert_eq!((part.kind, part.rows), (SubjectKind::Company, 1));
     let found = now(bench.reads.find(bench.app, &Subject::company("a"), first)).unwrap();
     assert!(matches!(found, Found::InFlight(batch) if batch.id == part.id));
-    assert!(matches!(bench.find("a", 4), Found::Pending { place: 0, .. }));
+    assert!(matches!(bench.find("a", of_user), Found::Pending { place: 0, .. }));
 }
 
 fn claims_the_other(engine: impl Engine + Clone) {

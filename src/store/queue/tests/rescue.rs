@@ -282,7 +282,11 @@ fn split(engine: &MemoryEngine) -> (Bench<MemoryEngine>, Vec<Batch>) {
         while let Some(part) = next {
             let then = part.then;
             parts.push(part);
-            next = then.map(|number| now(bench.queue.batch(bench.app, number, "read")).unwrap());
+            let mut transaction = now(bench.queue.engine.begin()).unwrap();
+            let mut read = |number| {
+                now(bench.queue.batch(&mut transaction, (bench.app, number), "read")).unwrap()
+            };
+            next = then.map(&mut read);
         }
     }
     (bench, parts)

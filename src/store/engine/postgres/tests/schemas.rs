@@ -12,9 +12,19 @@ async fn two_that_start_at_once_make_one_schema_and_a_newer_one_is_refused() {
         assert!(engine.is_ok(), "{:?}", engine.as_ref().err());
     }
     let versions = "SELECT string_agg(version::text, ' ') FROM gateway_store.migration";
-    assert_eq!(database.sql(versions), "1");
+    assert_eq!(database.sql(versions), "1 2");
     assert_eq!(PostgresEngine::migrate(&options[0], None).await.unwrap(), Age::Current);
     assert_eq!(database.sql("SELECT count(*) FROM gateway_store.counts"), "0");
+
+    // One that an older program made is brought up to date, with all that it holds.
+    database.sql("DROP TABLE gateway_store.course, gateway_store.app_lease");
+    database.sql("DELETE FROM gateway_store.migration WHERE version > 1");
+    database.sql("INSERT INTO gateway_store.pending VALUES ('r1', 'x')");
+    let engine = database.open(SHARED).await;
+    assert_eq!(database.sql(versions), "1 2");
+    assert_eq!(get(&engine, b"r1").await.unwrap().as_deref(), Some(&b"x"[..]));
+    assert_eq!(get(&engine, b"c1").await.unwrap(), None);
+    drop(engine);
 
     database.sql("INSERT INTO gateway_store.migration (version) VALUES (7)");
     drop(engines);

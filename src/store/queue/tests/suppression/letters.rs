@@ -82,7 +82,7 @@ fn forgets_what_express_left(engine: impl Engine + Clone) {
     let mut bench = remembering(engine.clone());
     now(bench.queue.recover(bench.app, at(9))).unwrap();
     let key = keys::pending(bench.app, &Subject::user("u"));
-    let mut transaction = now(bench.queue.engine().begin()).unwrap();
+    let mut transaction = now(bench.queue.begin(Scope::App(bench.app), &[])).unwrap();
     transaction.put(&key, b"damaged".to_vec());
     now(transaction.commit()).unwrap();
     // What express carried may be upstream.
