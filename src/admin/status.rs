@@ -15,6 +15,7 @@ use crate::{
     clock,
     delivery::Operator,
     domain::{
+        admission::QueueLimits,
         batch::{Batch, BatchState},
         budget,
         lifecycle::{Activity, SlotHolder, View},
@@ -55,6 +56,8 @@ pub struct Observatory {
     pub space: watch::Receiver<Space>,
     /// The configuration in force.
     pub config: watch::Receiver<ShownConfig>,
+    /// As much of each app may wait.
+    pub limits: QueueLimits,
     /// How the apps have done.
     pub history: History,
     /// The store.

@@ -109,7 +109,10 @@ test('an app is healthy only where its updates are taken, have room, and go on',
   check({ halted_kinds: ['SUBJECT_KIND_USER'] }, {}, 'Troubled: running');
   check({ state: 'APP_STATE_PAUSED' }, { config_problem: 'x: y' }, 'Paused');
   const refusing = { ready: false, not_ready_reason: 'the disk is nearly full' };
-  check({ state: 'APP_STATE_IDLE' }, refusing, 'Refuses updates: the disk is nearly full');
+  check({ state: 'APP_STATE_IDLE' }, refusing, 'Refuses updates');
+  const idle = { state: 'APP_STATE_IDLE', summary: 'Nothing waits.' };
+  assert.equal(health(idle, refusing).sentence, 'Updates are refused: the disk is nearly full. Nothing waits.');
+  assert.equal(health(idle, { ready: true }).sentence, 'Nothing waits.');
   check({ pending_records: '81' }, { store: undefined }, 'Healthy: running');
 });
 

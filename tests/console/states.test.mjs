@@ -166,15 +166,16 @@ test('a call that fails is said within its dialog, which stays', async () => {
 test('a gateway that takes no updates, or runs with an older configuration, says why on every page', async () => {
   it.gateway.set('not-ready');
   await it.as({ path: '/clients' }, async (page) => {
-    await page.getByText('The gateway takes no updates: the disk is nearly full.').waitFor();
+    await page.getByText(/^The gateway takes no updates: the disk is nearly full: less than/).waitFor();
     await page.getByText(/users_per_minute: 0 is below 1/).waitFor();
     await page.getByText(/3 damaged entries/).waitFor();
     await open(page, 'Overview');
     for (const card of await page.getByRole('article').all()) {
-      await card.getByText('Refuses updates: the disk is nearly full').waitFor();
+      await card.getByText('Refuses updates', { exact: true }).waitFor();
+      await card.getByText(/^Updates are refused: the disk is nearly full: less than/).waitFor();
     }
     await open(page, 'Settings');
-    await page.getByText('Refuses updates: the disk is nearly full').first().waitFor();
+    await page.getByText('Refuses updates', { exact: true }).first().waitFor();
     assert.equal(await page.getByText(/^Healthy/).count(), 0);
   });
 });

@@ -22,14 +22,18 @@ const TONES = {
 
 const HEALTH = { ok: 'Healthy', warn: 'Troubled', paused: 'Paused', bad: 'Stopped' };
 
-/** How an app is: a tone for the eye, and words. Whether its updates are taken comes first. */
+/** How an app is: a tone for the eye, words, and a sentence. Whether its updates are taken comes first. */
 export function health(app, status) {
-  if (!status.ready) return { tone: 'bad', words: `Refuses updates: ${status.not_ready_reason}` };
+  if (!status.ready) {
+    const sentence = `Updates are refused: ${status.not_ready_reason}. ${app.summary}`;
+    return { tone: 'bad', words: 'Refuses updates', sentence };
+  }
+  const sentence = app.summary;
   const tone = TONES[app.state] ?? 'warn';
   const trouble = tone === 'ok' ? troubleOf(app, status) : null;
-  if (trouble) return { tone: 'warn', words: `${HEALTH.warn}: ${trouble}` };
+  if (trouble) return { tone: 'warn', words: `${HEALTH.warn}: ${trouble}`, sentence };
   const state = word(app.state, 'APP_STATE_');
-  return { tone, words: tone === 'paused' ? HEALTH.paused : `${HEALTH[tone]}: ${state}` };
+  return { tone, words: tone === 'paused' ? HEALTH.paused : `${HEALTH[tone]}: ${state}`, sentence };
 }
 
 // What an app that goes on is in trouble with all the same.

@@ -18,14 +18,14 @@ export function Overview({ app, status }) {
 }
 
 function Card({ app, status, chosen, several }) {
-  const { tone, words } = health(app, status);
+  const { tone, words, sentence } = health(app, status);
   const here = `app-${app.app}`;
   return html`<article class="card ${tone} ${several && chosen ? 'chosen' : ''}" aria-labelledby=${here}>
     <header><h2 id=${here}>${several
       ? html`<a href=${address('/', { app: app.app })} aria-current=${chosen ? 'true' : undefined}>${app.app}</a>`
       : app.app}</h2>
       <${Badge} tone=${tone}>${words}</${Badge}></header>
-    <p class="summary">${app.summary}</p>
+    <p class="summary">${sentence}</p>
     <${Trouble} app=${app} />
     <${Figures} app=${app} />
     <${Running} app=${app} />

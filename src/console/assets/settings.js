@@ -30,9 +30,9 @@ function Levers({ status, operator }) {
   return html`<${Table} caption="Apps and their levers" hideCaption class="stacks">
     <thead><tr><th scope="col">App</th><th scope="col">State</th><th scope="col">Levers</th></tr></thead>
     <tbody>${status.apps.map((app) => {
-      const { tone, words } = health(app, status);
+      const { tone, words, sentence } = health(app, status);
       return html`<tr key=${app.app}><th scope="row">${app.app}</th>
-        <td class="wide"><${Badge} tone=${tone}>${words}</${Badge}><span class="sub">${app.summary}</span></td>
+        <td class="wide"><${Badge} tone=${tone}>${words}</${Badge}><span class="sub">${sentence}</span></td>
         <td class="wide"><div class="buttons start">
           ${app.paused ? button(app, 'Resume', 'Resume') : button(app, 'Pause', 'Pause')}
           ${button(app, 'FlushNow', 'Flush now')}</div></td></tr>`;

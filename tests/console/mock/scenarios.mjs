@@ -33,7 +33,7 @@ export const SCENARIOS = {
   'signed-out': { signedOut: true },
   'not-ready': {
     status: (status) => ({
-      ...status, ready: false, not_ready_reason: 'the disk is nearly full',
+      ...status, ready: false, not_ready_reason: 'the disk is nearly full: less than store.free_bytes_min is free',
       config_problem: 'apps[0].users_per_minute: 0 is below 1',
       store: { ...status.store, quarantined_records: 3, free_bytes: 41_943_040 },
     }),
