@@ -4,7 +4,8 @@ use std::{pin::Pin, str::FromStr, time::Duration};
 
 use futures_util::{Stream, StreamExt, stream};
 use tokio_util::sync::CancellationToken;
-use tonic::{Request, Response, Status};
+use tonic::{Code, Request, Response, Status};
+use tonic_types::{ErrorDetails, StatusExt};
 
 use super::{
     access,
@@ -88,10 +89,7 @@ impl Admin {
     pub(super) fn app_or_held(&self, name: &str) -> Result<&App, Status> {
         match &*self.observatory.apps {
             [only] if name.is_empty() => Ok(only),
-            apps => apps
-                .iter()
-                .find(|app| app.name == name)
-                .ok_or_else(|| Status::not_found(format!("no app is called {name:?}"))),
+            apps => apps.iter().find(|app| app.name == name).ok_or_else(|| no_such_app(name, apps)),
         }
     }
 
@@ -157,6 +155,23 @@ impl Admin {
             }
         }
     }
+}
+
+/// Names the apps that there are: operators may know them.
+fn no_such_app(name: &str, apps: &[App]) -> Status {
+    let known = apps.iter().map(|app| &*app.name).collect::<Vec<_>>().join(", ");
+    let (code, message) = match name {
+        "" => (
+            Code::InvalidArgument,
+            format!("app (--app) is required, since there are several: {known}"),
+        ),
+        _ => (Code::NotFound, format!("no app is called {name:?}: there are {known}")),
+    };
+    Status::with_error_details(
+        code,
+        message.clone(),
+        ErrorDetails::with_bad_request_violation("app", message),
+    )
 }
 
 #[tonic::async_trait]

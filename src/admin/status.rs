@@ -81,6 +81,9 @@ pub struct AppStatus {
     pub occupancy_remaining: Duration,
     /// Until when it waits after a failure.
     pub retry_in: Option<Duration>,
+    /// For how long rows that are refused are left as they are at most, because an earlier submission of
+    /// them was never heard of.
+    pub in_doubt: Option<Duration>,
     /// How long the pending records take at its budget.
     pub drain_eta: Duration,
     /// Updates accepted, coalesced and refused since the start.
@@ -114,6 +117,7 @@ impl Observatory {
             users_per_minute: app.users_per_minute,
             occupancy_remaining,
             retry_in: view.retry_at.map(|at| at.since(now.instant)).filter(|left| !left.is_zero()),
+            in_doubt: view.in_doubt_until.map(|at| at.since(now.instant)),
             drain_eta: match queue.depth.records {
                 0 => Duration::ZERO,
                 records => occupancy_remaining + budget::occupancy(records, app.users_per_minute),
@@ -227,22 +231,7 @@ impl AppStatus {
                 "The last job has ended; the budget is free again in {}.",
                 seconds(self.occupancy_remaining)
             ),
-            Activity::BackingOff if runs(view) => format!(
-                "A job of {} runs, as far as is known: {} questions about it came to nothing \
-                 ({}){}.",
-                batch_rows(view),
-                view.failures_in_a_row,
-                view.last_error,
-                retry()
-            ),
-            Activity::BackingOff => {
-                format!(
-                    "{} failed attempts in a row ({}){}.",
-                    view.failures_in_a_row,
-                    view.last_error,
-                    retry()
-                )
-            }
+            Activity::BackingOff => self.backing_off(&retry()),
             Activity::SlotTaken => {
                 let whose = match &view.slot_holder {
                     Some(SlotHolder { job_id, filename, is_gateway }) => {
@@ -276,6 +265,26 @@ impl AppStatus {
 }
 
 impl AppStatus {
+    /// `retry`: what is said of the next attempt.
+    fn backing_off(&self, retry: &str) -> String {
+        let view = &self.view;
+        let (failures, error) = (view.failures_in_a_row, &view.last_error);
+        match self.in_doubt {
+            _ if runs(view) => format!(
+                "A job of {} runs, as far as is known: {failures} questions about it came to nothing \
+                 ({error}){retry}.",
+                batch_rows(view),
+            ),
+            Some(left) => format!(
+                "Userpilot refuses {} ({error}), of which an earlier submission was never heard of: \
+                 until that is out of doubt, in {} at most, what came since waits with them{retry}.",
+                batch_rows(view),
+                seconds(left),
+            ),
+            None => format!("{failures} failed attempts in a row ({error}){retry}."),
+        }
+    }
+
     fn lingering(&self) -> String {
         let waiting = waiting(&self.queue.depth);
         match self.fills_a_job() {
@@ -348,6 +357,7 @@ mod tests {
             users_per_minute: 1_800,
             occupancy_remaining: Duration::ZERO,
             retry_in: None,
+            in_doubt: None,
             drain_eta: Duration::ZERO,
             updates: (0, 0, 0),
             suppressed: 0,
@@ -364,6 +374,19 @@ mod tests {
         check(3, 0, "3 users wait for others to join them.");
         check(499, 500, "499 users wait for others to join them.");
         check(500, 500, "500 users wait, as many as a job takes; it begins in a moment.");
+    }
+
+    #[test]
+    fn rows_in_doubt_are_no_outage() {
+        let mut status = status(0, 0);
+        status.view.activity = Activity::BackingOff;
+        status.view.failures_in_a_row = 31;
+        assert!(status.summary().starts_with("31 failed attempts in a row (422: "));
+        status.in_doubt = Some(Duration::from_millis(840_200));
+        let summary = status.summary();
+        let doubt =
+            "an earlier submission was never heard of: until that is out of doubt, in 841 s";
+        assert!(summary.starts_with("Userpilot refuses users (422: ") && summary.contains(doubt));
     }
 
     #[test]

@@ -122,6 +122,11 @@ pub async fn connect(address: &str, access: &AccessArgs) -> anyhow::Result<Conne
     let bearer = token.bearer()?;
     let endpoint = Endpoint::from_shared(address.to_owned())
         .with_context(|| format!("{address:?} is not an address such as {GRPC_DEFAULT}"))?;
+    if !matches!(endpoint.uri().scheme_str(), Some("http" | "https")) {
+        return Err(Exit::Usage.error(format!(
+            "--address {address}: expected http:// or https:// before it, as in {GRPC_DEFAULT}"
+        )));
+    }
     let endpoint = match endpoint.uri().scheme_str() {
         Some("https") => {
             let endpoint = endpoint.tls_config(tls.config()?);
@@ -172,10 +177,17 @@ pub fn refused(status: Status) -> anyhow::Error {
     }
     if status.code() == Code::Unauthenticated {
         return Exit::Refused.error(format!(
-            "the gateway asks for a token, --token-file or {TOKEN_VARIABLE}, or for a certificate, \
-             --client-cert-file ({})",
+            "{}: show a token, --token-file or {TOKEN_VARIABLE}, or a certificate, --client-cert-file. \
+             One that was shown is not known there, or not to that listener: operators' ([[admins]]) \
+             are for server.admin_listen, clients' ([[clients]]) for server.listen",
             status.message()
         ));
+    }
+    if status.message().contains("invalid compression flag") {
+        return Exit::Unreachable.error(
+            "what answers there does not speak gRPC: say with --address where the gateway has its \
+             listener, server.listen for updates and server.admin_listen for operators",
+        );
     }
     // What the gateway itself says has no other error behind it.
     let exit = match status.source() {

@@ -12,8 +12,9 @@ use crate::proto::{ExportPendingRequest, ExportPendingResponse};
 
 /// Write what waits as NDJSON, a record a line, ordered by users and companies.
 ///
-/// The gateway goes on meanwhile, and what moves on may be left out. For a backup stop it, and use
-/// `store export`.
+/// To look at, or for a program: no command takes these lines back. The gateway goes on meanwhile,
+/// and what moves on may be left out. For a backup, or to move what waits to another store, stop it
+/// and use `store export`, whose lines `store import` takes.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]
@@ -22,16 +23,16 @@ pub struct Args {
     #[arg(long, default_value = "")]
     app: String,
     /// A new file, which only its owner can read; without it, standard output.
-    #[arg(long, value_name = "FILE")]
-    to: Option<PathBuf>,
+    #[arg(long, value_name = "FILE", alias = "to")]
+    file: Option<PathBuf>,
 }
 
 /// Writes them.
 pub async fn run(args: Args) -> anyhow::Result<()> {
-    let Args { operator, app, to } = args;
+    let Args { operator, app, file } = args;
     let mut gateway = operator.connect().await?;
     let answers = gateway.export_pending(ExportPendingRequest { app }).await.map_err(refused)?;
-    let Some(path) = to else {
+    let Some(path) = file else {
         let mut out = io::BufWriter::new(io::stdout().lock());
         write_lines(answers.into_inner(), &mut out).await?;
         return Ok(());
@@ -40,7 +41,8 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let written = write_lines(answers.into_inner(), &mut out).await;
     let lines = written.with_context(|| format!("{} is not complete", path.display()))?;
     out.get_ref().sync_all()?;
-    writeln!(io::stdout(), "{lines} records written to {}", path.display())?;
+    let records = if lines == 1 { "record" } else { "records" };
+    writeln!(io::stdout(), "{lines} {records} written to {}", path.display())?;
     Ok(())
 }
 

@@ -4,10 +4,13 @@ use std::io::{self, Write};
 
 use super::{
     client::{self, refused},
-    operator::OperatorArgs,
+    operator::{Admin, OperatorArgs},
     output::{self, Output, OutputArgs, Table},
 };
 use crate::proto::{GetJobRequest, Job, JobState, ListJobsRequest};
+
+/// The gateway gives no more in one answer.
+const PAGE_SIZE_MAX: usize = 1_000;
 
 /// List jobs, newest first; with `show`, tell all that is known of one.
 #[derive(Clone, Debug, clap::Args)]
@@ -20,8 +23,8 @@ pub struct Args {
     #[arg(long, global = true, default_value = "")]
     app: String,
     /// How many.
-    #[arg(long, value_name = "COUNT", default_value_t = 20, value_parser = clap::value_parser!(i32).range(1..=1_000))]
-    limit: i32,
+    #[arg(long, value_name = "COUNT", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
+    limit: u32,
     #[command(subcommand)]
     command: Option<Command>,
 }
@@ -40,11 +43,13 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let Args { operator, output, app, limit, command } = args;
     let mut gateway = operator.connect().await?;
     let Some(Command::Show { id }) = command else {
-        let request = ListJobsRequest { app, page_size: limit, page_token: String::new() };
-        let jobs = gateway.list_jobs(request).await.map_err(refused)?.into_inner().jobs;
+        let (jobs, more) = newest(&mut gateway, app, usize::try_from(limit)?).await?;
         match output.output {
             Output::Json => output::print_json("Job", &jobs)?,
             Output::Table => writeln!(io::stdout(), "{}", list(&jobs))?,
+        }
+        if more {
+            writeln!(io::stderr(), "there are more: see them with a larger --limit")?;
         }
         return Ok(());
     };
@@ -55,6 +60,25 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         Output::Table => writeln!(io::stdout(), "{}\n\n{}", details(&job), events(&job))?,
     }
     Ok(())
+}
+
+/// Page by page, and whether there are more.
+async fn newest(
+    gateway: &mut Admin,
+    app: String,
+    limit: usize,
+) -> anyhow::Result<(Vec<Job>, bool)> {
+    let mut jobs = Vec::new();
+    let mut request = ListJobsRequest { app, ..ListJobsRequest::default() };
+    loop {
+        request.page_size = i32::try_from((limit - jobs.len()).min(PAGE_SIZE_MAX))?;
+        let page = gateway.list_jobs(request.clone()).await.map_err(refused)?.into_inner();
+        jobs.extend(page.jobs);
+        request.page_token = page.next_page_token;
+        if request.page_token.is_empty() || jobs.len() >= limit {
+            return Ok((jobs, !request.page_token.is_empty()));
+        }
+    }
 }
 
 fn list(jobs: &[Job]) -> Table {

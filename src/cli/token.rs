@@ -30,8 +30,14 @@ pub fn run(args: Args) -> anyhow::Result<()> {
             let token = token::new()?;
             let hash = Hash::of(&token);
             match output.output {
-                // As lines that can be cut apart, and the second one pasted.
+                // As lines that can be cut apart, and the second one pasted. What is said of them is
+                // for who looks on.
                 Output::Table => {
+                    writeln!(
+                        io::stderr(),
+                        "# The token is for whoever calls, and shown only now. token_sha256 belongs in \
+                         gateway.toml, under [[clients]] or [[admins]]."
+                    )?;
                     writeln!(
                         io::stdout(),
                         "token        = \"{token}\"\ntoken_sha256 = \"{hash}\""

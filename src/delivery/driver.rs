@@ -98,6 +98,8 @@ pub struct Delivery<U, R> {
     view: watch::Sender<View>,
     /// The kinds that are known to be halted.
     halted: ByKind<bool>,
+    /// Another's job that is known to hold the slot.
+    holder: Option<String>,
     words: Words,
 }
 
@@ -139,6 +141,7 @@ impl<U: Upstream, R: Report> Delivery<U, R> {
             operations,
             view,
             halted: ByKind::default(),
+            holder: None,
             words: Words::default(),
         };
         (delivery, Operator { operations: operator, express: None, view: viewer })
@@ -200,6 +203,7 @@ impl<U: Upstream, R: Report> Delivery<U, R> {
         self.machine.on(event, now, rand::random());
         let view = self.machine.view(now);
         self.log_halt(&view);
+        self.log_holder(&view);
         self.view.send_replace(view);
     }
 
@@ -223,6 +227,21 @@ impl<U: Upstream, R: Report> Delivery<U, R> {
                 (true, true) | (false, false) => {}
             }
         }
+    }
+
+    /// A line when another's job is found in the slot: its end is waited for.
+    fn log_holder(&mut self, view: &View) {
+        let holder = view.slot_holder.as_ref();
+        let job_id = holder.map(|holder| holder.job_id.clone());
+        if let (Some(holder), true) = (holder, job_id != self.holder) {
+            tracing::warn!(
+                app = self.name,
+                job = holder.job_id,
+                is_gateway = holder.is_gateway,
+                "a job that is not known here holds the account's only slot: its end is waited for"
+            );
+        }
+        self.holder = job_id;
     }
 
     async fn carry_out(&mut self, command: Command) -> Result<(), LedgerError> {

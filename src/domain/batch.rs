@@ -8,7 +8,7 @@ use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-pub use self::events::{Happening, JobEvent};
+pub use self::events::{Happening, JobEvent, words_of_upstream};
 use super::{
     row::RowValues,
     sizing::at_least,

@@ -3,6 +3,8 @@
 use std::{future::Future, time::Duration};
 
 use anyhow::anyhow;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 use tonic_health::ServingStatus;
 
 use super::{Ended, Gateway, INGEST};
@@ -39,23 +41,15 @@ impl Gateway {
     /// Doors close and finish what they took, drivers finish their step, the writer ends; the
     /// HTTP door says so until the end.
     async fn stop(mut self) -> anyhow::Result<()> {
-        tracing::info!(grace_ms = self.grace.as_millis(), "stopping");
+        let grace_ms = u64::try_from(self.grace.as_millis()).unwrap_or(u64::MAX);
+        tracing::info!(grace_ms, "stopping");
         self.not_ready.send_replace(Some("the gateway is stopping"));
         self.health.set_service_status(INGEST, ServingStatus::NotServing).await;
         self.health.set_service_status("", ServingStatus::NotServing).await;
         self.stop_doors.cancel();
-        let deadline = Some(clock::now().instant.plus(self.grace));
-        let ended = tokio::select! {
-            ended = self.stop_politely() => ended,
-            // Whatever is under way is durable as far as it got.
-            () = clock::sleep_until(deadline) => {
-                tracing::warn!("the grace is over");
-                Ok(())
-            }
-        };
-        if let Err(error) = ended {
-            return Err(reason(error, &mut self.writer).await);
-        }
+        let grace_over = clock::sleep_until(Some(clock::now().instant.plus(self.grace)));
+        let polite = stop_politely(&mut self.tasks, &self.stop_drivers);
+        until_stopped(polite, &mut self.writer, grace_over).await?;
         self.tasks.shutdown().await;
         let store = self.observatory.store.clone();
         let writer = async {
@@ -73,22 +67,47 @@ impl Gateway {
         tracing::info!("stopped");
         Ok(())
     }
+}
 
-    async fn stop_politely(&mut self) -> anyhow::Result<()> {
-        let mut doors = 2;
-        while doors > 0 {
-            match self.tasks.join_next().await {
-                Some(Ok(Ended::Listener(_))) => doors -= 1,
-                Some(ended @ (Ok(Ended::Driver { .. } | Ended::Housekeeper) | Err(_))) => {
-                    return Err(explain(ended));
-                }
-                None => break,
-            }
+/// Waits for what is under way, but no longer than the grace, nor than the store is ours: a request
+/// to Userpilot must not outlive a lease that another gateway may hold by then.
+async fn until_stopped(
+    polite: impl Future<Output = anyhow::Result<()>>,
+    writer: &mut Writer,
+    grace_over: impl Future<Output = ()>,
+) -> anyhow::Result<()> {
+    tokio::select! {
+        ended = polite => match ended {
+            Ok(()) => Ok(()),
+            Err(error) => Err(reason(error, writer).await),
+        },
+        ended = &mut *writer => Err(explain_writer(ended.ok())),
+        // Whatever is under way is durable as far as it got.
+        () = grace_over => {
+            tracing::warn!("the grace is over");
+            Ok(())
         }
-        self.stop_drivers.cancel();
-        while self.tasks.join_next().await.is_some() {}
-        Ok(())
     }
+}
+
+/// The doors first, with what they took; then the drivers, at the end of a step.
+async fn stop_politely(
+    tasks: &mut JoinSet<Ended>,
+    stop_drivers: &CancellationToken,
+) -> anyhow::Result<()> {
+    let mut doors = 2;
+    while doors > 0 {
+        match tasks.join_next().await {
+            Some(Ok(Ended::Listener(_))) => doors -= 1,
+            Some(ended @ (Ok(Ended::Driver { .. } | Ended::Housekeeper) | Err(_))) => {
+                return Err(explain(ended));
+            }
+            None => break,
+        }
+    }
+    stop_drivers.cancel();
+    while tasks.join_next().await.is_some() {}
+    Ok(())
 }
 
 /// Where the store fails, those who lean on it end too, and may be seen to first. The writer
@@ -215,5 +234,20 @@ mod tests {
         assert!(format!("{error:#}").contains("no space"), "{error:#}");
         // Known already.
         assert!(format!("{:#}", reason(closed(), &mut writer).await).contains("driver"));
+    }
+
+    #[tokio::test]
+    async fn a_store_that_another_has_taken_ends_the_stop_at_once() {
+        let (ended, mut writer) = oneshot::channel();
+        let under_way = std::future::pending::<anyhow::Result<()>>;
+        let lost = EngineError::Failed("the lease is lost".into());
+        ended.send(Err(StoreError::Engine(lost))).unwrap();
+        let stop = until_stopped(under_way(), &mut writer, std::future::pending());
+        let error = stop.await.unwrap_err();
+        assert!(format!("{error:#}").contains("the lease is lost"), "{error:#}");
+
+        // One that is still ours: as long as the grace.
+        let (_ended, mut writer) = oneshot::channel();
+        until_stopped(under_way(), &mut writer, std::future::ready(())).await.unwrap();
     }
 }

@@ -49,7 +49,7 @@ pub(super) async fn open(config: &Config) -> anyhow::Result<(Store, Writer, Reco
         engine = store.engine_name(),
         path = %config.store.path.display(),
         bytes = store.disk_bytes(),
-        took_ms = took.as_millis(),
+        took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
         "the store is open"
     );
     Ok((store, writer, recovered))

@@ -134,7 +134,7 @@ pub(super) fn mention(of: &Mention<'_>, key: &[u8], value: &[u8]) -> Named {
             Err(_) => raw(of, value),
         },
         Kind::Batch => match Batch::decode(value) {
-            Ok(batch) if batch.last_error.contains(&of.subject.id) => Named::Old,
+            Ok(batch) if batch.words_of_upstream().contains(&of.subject.id) => Named::Old,
             Ok(_) => Named::No,
             Err(_) => raw(of, value),
         },

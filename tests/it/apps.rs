@@ -76,6 +76,27 @@ impl Sides {
         }
     }
 
+    /// Commands for one app say which there are.
+    async fn commands_ask_which_app(&self) {
+        let address = format!("http://{}", self.gateway.addresses.admin);
+        for command in [
+            &["jobs"][..],
+            &["jobs", "show", "1"],
+            &["user", "show", "ada"],
+            &["dead-letters", "list"],
+            &["dead-letters", "show", "1-1"],
+            &["export"],
+        ] {
+            let which = "app (--app) is required, since there are several: production, staging";
+            for (app, says) in [("", which), ("prod", "there are production, staging")] {
+                let asked = [command, &["--app", app, "--address", &address]].concat();
+                let asked = run(&asked, "").await;
+                assert_eq!(asked.status.code(), Some(1), "{asked:?}");
+                assert!(asked.stderr.contains(says), "{command:?}: {asked:?}");
+            }
+        }
+    }
+
     /// What is asked of "staging" and "third", which are held, is refused by the app's name: over
     /// HTTP, in a group, and with a receipt of one of them.
     async fn refuses_held_apps_by_name(&self, receipt: &str) {
@@ -166,6 +187,7 @@ async fn every_app_has_its_own_key_and_profiles() {
     assert_eq!(refusal.code(), Code::InvalidArgument);
     let names: Vec<_> = sides.gateway.status().await.apps.into_iter().map(|it| it.app).collect();
     assert_eq!(names, ["production", "staging"]);
+    sides.commands_ask_which_app().await;
 }
 
 #[tokio::test]

@@ -4,7 +4,11 @@ mod import;
 mod top;
 mod watch;
 
-use std::{fs, os::unix::fs::PermissionsExt, process::Command};
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt,
+    process::{Command, Stdio},
+};
 
 use serde_json::{Value, json};
 
@@ -107,11 +111,11 @@ async fn what_waits_is_exported_one_record_a_line() {
     assert_eq!(record["pending"]["metadata"], json!({"seats": 3}));
     let file = stage.site.path("pending.ndjson");
     let path = file.to_str().unwrap();
-    let said = printed(&stage, &["export", "--app", "production", "--to", path]).await;
-    assert!(said.starts_with("1 records written to "), "{said}");
+    let said = printed(&stage, &["export", "--app", "production", "--file", path]).await;
+    assert!(said.starts_with("1 record written to "), "{said}");
     assert_eq!(fs::read_to_string(&file).unwrap(), lines);
     assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
-    let again = ask(&stage, &["export", "--to", path]).await;
+    let again = ask(&stage, &["export", "--file", path]).await;
     assert_eq!(again.status.code(), Some(1), "{again:?}");
     assert!(again.stderr.contains("cannot make a new file"), "{again:?}");
 }
@@ -270,4 +274,28 @@ async fn completions_are_scripts_that_the_shell_reads() {
     for shell in ["fish", "zsh", "elvish", "powershell"] {
         assert!(run(&["completions", shell], "").await.status.success());
     }
+}
+
+#[tokio::test]
+async fn an_address_where_no_such_listener_is_says_what_to_do() {
+    let stage = Stage::start(100).await;
+    let http = stage.gateway.addresses.http.to_string();
+    let no_scheme = run(&["status", "--address", &http], "").await;
+    assert_eq!(no_scheme.status.code(), Some(2), "{no_scheme:?}");
+    assert!(no_scheme.stderr.contains("expected http:// or https://"), "{no_scheme:?}");
+    for command in ["status", "export"] {
+        let other_door = run(&[command, "--address", &format!("http://{http}")], "").await;
+        assert_eq!(other_door.status.code(), Some(4), "{other_door:?}");
+        assert!(other_door.stderr.contains("does not speak gRPC"), "{other_door:?}");
+    }
+}
+
+#[test]
+fn who_has_read_enough_is_no_error() {
+    let mut command = Command::new(BINARY);
+    command.arg("print-default-config").stderr(Stdio::piped());
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let ended = command.stdout(writer).output().unwrap();
+    assert!(ended.status.success() && ended.stderr.is_empty(), "{ended:?}");
 }

@@ -48,6 +48,7 @@ async fn a_trace_is_replayed_under_the_configured_settings() {
     let arguments = ["plan", "--config", config, "--trace", trace, "--output", "json"];
     let output = run(&arguments, "").await;
     assert!(output.status.success(), "{output:?}");
+    assert_eq!(output.stdout.lines().count(), 1, "a document a line");
     let report: serde_json::Value = serde_json::from_str(&output.stdout).unwrap();
     // They lingered for five seconds, and so became one row.
     assert_eq!((&report["accepted_updates"], &report["rows"]), (&2.into(), &1.into()));

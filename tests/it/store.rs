@@ -85,7 +85,7 @@ async fn what_is_exported_from_one_store_is_delivered_from_another() {
     let mut stage = waiting(&changes).await;
     let (from, to) = (text(&stage.site.path("data")), text(&stage.site.path("moved")));
     let file = text(&stage.site.path("waiting.ndjson"));
-    let exported = store(&["export", "--path", &from, "--output", &file]).await;
+    let exported = store(&["export", "--path", &from, "--file", &file]).await;
     assert!(exported.status.success(), "{exported:?}");
     assert!(exported.stderr.contains("4 records exported"), "{exported:?}");
     assert!(exported.stderr.contains("app production: is paused"), "{exported:?}");
@@ -221,7 +221,7 @@ async fn a_store_that_does_not_start_is_saved_by_an_export() {
         assert!(refused.stderr.contains(part), "{part}: {refused:?}");
     }
     let file = text(&stage.site.path("saved.ndjson"));
-    let exported = store(&["export", "--path", &path, "--output", &file]).await;
+    let exported = store(&["export", "--path", &path, "--file", &file]).await;
     assert_eq!(exported.status.code(), Some(1), "{exported:?}");
     assert!(exported.stderr.contains("1 entries are damaged"), "{exported:?}");
     fs::rename(&path, stage.site.path("data.damaged")).unwrap();
@@ -262,7 +262,7 @@ async fn clients_whose_numbers_are_lost_stop_the_start_by_name_and_what_waits_ge
     let checked = store(&["check", "--path", &path]).await;
     assert!(checked.stdout.contains("problem: 2 \u{d7} name"), "{checked:?}");
     let file = text(&stage.site.path("saved.ndjson"));
-    let exported = store(&["export", "--path", &path, "--output", &file]).await;
+    let exported = store(&["export", "--path", &path, "--file", &file]).await;
     assert_eq!(exported.status.code(), Some(1), "{exported:?}");
     for part in ["4 records exported", "[\"anyone\", \"crm\"] are lost", "2 entries are damaged"] {
         assert!(exported.stderr.contains(part), "{part}: {exported:?}");

@@ -146,7 +146,8 @@ impl Import {
         if refused > 0 {
             let refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
             let path = refusals.path().display();
-            return Err(Exit::Partly.error(format!("{refused} lines were refused: see {path}")));
+            let lines = if refused == 1 { "line was" } else { "lines were" };
+            return Err(Exit::Partly.error(format!("{refused} {lines} refused: see {path}")));
         }
         Ok(())
     }

@@ -168,7 +168,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     match args.output {
         Output::Table => stdout.write_all(text.as_bytes())?,
         Output::Json => {
-            serde_json::to_writer_pretty(&mut stdout, &report)?;
+            serde_json::to_writer(&mut stdout, &report)?;
             writeln!(stdout)?;
         }
     }

@@ -49,7 +49,8 @@ pub(super) async fn send(mut client: Ingest, file: &Path, args: &Args) -> anyhow
     let Tally { accepted, coalesced, refusals, .. } = tally;
     writeln!(io::stdout(), "{accepted} accepted ({coalesced} coalesced), {refusals} refused")?;
     if refusals > 0 {
-        return Err(Exit::Partly.error(format!("{refusals} updates were refused")));
+        let updates = if refusals == 1 { "update was" } else { "updates were" };
+        return Err(Exit::Partly.error(format!("{refusals} {updates} refused")));
     }
     Ok(())
 }

@@ -26,16 +26,16 @@ pub(super) struct Args {
     #[command(flatten)]
     place: Place,
     /// The file to write; without it, standard output. It appears once it is whole.
-    #[arg(long, value_name = "FILE")]
-    output: Option<PathBuf>,
+    #[arg(long, value_name = "FILE", alias = "output")]
+    file: Option<PathBuf>,
 }
 
 pub(super) async fn run(args: Args) -> anyhow::Result<()> {
-    args.place.work(Missing::Refuse, Export { output: args.output }).await
+    args.place.work(Missing::Refuse, Export { file: args.file }).await
 }
 
 struct Export {
-    output: Option<PathBuf>,
+    file: Option<PathBuf>,
 }
 
 impl Work for Export {
@@ -44,7 +44,7 @@ impl Work for Export {
         engine: SealedEngine<E>,
         _: &Opened,
     ) -> anyhow::Result<()> {
-        let exported = match &self.output {
+        let exported = match &self.file {
             Some(path) => to_file(&engine, path).await?,
             None => export(&engine, &mut BufWriter::new(io::stdout())).await?,
         };

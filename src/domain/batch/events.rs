@@ -151,10 +151,26 @@ impl Batch {
         last.map_or(CAUSE_UNKNOWN, |event| &event.detail)
     }
 
+    /// What upstream said of what went wrong last, where it said anything.
+    pub fn words_of_upstream(&self) -> &str {
+        words_of_upstream(&self.last_error)
+    }
+
     fn remember(&mut self, event: JobEvent) {
         self.events.push(event);
         let surplus = self.events.len().saturating_sub(EVENTS_MAX);
         self.events.drain(..surplus);
+    }
+}
+
+/// What of a failure's words is upstream's: the gateway puts the HTTP status before it.
+pub fn words_of_upstream(detail: &str) -> &str {
+    let status = detail.get(..3).filter(|status| status.bytes().all(|byte| byte.is_ascii_digit()));
+    let behind = status.and_then(|status| detail.strip_prefix(status));
+    match behind {
+        Some("") => "",
+        Some(behind) => behind.strip_prefix(": ").unwrap_or(detail),
+        None => detail,
     }
 }
 
@@ -169,6 +185,20 @@ mod tests {
     fn batch() -> Batch {
         let id = BatchId { opening: 7, number: 1, app: AppId(0) };
         Batch::new(id, SubjectKind::User, 9, Timestamp::default())
+    }
+
+    #[test]
+    fn the_status_is_not_upstreams_word() {
+        for (detail, words) in [
+            ("422", ""),
+            ("422: no user 422", "no user 422"),
+            ("4224", "4224"),
+            ("the answer to POST was lost", "the answer to POST was lost"),
+            ("ünï", "ünï"),
+            ("", ""),
+        ] {
+            assert_eq!(words_of_upstream(detail), words);
+        }
     }
 
     #[test]

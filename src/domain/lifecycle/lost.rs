@@ -11,7 +11,7 @@ use std::{mem, time::Duration};
 
 use super::{
     super::{
-        batch::Happening,
+        batch::{Happening, is_gateway_filename},
         budget::occupancy,
         verdict::{Failure, is_known_status},
     },
@@ -42,6 +42,8 @@ const GHOSTS_MAX: usize = 20;
 pub(super) struct Search {
     /// Until when a job may run of which nothing was heard.
     unheard_until: Option<Instant>,
+    /// Its rows are refused since: only that doubt keeps them from being isolated.
+    is_refused: bool,
     /// Before then the batch is not sent again.
     retry_at: Instant,
     /// Looks that failed, in a row.
@@ -119,6 +121,13 @@ impl Lifecycle {
         self.lose(batch, wait.saturating_mul(1 << doublings).min(most), now);
     }
 
+    /// Until when rows that are refused are left as they are at most, because an earlier submission of
+    /// them was never heard of.
+    pub(super) fn doubts_refusal_until(&self, now: Now) -> Option<Instant> {
+        let unheard = self.search.unheard_until.filter(|until| *until > now.instant);
+        unheard.filter(|_| self.search.is_refused && matches!(self.phase, Phase::Claimed(_)))
+    }
+
     /// Upstream knows the job no more.
     pub(super) fn deny(&mut self, mut batch: Batch, now: Now) {
         self.search.denied.extend(batch.job_id.clone());
@@ -165,6 +174,8 @@ impl Lifecycle {
     /// Leaves it so, to be sent again after a while.
     pub(super) fn stay(&mut self, mut batch: Batch, failure: &Failure, (now, random): Chance) {
         self.note(failure, now);
+        self.search.is_refused =
+            matches!(failure.kind, FailureKind::BadRows | FailureKind::TooLarge);
         batch.last_error.clone_from(&failure.detail);
         batch.request_id = failure.request_id.clone().or(batch.request_id);
         let wait = self.delivering.of_mut(batch.kind).fail(&self.settings.backoff, random);
@@ -230,6 +241,8 @@ impl Lifecycle {
             self.conflicts_with.count(found.or(holder));
             let named = holder.filter(|job| job.filename.is_some());
             self.search.disproof = named.map(|job| job.job_id.clone());
+        } else if found.is_none() {
+            self.meet(holder);
         }
         if let Some(job) = found {
             batch.state = BatchState::Running;
@@ -317,6 +330,19 @@ impl Lifecycle {
         })
     }
 
+    /// Counts another's job in that the list shows in the slot, once, where no submission has met it.
+    fn meet(&mut self, holder: Option<&JobReport>) {
+        let before = self.search.waits_for.as_ref().map(|(job_id, _)| &**job_id);
+        let is_foreign = |job: &&JobReport| {
+            job.filename.as_ref().is_some_and(|filename| !is_gateway_filename(filename))
+        };
+        let met = holder.filter(is_foreign).filter(|job| before != Some(&*job.job_id));
+        if met.is_some() {
+            self.conflicts += 1;
+            self.conflicts_with.count(met);
+        }
+    }
+
     /// How long a job that does not end is waited for.
     fn patience(&self) -> Duration {
         let Self { settings, .. } = self;
@@ -384,6 +410,7 @@ impl Lifecycle {
     /// Waits for whoever's job runs, where one does.
     fn look_first(&mut self, jobs: &[JobReport], now: Now) {
         let holder = self.holder_among(jobs);
+        self.meet(holder);
         if holder.is_some_and(|holder| self.waits_for(holder, now)) {
             let until = now.instant.plus(self.settings.poll_interval.1);
             self.hold = Some(Hold { until, reason: HoldReason::SlotTaken });

@@ -98,6 +98,9 @@ pub struct View {
     pub occupied_until: Instant,
     /// Until when the app waits after a failure.
     pub retry_at: Option<Instant>,
+    /// Until when rows that are refused are left as they are at most, because an earlier submission of
+    /// them was never heard of. None where nothing is left so.
+    pub in_doubt_until: Option<Instant>,
     /// The kinds of which upstream refused everything when it was last tried.
     pub halted: ByKind<bool>,
     /// Whose job is waited for, where it is known.
@@ -113,7 +116,7 @@ pub struct View {
     pub failing_since: Option<Timestamp>,
     /// Failures since the start.
     pub failed_attempts: u64,
-    /// Times that the slot was taken, since the start.
+    /// Times that the slot was found taken, by a submission or in the list, since the start.
     pub conflicts: u64,
     /// Whose jobs held it.
     pub conflicts_with: Conflicts,
@@ -146,6 +149,7 @@ impl Lifecycle {
             batch: self.batch().cloned(),
             occupied_until: self.occupied_until,
             retry_at: hold.max(halt).filter(|until| *until > now.instant),
+            in_doubt_until: self.doubts_refusal_until(now),
             halted: ByKind {
                 users: halted(SubjectKind::User),
                 companies: halted(SubjectKind::Company),

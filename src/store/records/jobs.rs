@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::{time::Timestamp, update::Sequence};
+use crate::domain::{batch::words_of_upstream, time::Timestamp, update::Sequence};
 
 /// A bulk request of a caller's, which believes that Userpilot makes a job of it. Its rows go
 /// their way with everybody's.
@@ -68,7 +68,7 @@ impl Job {
     /// Whether its words, of the caller or upstream, hold a subject's id.
     pub fn names(&self, id: &str) -> bool {
         let in_filename = self.filename.as_ref().is_some_and(|name| name.contains(id));
-        in_filename || self.errors.iter().any(|error| error.reason.contains(id))
+        in_filename || self.errors.iter().any(|error| words_of_upstream(&error.reason).contains(id))
     }
 
     /// Rows that are over.

@@ -71,6 +71,29 @@ fn a_taken_slot_is_waited_for_and_is_not_a_failure() {
 }
 
 #[test]
+fn anothers_job_that_is_met_while_ours_is_looked_for_is_counted_once() {
+    let (mut bench, id) = Bench::lost();
+    let conflicts = |bench: &Bench| {
+        let view = bench.machine.view(bench.now);
+        (view.conflicts, view.conflicts_with.other)
+    };
+    for _ in 0..2 {
+        bench.look(vec![theirs(JobPhase::Unfinished)]);
+        assert_eq!((bench.activity(), conflicts(&bench)), (Activity::SlotTaken, (1, 1)));
+        bench.sleep();
+        assert_eq!(bench.command(), Command::Poll("t".into()));
+        bench.on(Event::Polled(Err(failure(FailureKind::NotFound))));
+        bench.sleep();
+    }
+    // A gateway's job is none of those that take the budget away.
+    let (mut bench_of_ours, ours) = Bench::lost();
+    bench_of_ours.look(vec![named("z", Some(&ours.filename()), JobPhase::Unfinished)]);
+    assert_eq!(conflicts(&bench_of_ours), (0, 0));
+    bench.look(vec![named("j", Some(&id.filename()), JobPhase::Unfinished)]);
+    assert_eq!(conflicts(&bench), (1, 1));
+}
+
+#[test]
 fn a_holder_that_cannot_be_asked_after_is_waited_for_by_the_list() {
     let (mut bench, _) = Bench::slot_is_taken();
     bench.look(vec![theirs(JobPhase::Unfinished)]);

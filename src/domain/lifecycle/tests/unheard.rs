@@ -40,6 +40,29 @@ fn stays_until_taken(mut bench: Bench, kind: FailureKind, rows: u64) {
 }
 
 #[test]
+fn what_is_refused_and_left_in_doubt_is_told_with_its_end() {
+    let mut bench = Bench::lost_of(1);
+    let in_doubt = |bench: &Bench| {
+        let until = bench.machine.view(bench.now).in_doubt_until?;
+        Some(until.since(bench.now.instant))
+    };
+    bench.look_in_vain();
+    bench.resubmit();
+    assert_eq!(in_doubt(&bench), None);
+    bench.refuse(FailureKind::NotSent);
+    assert_eq!(in_doubt(&bench), None, "an outage is told as one");
+    bench.sleep();
+    bench.resubmit();
+    bench.refuse(FailureKind::BadRows);
+    let left = in_doubt(&bench).unwrap();
+    assert!(left > Duration::ZERO && left <= Duration::from_secs(900), "{left:?}");
+    bench.sleep();
+    bench.resubmit();
+    bench.deliver();
+    assert_eq!(in_doubt(&bench), None);
+}
+
+#[test]
 fn what_was_lost_and_not_heard_of_for_long_is_given_up() {
     let (mut bench, _) = Bench::lost();
     let lost_at = bench.now.instant;

@@ -137,6 +137,11 @@ fn sweeps(engine: impl Engine + Clone) {
     assert!(bench.holds("middle"));
     assert_eq!(bench.forget("middle").1, 1);
     assert!(!bench.holds("middle"));
+    // The status before its words is no user.
+    let batch = bench.claim().unwrap();
+    bench.settle(&Batch { last_error: "422: no".into(), ..batch }, Settlement::Requeued);
+    let (_, mentions, traces) = bench.forget("422");
+    assert_eq!((mentions, traces.left), (0, 0));
     // The first of a page is forgotten: the page gets another key.
     let (_, mentions, traces) = bench.forget("first");
     assert!(mentions >= 1 && traces.left == 0);
