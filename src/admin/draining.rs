@@ -1,7 +1,17 @@
 //! Whether what waits goes out.
 
+use std::time::Duration;
+
 use super::status::AppStatus;
-use crate::domain::{lifecycle::Activity, update::SubjectKind};
+use crate::domain::{budget, lifecycle::Activity, update::SubjectKind};
+
+/// How long records that wait take, once the last job occupies the budget no more.
+pub(super) fn drain_eta(records: u64, occupied: Duration, users_per_minute: u32) -> Duration {
+    match records {
+        0 => Duration::ZERO,
+        records => occupied + budget::occupancy(records, users_per_minute),
+    }
+}
 
 /// Whether records that wait go out one job after the other. Where something is in the way, nobody can
 /// say when they will have.
@@ -28,8 +38,6 @@ pub(super) fn is_draining(app: &AppStatus) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::{
         domain::{lifecycle::View, update::ByKind},
