@@ -53,6 +53,7 @@ mod tests {
             users_per_minute: 1_800,
             occupancy_remaining: Duration::ZERO,
             retry_in: None,
+            in_doubt: None,
             drain_eta: Duration::from_secs(1),
             updates: (0, 0, 0),
             suppressed: 0,
