@@ -83,12 +83,12 @@ pub fn admin_refused(admin: &str, action: &str) {
     }
 }
 
-/// An operator does something to an app; an empty name stands for all of them.
+/// An operator does something with an app, or takes values out; an empty name stands for all apps.
 pub fn admin_action(admin: &str, peer: Option<SocketAddr>, action: &str, app: &str) {
     let peer = peer.map(tracing::field::display);
     tracing::info!(
         target: TARGET, event = "admin_action", admin, peer, action, app,
-        "an operator changes something"
+        "an operator acts"
     );
 }
 

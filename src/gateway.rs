@@ -144,6 +144,7 @@ impl Gateway {
             not_ready: readiness,
             config_problem,
             config: config_shown,
+            limits: settings::queue(&config.store, &config.limits),
             history: metrics.history(),
             space: seen,
             store,

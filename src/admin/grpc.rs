@@ -51,8 +51,9 @@ impl Admin {
     }
 
     async fn status(&self, is_operator: bool) -> proto::GatewayStatus {
-        let Observatory { started_at, not_ready, config_problem, space, store, apps, .. } =
-            &self.observatory;
+        let Observatory {
+            started_at, not_ready, config_problem, space, store, apps, limits, ..
+        } = &self.observatory;
         let not_ready = *not_ready.borrow();
         let mut app_statuses = Vec::with_capacity(apps.len());
         for (app, status) in apps.iter().zip(self.observatory.apps()) {
@@ -76,6 +77,8 @@ impl Admin {
                 disk_bytes: store.disk_bytes(),
                 quarantined_records: count(&gauges.quarantined),
                 free_bytes: space.borrow().free_bytes,
+                pending_records_max: limits.records_max,
+                pending_bytes_max: limits.bytes_max,
             }),
             apps: app_statuses,
             config_problem: config_problem.borrow().clone().unwrap_or_default(),

@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use prost_types::{Struct, value::Kind};
 
-use super::status::{App, AppStatus};
+use super::{
+    draining::is_draining,
+    status::{App, AppStatus},
+};
 use crate::{
     clock,
     domain::{
@@ -24,6 +27,7 @@ pub(super) fn app_status(
     oldest: Option<Timestamp>,
 ) -> proto::AppStatus {
     let (state, summary) = (status.state(), status.summary());
+    let draining = is_draining(&status);
     let AppStatus { name, queue, view, updates, suppressed, freshness, .. } = status;
     let now = clock::now();
     let batch = view.batch.as_ref();
@@ -57,6 +61,7 @@ pub(super) fn app_status(
         pending_bytes: queue.depth.bytes,
         oldest_pending_age: oldest.and_then(|at| duration(now.wall.since(at))),
         drain_eta: duration(status.drain_eta),
+        draining,
         users_per_minute: status.users_per_minute,
         occupancy_remaining: duration(status.occupancy_remaining),
         failed_attempts: view.failures_in_a_row,

@@ -5,6 +5,7 @@ mod charts;
 mod clients;
 mod configuration;
 mod dead_letters;
+mod draining;
 mod forget;
 pub mod grpc;
 pub mod history;

@@ -9,14 +9,15 @@ use tokio::sync::watch;
 
 use super::{
     ShownConfig,
+    draining::drain_eta,
     history::{History, Observed, Percentiles},
 };
 use crate::{
     clock,
     delivery::Operator,
     domain::{
+        admission::QueueLimits,
         batch::{Batch, BatchState},
-        budget,
         lifecycle::{Activity, SlotHolder, View},
         space::Space,
         time::{Now, Timestamp},
@@ -55,6 +56,8 @@ pub struct Observatory {
     pub space: watch::Receiver<Space>,
     /// The configuration in force.
     pub config: watch::Receiver<ShownConfig>,
+    /// As much of each app may wait.
+    pub limits: QueueLimits,
     /// How the apps have done.
     pub history: History,
     /// The store.
@@ -115,10 +118,7 @@ impl Observatory {
             occupancy_remaining,
             retry_in: view.retry_at.map(|at| at.since(now.instant)).filter(|left| !left.is_zero()),
             in_doubt: view.in_doubt_until.map(|at| at.since(now.instant)),
-            drain_eta: match queue.depth.records {
-                0 => Duration::ZERO,
-                records => occupancy_remaining + budget::occupancy(records, app.users_per_minute),
-            },
+            drain_eta: drain_eta(queue.depth.records, occupancy_remaining, app.users_per_minute),
             updates: gauges.map_or((0, 0, 0), |gauges| {
                 let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Relaxed);
                 (count(&gauges.accepted), count(&gauges.coalesced), count(&gauges.refused))

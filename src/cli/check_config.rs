@@ -5,7 +5,7 @@ use std::{
     path::PathBuf,
 };
 
-use crate::config::{self, Config};
+use super::configuration;
 
 /// Check the configuration and print what is in force, without the API keys.
 #[derive(Clone, Debug, clap::Args)]
@@ -17,7 +17,7 @@ pub struct Args {
 
 /// Fails with all the problems in one report. Warnings go to standard error.
 pub fn run(args: Args) -> anyhow::Result<()> {
-    let (config, warnings) = Config::load(args.config.as_deref(), config::process_environment())?;
+    let (config, warnings) = configuration::load(args.config.as_deref())?;
     let mut stderr = io::stderr().lock();
     for warning in warnings {
         writeln!(stderr, "warning: {warning}")?;

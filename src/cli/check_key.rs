@@ -9,9 +9,11 @@ use std::{
 use anyhow::{Context, bail};
 use serde_json::json;
 
-use super::output::{self, Output, OutputArgs};
+use super::{
+    configuration,
+    output::{self, Output, OutputArgs},
+};
 use crate::{
-    config::{self, Config},
     domain::verdict::{Failure, FailureKind, Jobs},
     gateway::settings,
     upstream::{HttpUpstream, Upstream as _},
@@ -62,7 +64,7 @@ impl Verdict {
 
 /// Says a line for each app.
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let (config, _) = Config::load(args.config.as_deref(), config::process_environment())?;
+    let (config, _) = configuration::load(args.config.as_deref())?;
     rustls::crypto::ring::default_provider().install_default().ok();
     let asked = |name: &str| args.app.as_deref().is_none_or(|app| app == name);
     let mut worst = None;

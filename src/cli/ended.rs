@@ -10,7 +10,8 @@ Exit codes:
   0  done
   1  failed: the message says why
   2  the command line is not right
-  3  partly done: some of it was refused, was not there or is left (check-key: a key is refused)
+  3  partly done: some of it was refused, was not there or is left (check-key: a key is refused;
+     status --ready: the gateway takes no updates)
   4  the gateway is not reachable (check-key: Userpilot could not be asked)
   5  the gateway refuses who asks: no credential, a wrong one, or one that may not do this";
 

@@ -7,6 +7,8 @@ use std::{
 
 use super::{
     client::{self, refused},
+    ended::Exit,
+    health,
     operator::OperatorArgs,
     output::{self, Output, OutputArgs, Table, human, printable},
     watch::{Seen, Watch},
@@ -23,6 +25,10 @@ pub struct Args {
     /// Go on showing it, every second, over restarts of the gateway.
     #[arg(long)]
     watch: bool,
+    /// End with exit code 3 where the gateway takes no updates: for scripts and health checks. Without
+    /// it the exit code says only whether a gateway answers.
+    #[arg(long, conflicts_with = "watch")]
+    ready: bool,
 }
 
 /// Clears the screen and goes to its top.
@@ -34,8 +40,15 @@ pub async fn run(args: Args, shutdown: impl Future) -> anyhow::Result<()> {
     let output = args.output.output;
     if !args.watch {
         let answer = client.get_status(GetStatusRequest {}).await.map_err(refused)?;
-        let status = answer.into_inner().status;
-        return show(&status.unwrap_or_default(), output, "");
+        let status = answer.into_inner().status.unwrap_or_default();
+        show(&status, output, "")?;
+        return match args.ready && !status.ready {
+            true => {
+                Err(Exit::Partly
+                    .error(format!("no updates are taken: {}", status.not_ready_reason)))
+            }
+            false => Ok(()),
+        };
     }
     let mut watch = Watch::begin(client).await?;
     tokio::pin!(shutdown);
@@ -83,7 +96,8 @@ fn page(status: &GatewayStatus) -> String {
         writeln!(page, "the new configuration is refused, the old one stays: {problem}").ok();
     }
     for app in &status.apps {
-        write!(page, "\n{}: {}\n{}\n", app.app, printable(&app.summary), app_table(app)).ok();
+        let sentence = health::sentence(app, status);
+        write!(page, "\n{}: {sentence}\n{}\n", app.app, app_table(app)).ok();
     }
     page
 }
@@ -109,8 +123,8 @@ fn app_table(app: &proto::AppStatus) -> Table {
         companies => format!(" and {companies} companies"),
     };
     row("waiting", format!("{users} users{companies}{oldest}"));
-    if let Some(eta) = app.drain_eta.as_ref().filter(|_| app.pending_records > 0) {
-        row("drained in", human(eta));
+    if let Some((name, value)) = health::drained(app, human) {
+        row(name, value);
     }
     if let Some(job) = &app.current_job {
         let job_id = if job.job_id.is_empty() { "not taken yet" } else { &job.job_id };
@@ -155,4 +169,24 @@ fn app_table(app: &proto::AppStatus) -> Table {
         row("failing since", since.to_string());
     }
     table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_app_whose_updates_are_refused_is_not_told_to_be_well() {
+        let app = proto::AppStatus {
+            app: "production".into(),
+            summary: "Nothing waits.".into(),
+            ..proto::AppStatus::default()
+        };
+        let reason = "the disk is nearly full".to_owned();
+        let status =
+            GatewayStatus { not_ready_reason: reason, apps: vec![app], ..GatewayStatus::default() };
+        let page = page(&status);
+        let line = "\nproduction: Updates are refused: the disk is nearly full. Nothing waits.\n";
+        assert!(page.contains(line), "{page}");
+    }
 }

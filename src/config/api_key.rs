@@ -66,7 +66,8 @@ pub(super) fn credential(
     let folder = env.get(CREDENTIALS).ok_or_else(|| {
         format!(
             "the environment variable {CREDENTIALS} is not set: systemd sets it for a unit with \
-             LoadCredential= or LoadCredentialEncrypted="
+             LoadCredential= or LoadCredentialEncrypted=; for a command by hand, set it to the \
+             folder that has the file {name}, such as /etc/userpilot-gateway"
         )
     })?;
     let path = Path::new(folder).join(&name);
@@ -156,7 +157,9 @@ mod tests {
 
         let refused = |name: &str, env| credential(name.to_owned(), env).unwrap_err();
         let nothing = BTreeMap::new();
-        assert!(refused("userpilot", &nothing).contains("LoadCredential="));
+        let message = refused("userpilot", &nothing);
+        assert!(message.contains("LoadCredential="), "{message}");
+        assert!(message.contains("by hand, set it to the folder that has the file userpilot"));
         assert!(refused("../userpilot", &env).contains("not a path"));
         assert!(refused("..", &env).contains("not a path"));
     }

@@ -15,7 +15,7 @@ use super::{
     AdminConfig, AdminRole, AppConfig, AuthConfig, ClientCertificate, ClientConfig, ClientLane,
     Config, IssuerConfig, JwksSource, MetricsAuth, Problem, ServerConfig, Unauthenticated, Warning,
     read_apps::{may_pass, passed},
-    reader::Reader,
+    reader::{Reader, text},
 };
 
 /// How many clients, and how many admins, there may be: each is compared with at each request.
@@ -96,7 +96,7 @@ fn issuer(reader: &mut Reader<'_>, folder: &Path, bytes_max: usize) -> Option<Is
             }
         }
     } else {
-        (JwksSource::Url(reader.base_url("jwks_url")?), None)
+        (JwksSource::Url(reader.jwks_url("jwks_url")?), None)
     };
     Some(IssuerConfig { issuer, audience: reader.optional("audience")?.0, keys, key_set })
 }
@@ -155,6 +155,7 @@ pub(super) fn clients(
     auth: &AuthConfig,
     problems: &mut Vec<Problem>,
 ) -> Vec<ClientConfig> {
+    let named = names_of_apps(values);
     let mut taken = Taken::default();
     let mut clients = Vec::new();
     for (index, table) in tables(values, "clients", problems).into_iter().enumerate() {
@@ -177,14 +178,29 @@ pub(super) fn clients(
         if client.apps.is_empty() {
             reader.refuse("apps", "expected the apps that it may use".to_owned());
         }
-        let known = |name: &String| apps.iter().any(|app| app.name == *name);
-        if let Some(unknown) = client.apps.iter().find(|name| !known(name)) {
+        if let Some(unknown) = client.apps.iter().find(|name| !named.contains(name.as_str())) {
             reader.refuse("apps", format!("no app is called {unknown:?}"));
         }
-        check_passed(&mut reader, &client, apps);
+        // What is wrong with an app has been said, and follows from nothing here.
+        let read = |name: &String| apps.iter().any(|app| app.name == *name);
+        if client.apps.iter().all(read) {
+            check_passed(&mut reader, &client, apps);
+        }
         clients.push(client);
     }
     clients
+}
+
+/// What the apps are called, also those with which something is wrong.
+fn names_of_apps(values: &Map<String, Value>) -> BTreeSet<&str> {
+    let apps = match values.get("apps").map(|value| &value.kind) {
+        Some(ValueKind::Array(apps)) => apps.as_slice(),
+        _ => &[],
+    };
+    let tables = apps
+        .iter()
+        .filter_map(|app| if let ValueKind::Table(table) = &app.kind { Some(table) } else { None });
+    tables.filter_map(|table| text(table.get("name")?).ok()).collect()
 }
 
 /// What none of its apps passes through cannot be granted.

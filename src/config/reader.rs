@@ -66,7 +66,12 @@ impl<'a> Reader<'a> {
     }
 
     pub(super) fn base_url(&mut self, key: &str) -> Option<Url> {
-        self.read(key, base_url)
+        self.read(key, |value| url(value, "use api_key_file or api_key_env"))
+    }
+
+    /// Where an issuer publishes its keys.
+    pub(super) fn jwks_url(&mut self, key: &str) -> Option<Url> {
+        self.read(key, |value| url(value, "an issuer's public keys are fetched without"))
     }
 
     /// One of a few words. The first stands in for an unknown one.
@@ -258,8 +263,8 @@ fn name(value: &Value) -> Result<String, String> {
 }
 
 /// An address to which an API key may be sent. Its text is not repeated in a refusal, since it
-/// may hold a password.
-fn base_url(value: &Value) -> Result<Url, String> {
+/// may hold a password; `instead` says what to do then.
+fn url(value: &Value, instead: &str) -> Result<Url, String> {
     let url = Url::parse(text(value)?).map_err(|error| format!("not a URL: {error}"))?;
     let local = match url.host() {
         Some(Host::Ipv4(ip)) => ip.is_loopback(),
@@ -268,9 +273,7 @@ fn base_url(value: &Value) -> Result<Url, String> {
         None => return Err("expected https:// and a host".to_owned()),
     };
     if !url.username().is_empty() || url.password().is_some() {
-        return Err(
-            "credentials do not belong in a URL: use api_key_file or api_key_env".to_owned()
-        );
+        return Err(format!("credentials do not belong in a URL: {instead}"));
     }
     if url.query().is_some() || url.fragment().is_some() {
         return Err("expected a URL without ? and #".to_owned());

@@ -1,5 +1,6 @@
 //! What configurations bring about; `refusals` has those that are refused.
 
+mod follows;
 mod postgres;
 mod properties;
 mod refusals;

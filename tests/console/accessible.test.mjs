@@ -35,6 +35,20 @@ async function look(page, what) {
   await scan(page, what);
 }
 
+// Chromium keeps what a table is where it is drawn as blocks; others may not.
+test('on a phone a table says of each part what it is', async () => {
+  await it.as({ path: '/clients', size: 'narrow' }, async (page) => {
+    const table = page.getByRole('table').first();
+    await table.waitFor();
+    const bare = await table.evaluate((element) => [element, ...element.querySelectorAll('thead, tbody, tr, th, td')]
+      .filter((part) => !part.hasAttribute('role')).map((part) => part.outerHTML.slice(0, 80)));
+    assert.deepEqual(bare, []);
+    const roles = await table.evaluate((element) => ['th[scope=col]', 'th[scope=row]', 'td', 'tr', 'tbody']
+      .map((part) => element.querySelector(part).getAttribute('role')));
+    assert.deepEqual(roles, ['columnheader', 'rowheader', 'cell', 'row', 'rowgroup']);
+  });
+});
+
 for (const theme of ['light', 'dark']) {
   for (const size of ['wide', 'narrow']) {
     test(`every page is sound, ${theme} and ${size}`, async () => {

@@ -1,8 +1,10 @@
 // What formats and columns do, without a browser.
 import assert from 'node:assert/strict';
 import test from 'node:test';
-import { append, clean, thin, trailing } from '../../src/console/assets/columns.js';
+import { append, clean, reach, thin, trailing, WHOLE_STEPS } from '../../src/console/assets/columns.js';
 import * as format from '../../src/console/assets/format.js';
+import { health } from '../../src/console/assets/health.js';
+import { World } from './mock/world.mjs';
 
 test('a duration has at most two units', () => {
   const check = (seconds, text) => assert.equal(format.duration(seconds), text);
@@ -83,4 +85,44 @@ test('thinned rates are means, a backlog is as it was last, freshness is the wor
 test('a lump of rows is spread over the time it is averaged over', () => {
   assert.deepEqual(trailing([5, 10, 15, 20], [0, 0, 30, 0], 10), [0, 0, 15, 15]);
   assert.deepEqual(trailing([5, 10, 15, 20], [30, 0, 0, 0], 10), [30, 15, 0, 0]);
+});
+
+test('the axis of nothing has marks that differ', () => {
+  for (const high of [0, null, undefined]) {
+    const step = WHOLE_STEPS.find((each) => reach(high) / each <= 200 / 36);
+    const marks = [0, step].map(format.shortCount);
+    assert.deepEqual(marks, ['0', '1']);
+  }
+  assert.ok(reach(0.0002) < 0.002 && reach(500) > 500 && reach(500) < 600);
+  assert.ok(WHOLE_STEPS.every(Number.isInteger) && WHOLE_STEPS.at(-1) > 1e12);
+});
+
+test('an app is healthy only where its updates are taken, have room, and go on', () => {
+  const store = { pending_records_max: '100', pending_bytes_max: '1000' };
+  const check = (app, status, words) => assert.equal(
+    health({ state: 'APP_STATE_RUNNING', ...app }, { ready: true, store, ...status }).words, words);
+  check({}, {}, 'Healthy: running');
+  check({ pending_records: '80', pending_bytes: '800' }, {}, 'Healthy: running');
+  check({ pending_records: '81' }, {}, 'Troubled: the queue is nearly full');
+  check({ pending_bytes: '801' }, {}, 'Troubled: the queue is nearly full');
+  check({}, { config_problem: 'x: y' }, 'Troubled: the new configuration is refused');
+  check({ halted_kinds: ['SUBJECT_KIND_USER'] }, {}, 'Troubled: running');
+  check({ state: 'APP_STATE_PAUSED' }, { config_problem: 'x: y' }, 'Paused');
+  const refusing = { ready: false, not_ready_reason: 'the disk is nearly full' };
+  check({ state: 'APP_STATE_IDLE' }, refusing, 'Refuses updates');
+  const idle = { state: 'APP_STATE_IDLE', summary: 'Nothing waits.' };
+  assert.equal(health(idle, refusing).sentence, 'Updates are refused: the disk is nearly full. Nothing waits.');
+  assert.equal(health(idle, { ready: true }).sentence, 'Nothing waits.');
+  check({ pending_records: '81' }, { store: undefined }, 'Healthy: running');
+});
+
+test('the pretend gateway shows nothing that cannot be', () => {
+  const world = new World();
+  for (const client of world.clients) {
+    assert.ok(['LANE_INTERACTIVE', 'LANE_BULK'].includes(client.lane), `${client.name}: ${client.lane}`);
+  }
+  for (const letter of world.apps.flatMap(({ letters }) => letters)) {
+    const sequences = letter.last_sequence - letter.first_sequence + 1;
+    assert.ok(letter.updates === 1 ? sequences === 1 : sequences >= letter.updates, letter.id);
+  }
 });

@@ -5,6 +5,7 @@
 // GATEWAY_URL    where the gateway takes updates over HTTP
 // SIMULATOR_URL  where its Userpilot is
 import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
 import { env } from 'node:process';
 import test, { after, before } from 'node:test';
 import { enter, launch, openGateway, visit } from './browser.mjs';
@@ -147,6 +148,18 @@ test('what Userpilot refuses is found among the dead letters, and replayed', asy
   await until('the profile', async () => (await profiles()).mallory);
 });
 
+test('the one that is left is exported, with its values', async () => {
+  const { page } = ada;
+  await open(page, 'Dead letters');
+  await letterOf(page, 'eve').waitFor();
+  await page.getByRole('button', { name: 'Export all', exact: true }).click();
+  const download = page.waitForEvent('download');
+  await answer(page, 'Export');
+  const lines = readFileSync(await (await download).path(), 'utf8').trim().split('\n').map((line) => JSON.parse(line));
+  const open_ = lines.filter(({ state }) => state === 'DEAD_LETTER_STATE_OPEN');
+  assert.deepEqual(open_.map(({ subject, metadata }) => [subject.user_id, metadata.plan]), [['eve', 'of eve']]);
+});
+
 test('another one is discarded, and its values are forgotten', async () => {
   const { page } = ada;
   await open(page, 'Dead letters');
@@ -173,6 +186,28 @@ test('a user is found, with its delivery', async () => {
     return (await deliveries.count()) > 0;
   });
   assert.ok(!page.url().includes('mallory'));
+});
+
+test('who sends is seen, with what was taken of it', async () => {
+  const { page } = ada;
+  await open(page, 'Clients');
+  const anyone = rows(page).filter({ has: page.getByRole('rowheader', { name: /^anyone/ }) });
+  await anyone.locator('[data-label=Accepted]').getByText(/^7/).waitFor();
+  await anyone.locator('[data-label=Refused]').getByText('none').waitFor();
+});
+
+test('a user is forgotten, and its delivery is found no more', async () => {
+  const { page } = ada;
+  await open(page, 'Find a user');
+  await page.getByLabel('Id, exactly as it was sent').fill('bob');
+  await page.getByRole('button', { name: 'Find', exact: true }).click();
+  await page.getByRole('table', { name: 'Deliveries, newest first' }).waitFor();
+  await page.getByRole('button', { name: 'Forget in production …' }).click();
+  await answer(page, 'Forget', 'bob');
+  await said(page, 'The user is forgotten.');
+  const erased = page.getByRole('table', { name: 'What was erased' }).locator('tbody tr');
+  assert.equal(await erased.locator('td').last().innerText(), '0', 'something is left');
+  await page.getByText('Nothing of this user is here.').waitFor();
 });
 
 test('after the log-out the page shows nothing, and the server answers nothing', async () => {

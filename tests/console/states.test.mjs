@@ -166,11 +166,32 @@ test('a call that fails is said within its dialog, which stays', async () => {
 test('a gateway that takes no updates, or runs with an older configuration, says why on every page', async () => {
   it.gateway.set('not-ready');
   await it.as({ path: '/clients' }, async (page) => {
-    await page.getByText('The gateway takes no updates: the disk is nearly full.').waitFor();
+    await page.getByText(/^The gateway takes no updates: the disk is nearly full: less than/).waitFor();
     await page.getByText(/users_per_minute: 0 is below 1/).waitFor();
     await page.getByText(/3 damaged entries/).waitFor();
+    await open(page, 'Overview');
+    for (const card of await page.getByRole('article').all()) {
+      await card.getByText('Refuses updates', { exact: true }).waitFor();
+      await card.getByText(/^Updates are refused: the disk is nearly full: less than/).waitFor();
+    }
+    await open(page, 'Settings');
+    await page.getByText('Refuses updates', { exact: true }).first().waitFor();
+    assert.equal(await page.getByText(/^Healthy/).count(), 0);
   });
 });
+
+for (const [scenario, words] of [
+  ['nearly-full', 'Troubled: the queue is nearly full'],
+  ['config-refused', 'Troubled: the new configuration is refused'],
+]) {
+  test(`an app that goes on is not called healthy while there is a trouble (${scenario})`, async () => {
+    it.gateway.set(scenario);
+    await it.as({}, async (page) => {
+      await page.getByRole('article').first().getByText(words).waitFor();
+      await page.getByRole('article').nth(1).getByText('Stopped: halted').waitFor();
+    });
+  });
+}
 
 test('an app that has stopped says so in words', async () => {
   it.gateway.set('key-rejected');
@@ -179,13 +200,25 @@ test('an app that has stopped says so in words', async () => {
     await card.getByText('Stopped: key rejected').waitFor();
     await card.getByText(/Userpilot refuses the API key/).waitFor();
     await card.getByText(/Failing since/).waitFor();
+    await card.getByText('Draining takes').waitFor();
+  });
+});
+
+test('how long it takes is promised from now on only where it drains', async () => {
+  await it.as({}, async (page) => {
+    await page.getByRole('article').first().getByText('Drained in').waitFor();
+    await page.getByRole('article').nth(1).getByText('Draining takes').waitFor();
+    it.gateway.set('slot-taken');
+    await page.getByRole('article').first().getByText('Draining takes').waitFor();
   });
 });
 
 test('whoever holds the slot is named', async () => {
   it.gateway.set('slot-taken');
   await it.as({}, async (page) => {
-    await page.getByRole('article').first().locator('dd', { hasText: 'contacts-2026.csv' }).waitFor();
+    const card = page.getByRole('article').first();
+    await card.locator('dd', { hasText: 'contacts-2026.csv' }).waitFor();
+    assert.equal(await card.getByText(/Failing since/).count(), 0, 'what failed before is over');
   });
 });
 

@@ -4,6 +4,7 @@ python compose.py BINARY
 """
 
 import pathlib
+import re
 import subprocess
 import sys
 import tomllib
@@ -33,8 +34,9 @@ def lead_somewhere(compose: dict) -> None:
     build = gateway["build"]
     root = (DEPLOY / build["context"]).resolve()
     assert (root / "Cargo.toml").exists() and (root / build["dockerfile"]).exists()
-    # A key goes over plain HTTP to a loopback address alone.
+    # A key goes over plain HTTP to a loopback address alone. That network goes with the gateway's container.
     assert services["userpilot"]["network_mode"] == "service:gateway"
+    assert services["userpilot"]["depends_on"]["gateway"]["restart"] is True
     config = tomllib.loads((DEPLOY / "compose/gateway.toml").read_text())
     listen = services["userpilot"]["command"][-1]
     assert config["apps"][0]["base_url"] == f"http://{listen}"
@@ -55,10 +57,32 @@ def lead_somewhere(compose: dict) -> None:
     assert dashboards in services["grafana"]["volumes"]
 
 
+def can_be_followed(compose: dict, binary: str) -> None:
+    """The commands for Compose in docs/operations.md."""
+    runbook = (DEPLOY.parent / "docs/operations.md").read_text()
+    (block,) = re.findall(r"^```sh\n(# With Compose\n.+?)^```", runbook, re.M | re.S)
+    gateway = compose["services"]["gateway"]
+    runs = re.findall(r"run --rm --no-deps -T gateway (.+?)(?: [<>] \S+)?$", block, re.M)
+    assert len(runs) == 3, "they are not read as they should be"
+    for run in runs:
+        store, command, flag, config, *_ = run.split()
+        assert any(each.split(":")[1] == config for each in gateway["volumes"]), run
+        shown = subprocess.run([binary, store, command, "--help"], check=True, stdout=subprocess.PIPE)
+        assert flag in shown.stdout.decode().split(), run
+    volume, there = re.search(r"--volume (\S+):(/store)", block).groups()
+    name = volume.removeprefix(compose["name"] + "_")
+    assert any(each.startswith(f"{name}:") for each in gateway["volumes"]), volume
+    config = tomllib.loads((DEPLOY / "compose/gateway.toml").read_text())
+    mount = next(each.split(":")[1] for each in gateway["volumes"] if each.startswith(f"{name}:"))
+    assert f" mv {config['store']['path'].replace(mount, there)} " in block
+
+
 def call_commands_that_there_are(compose: dict, binary: str) -> None:
     services = compose["services"]
     health = services["gateway"]["healthcheck"]["test"]
     assert health[:2] == ["CMD", "/usr/bin/userpilot-gateway"]
+    # Without it, what refuses all updates would be healthy.
+    assert health[2:] == ["status", "--ready"]
     for command, *arguments in [services["userpilot"]["command"], health[2:]]:
         shown = subprocess.run([binary, command, "--help"], check=True, stdout=subprocess.PIPE)
         for flag in (each for each in arguments if each.startswith("--")):
@@ -72,6 +96,7 @@ def main(binary: str) -> None:
     compose = yaml.safe_load(text)
     lead_somewhere(compose)
     call_commands_that_there_are(compose, binary)
+    can_be_followed(compose, binary)
     print(len(compose["services"]), "services")
 
 

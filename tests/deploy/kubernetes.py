@@ -68,7 +68,7 @@ def fit_together(manifests: list[dict]) -> None:
     for probe, path in [("livenessProbe", "/healthz"), ("readinessProbe", "/readyz")]:
         assert container[probe]["httpGet"] == {"path": path, "port": "http"}
     # The gateway's own limits, from src/gateway/ending.rs: the grace, the writer's five seconds
-    # and the HTTP door's one.
+    # and the HTTP door's one. They say so, each in the same words.
     needed = server["shutdown_grace_ms"] / 1000 + 6
     assert pod["terminationGracePeriodSeconds"] > needed
 
@@ -85,6 +85,44 @@ def fit_together(manifests: list[dict]) -> None:
     (app,) = config["apps"]
     key = pathlib.Path(app["api_key_file"])
     assert str(key.parent) == mounts["keys"] and key.name in example["stringData"]
+
+
+def store_is_reached(manifests: list[dict]) -> None:
+    """By the pod in which the store's commands are run, and the commands that the runbook shows."""
+    shown = yaml.safe_load((FOLDER / "store.yaml").read_text())
+    follow_the_schema([shown])
+    pod = shown["spec"]
+    stateful = one(manifests, "StatefulSet")
+    template = stateful["spec"]["template"]["spec"]
+    (gateway,) = template["containers"]
+    tool, shell = pod["containers"]
+    (claim,) = stateful["spec"]["volumeClaimTemplates"]
+    own = {"name": claim["metadata"]["name"]}
+    name = f"{own['name']}-{stateful['metadata']['name']}-0"
+    assert pod["volumes"] == [
+        own | {"persistentVolumeClaim": {"claimName": name}}
+    ] + template["volumes"]
+    assert tool["volumeMounts"] == gateway["volumeMounts"]
+    assert shell["volumeMounts"] == [each for each in gateway["volumeMounts"] if each["name"] == own["name"]]
+    assert pod["securityContext"] == template["securityContext"]
+    for container in (tool, shell):
+        assert container["securityContext"] == gateway["securityContext"]
+    labels = shown["metadata"]["labels"].items()
+    for kind, path in [("Service", "selector"), ("PodDisruptionBudget", "selector"), ("NetworkPolicy", "podSelector")]:
+        for each in (each for each in manifests if each["kind"] == kind):
+            wanted = each["spec"][path]
+            wanted = wanted.get("matchLabels", wanted)
+            assert not wanted.items() <= labels, f"{kind} takes it for the gateway"
+    runbook = (ROOT / "docs/operations.md").read_text()
+    (block,) = re.findall(r"^```sh\n(# On Kubernetes\n.+?)^```", runbook, re.M | re.S)
+    assert f"kubectl set image --local --filename deploy/kubernetes/store.yaml {tool['name']}=" in block
+    execs = re.findall(r"kubectl exec (?:-i )?(\S+) --container (\S+) -- (.+)", block)
+    assert len(execs) >= 4, "they are not read as they should be"
+    for named, container, command in execs:
+        assert named == shown["metadata"]["name"], command
+        assert container == (tool if command.startswith("userpilot-gateway ") else shell)["name"], command
+        if command.startswith("userpilot-gateway store "):
+            assert f"--config {gateway['args'][-1]}" in command, command
 
 
 def are_locked_down(manifests: list[dict]) -> None:
@@ -170,6 +208,7 @@ def main(tools: str, output: str) -> None:
     base = render(kubectl, FOLDER / "base")
     follow_the_schema(base)
     fit_together(base)
+    store_is_reached(base)
     are_locked_down(base)
     monitored = render(kubectl, FOLDER / "monitoring")
     assert all(manifest in monitored for manifest in base)

@@ -95,6 +95,25 @@ def are_written_up(alerts: dict[str, str]) -> None:
     rules = (ROOT / "deploy/prometheus/alerts.yml").read_text()
     for alert in alerts:
         assert f"docs/operations.md#{alert.lower()}\n" in rules, f"{alert} leads to no heading"
+    have_one_base(rules, runbook)
+
+
+def have_one_base(rules: str, runbook: str) -> None:
+    """All that leads to the documents begins alike, so that one `sed` changes it, as is said where."""
+    bases = set(re.findall(r"runbook_url: (.+)/blob/main/docs/operations.md#", rules))
+    assert len(bases) == 1 and len(re.findall("runbook_url:", rules)) == rules.count("/docs/operations.md#")
+    (base,) = bases
+    unit = (ROOT / "deploy/systemd/userpilot-gateway.service").read_text()
+    assert f"\nDocumentation={base}\n" in unit
+    assert f"sed -i 's#{base}#" in rules.split("\ngroups:")[0]
+    ((command, files),) = re.findall(r"^(sed -i \S+) \\\n((?:.+\n)+?)```", runbook, re.M)
+    assert f"s#{base}#" in command
+    named = files.replace("\\\n", " ").split()
+    for file in (ROOT / "deploy").rglob("*"):
+        if file.is_file() and file.suffix != ".md" and base in file.read_text():
+            assert str(file.relative_to(ROOT)) in named, f"{file} has {base}, too"
+    for file in named:
+        assert base in (ROOT / file).read_text(), f"{file} has nothing to change"
 
 
 def main(promtool: str, page: str) -> None:

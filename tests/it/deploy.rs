@@ -1,6 +1,8 @@
 //! What deploy/ holds, checked with the tools that would take it. What needs an engine for
 //! containers, a cluster or a Grafana is not run: deploy/README.md says so.
 
+mod layouts;
+
 use std::{
     fs,
     os::unix::fs::PermissionsExt,

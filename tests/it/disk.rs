@@ -14,7 +14,7 @@ use userpilot_gateway::proto::{
 };
 
 use crate::rig::{
-    Change, Gateway, Output, Site, SmallDisk, Stage, Way, applied, at_speed, channel,
+    Change, Gateway, Output, Site, SmallDisk, Stage, Way, applied, at_speed, channel, run,
     same_profiles, send_all, settled, until,
 };
 
@@ -67,13 +67,30 @@ async fn is_unready(gateway: &Gateway) {
     .await;
     let status = gateway.status().await;
     assert!(!status.ready && status.not_ready_reason.contains("store.free_bytes_min"));
+    says_so(gateway).await;
     refuses(gateway).await;
 }
 
+/// The command answers whoever looks; with `--ready` its exit code does, too.
+async fn says_so(gateway: &Gateway) {
+    let address = format!("http://{}", gateway.addresses.admin);
+    let status = ["status", "--address", &address];
+    let seen = run(&status, "").await;
+    assert_eq!(seen.status.code(), Some(0), "{seen:?}");
+    assert!(seen.stdout.contains("\nproduction: Updates are refused: the disk is nearly full"));
+    let ready = run(&[&status[..], &["--ready"]].concat(), "").await;
+    assert_eq!(ready.status.code(), Some(3), "{ready:?}");
+    assert!(ready.stderr.contains("no updates are taken: the disk is nearly full"), "{ready:?}");
+}
+
 async fn is_ready(gateway: &Gateway) {
+    let address = format!("http://{}", gateway.addresses.admin);
+
     until("a ready gateway", async || (gateway.page("/readyz").await.0 == 200).then_some(())).await;
     until("its health", async || (health(gateway).await == ServingStatus::Serving).then_some(()))
         .await;
+    let ready = run(&["status", "--ready", "--address", &address], "").await;
+    assert_eq!(ready.status.code(), Some(0), "{ready:?}");
 }
 
 #[tokio::test]

@@ -12,9 +12,10 @@ use super::picture::{App, Picture};
 use crate::{
     cli::{
         client,
+        health::{self, Trouble},
         output::{self, printable},
     },
-    proto::AppState,
+    proto::{AppState, GatewayStatus},
 };
 
 const KEYS: &str = "q quit · tab next app · p pause or resume · f flush";
@@ -31,7 +32,7 @@ pub(super) fn draw(picture: &Picture, frame: &mut Frame<'_>) {
     frame.render_widget(headline(picture), title);
     draw_apps(picture, frame, list);
     if let Some(app) = picture.apps.get(picture.selected()) {
-        draw_app(app, frame, details);
+        draw_app(app, &picture.status, frame, details);
     }
     let last = match picture.question() {
         Some(question) => Line::styled(question, Style::new().fg(Color::Yellow).bold()),
@@ -88,7 +89,7 @@ fn draw_apps(picture: &Picture, frame: &mut Frame<'_>, area: Rect) {
     frame.render_stateful_widget(table, area, &mut selected);
 }
 
-fn draw_app(app: &App, frame: &mut Frame<'_>, area: Rect) {
+fn draw_app(app: &App, gateway: &GatewayStatus, frame: &mut Frame<'_>, area: Rect) {
     let block = Block::bordered().title(format!(" {} ", app.status.app));
     let inside = block.inner(area);
     frame.render_widget(block, area);
@@ -99,7 +100,12 @@ fn draw_app(app: &App, frame: &mut Frame<'_>, area: Rect) {
         Constraint::Min(0),
     ])
     .areas(inside);
-    let text = Paragraph::new(Line::styled(printable(&app.status.summary), color(app)));
+    let color = match Trouble::of(&app.status, gateway) {
+        Some(Trouble::Refuses(_)) => Color::Red,
+        Some(Trouble::NearlyFull(_)) => Color::Yellow,
+        None => color(app),
+    };
+    let text = Paragraph::new(Line::styled(health::sentence(&app.status, gateway), color));
     frame.render_widget(text.wrap(Wrap { trim: true }), sentence);
     draw_job(app, frame, job);
     draw_numbers(app, frame, numbers);
@@ -131,21 +137,19 @@ fn draw_numbers(app: &App, frame: &mut Frame<'_>, area: Rect) {
     let accepted = format!("{:.1}/s, coalesced {:.1}/s", rates.accepted, rates.coalesced);
     let waiting =
         format!("{} records, {} in flight", status.pending_records, status.in_flight_records);
-    let drained = match status.pending_records {
-        0 => "nothing waits".into(),
-        _ => output::short(status.drain_eta.as_ref()),
-    };
+    let (drained, takes) = health::drained(status, |eta| output::short(Some(eta)))
+        .unwrap_or(("drained in", "nothing waits".into()));
     let rows = [
         ("accepted", accepted),
         ("refused", format!("{:.1}/s", rates.refused)),
         ("delivered", format!("{:.1}/s", rates.delivered)),
         ("waiting", waiting),
-        ("drained in", drained),
+        (drained, takes),
         ("freshness", freshness),
         ("budget", budget),
     ];
     let rows = rows.map(|(name, value)| Row::new([Line::from(name).dim(), Line::from(value)]));
-    frame.render_widget(Table::new(rows, [Constraint::Length(12), Constraint::Fill(1)]), area);
+    frame.render_widget(Table::new(rows, [Constraint::Length(14), Constraint::Fill(1)]), area);
 }
 
 /// The newest at the right edge.
@@ -184,7 +188,7 @@ mod tests {
     use super::*;
     use crate::{
         domain::time::Instant,
-        proto::{AppStatus, GatewayStatus, Job},
+        proto::{AppStatus, Job},
     };
 
     fn drawn(width: u16, height: u16, picture: &Picture) -> String {
@@ -200,6 +204,7 @@ mod tests {
             state: AppState::Running.into(),
             summary: "a job runs".into(),
             pending_records: 1_234,
+            drain_eta: Some(prost_types::Duration { seconds: 41, nanos: 0 }),
             current_job: Some(Job { rows: 200, completed_rows: 50, ..Job::default() }),
             ..AppStatus::default()
         };
@@ -211,6 +216,18 @@ mod tests {
         {
             assert!(seen.contains(part), "{part}: {seen}");
         }
+        let refusing = GatewayStatus {
+            apps: vec![picture.apps[0].status.clone()],
+            not_ready_reason: "the disk is nearly full".into(),
+            ..GatewayStatus::default()
+        };
+        picture.update(Instant::default(), refusing);
+        let seen = drawn(100, 30, &picture);
+        assert!(
+            seen.contains("Updates are refused: the disk is nearly full. a job runs"),
+            "{seen}"
+        );
+        assert!(seen.contains("draining takes"), "{seen}");
         picture.ask_to_pause();
         assert!(drawn(100, 30, &picture).contains("pause production? [y/N]"));
         picture.lose("no answer since 12:00:00 UTC".into());

@@ -1,6 +1,7 @@
 // Charts by uPlot: in the theme's colours, with a legend and a sentence that say the same.
 
 import { useEffect, useRef, useState } from './vendor/preact-hooks.js';
+import { reach } from './columns.js';
 import { clock } from './format.js';
 import { html, useWidth } from './ui.js';
 
@@ -87,7 +88,7 @@ function describe({ series, tick, steps, width, span, hover }) {
     cursor: { y: false, drag: { x: false, y: false }, points: { size: 7 } },
     scales: {
       x: { range: (_, low, high) => times(low, high, span) },
-      y: { range: (_, low, high) => [0, Math.max(high ?? 0, 0.001) * 1.08] },
+      y: { range: (_, low, high) => [0, reach(high)] },
     },
     axes: [
       { ...axis, size: 28, space: 70, values: (_, splits) => splits.map(hourAndMinute) },

@@ -68,6 +68,13 @@ export function trailing(time, column, wide) {
   });
 }
 
+/** What an axis goes up to: a little more than the highest value; of a column of nothing, enough for
+ * marks that differ. */
+export const reach = (high) => 1.08 * (high > 0 ? Math.max(high, 0.001) : 1);
+
+/** How far apart the marks of an axis may be that counts. */
+export const WHOLE_STEPS = Array.from({ length: 13 }, (_, n) => [1, 2, 5].map((step) => step * 10 ** n)).flat();
+
 const isSparse = (name) => name.startsWith('freshness');
 const known = (n) => (n === null || n < 0 ? null : n);
 const only = (column) => (Array.isArray(column) ? column.at(-1) : column);

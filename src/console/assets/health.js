@@ -2,6 +2,9 @@
 
 import { word } from './format.js';
 
+// As the alert UserpilotGatewayQueueNearlyFull has it.
+const NEARLY_FULL = 0.8;
+
 const TONES = {
   APP_STATE_IDLE: 'ok',
   APP_STATE_LINGERING: 'ok',
@@ -19,13 +22,28 @@ const TONES = {
 
 const HEALTH = { ok: 'Healthy', warn: 'Troubled', paused: 'Paused', bad: 'Stopped' };
 
-/** How an app is: a tone for the eye, and words. */
-export function health(app) {
-  let tone = TONES[app.state] ?? 'warn';
-  if (tone === 'ok' && app.halted_kinds?.length > 0) tone = 'warn';
+/** How an app is: a tone for the eye, words, and a sentence. Whether its updates are taken comes first. */
+export function health(app, status) {
+  if (!status.ready) {
+    const sentence = `Updates are refused: ${status.not_ready_reason}. ${app.summary}`;
+    return { tone: 'bad', words: 'Refuses updates', sentence };
+  }
+  const sentence = app.summary;
+  const tone = TONES[app.state] ?? 'warn';
+  const trouble = tone === 'ok' ? troubleOf(app, status) : null;
+  if (trouble) return { tone: 'warn', words: `${HEALTH.warn}: ${trouble}`, sentence };
   const state = word(app.state, 'APP_STATE_');
-  const words = tone === 'paused' ? HEALTH.paused : `${HEALTH[tone]}: ${state}`;
-  return { tone, words };
+  return { tone, words: tone === 'paused' ? HEALTH.paused : `${HEALTH[tone]}: ${state}`, sentence };
+}
+
+// What an app that goes on is in trouble with all the same.
+function troubleOf(app, { store, config_problem: refused }) {
+  const near = (n, max) => Number(max) > 0 && Number(n) > NEARLY_FULL * Number(max);
+  if (near(app.pending_records, store?.pending_records_max) || near(app.pending_bytes, store?.pending_bytes_max)) {
+    return 'the queue is nearly full';
+  }
+  if (app.halted_kinds?.length > 0) return word(app.state, 'APP_STATE_');
+  return refused ? 'the new configuration is refused' : null;
 }
 
 const OUTCOMES = {

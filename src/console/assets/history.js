@@ -3,7 +3,7 @@
 import { useEffect, useState } from './vendor/preact-hooks.js';
 import { count, duration, rate, shortCount, shortDuration } from './format.js';
 import { Chart } from './charts.js';
-import { append, clean, thin, trailing } from './columns.js';
+import { append, clean, thin, trailing, WHOLE_STEPS } from './columns.js';
 import { onSample } from './live.js';
 import { Choice, Empty, html, Loading, Problem, useRpc } from './ui.js';
 
@@ -74,7 +74,7 @@ function Charts({ data: all, of: { span, point, mean } }) {
       sentence=${`Now ${rate(last('accepted'))} accepted, of these ${rate(last('coalesced'))}
         coalesced and ${rate(last('suppressed'))} suppressed; ${rate(delivered.at(-1))}
         delivered, as the mean of ${duration(mean)}, of a budget of ${rate(data.budget_per_second)}.`} />
-    <${Chart} title="Backlog" span=${span} series=${BACKLOG} show=${count} tick=${shortCount}
+    <${Chart} title="Backlog" span=${span} series=${BACKLOG} show=${count} tick=${shortCount} steps=${WHOLE_STEPS}
       data=${[data.time, data.pending_records]}
       sentence=${`Now ${count(last('pending_records'))} records are pending.`} />
     <${Chart} title="Oldest waiting" span=${span} series=${OLDEST} show=${words}

@@ -11,21 +11,21 @@ export function Overview({ app, status }) {
     ${status.apps.length === 0 && html`<${Empty} title="No app is configured.">
       Name one in <code>[[apps]]</code> of the configuration and restart.</${Empty}>`}
     <div class="cards">${status.apps.map((each) => html`
-      <${Card} key=${each.app} app=${each} chosen=${each.app === app?.app}
+      <${Card} key=${each.app} app=${each} status=${status} chosen=${each.app === app?.app}
         several=${status.apps.length > 1} />`)}</div>
     ${app && html`<${History} key=${app.app} app=${app.app} />`}
     <${Store} status=${status} />`;
 }
 
-function Card({ app, chosen, several }) {
-  const { tone, words } = health(app);
+function Card({ app, status, chosen, several }) {
+  const { tone, words, sentence } = health(app, status);
   const here = `app-${app.app}`;
   return html`<article class="card ${tone} ${several && chosen ? 'chosen' : ''}" aria-labelledby=${here}>
     <header><h2 id=${here}>${several
       ? html`<a href=${address('/', { app: app.app })} aria-current=${chosen ? 'true' : undefined}>${app.app}</a>`
       : app.app}</h2>
       <${Badge} tone=${tone}>${words}</${Badge}></header>
-    <p class="summary">${app.summary}</p>
+    <p class="summary">${sentence}</p>
     <${Trouble} app=${app} />
     <${Figures} app=${app} />
     <${Running} app=${app} />
@@ -33,9 +33,10 @@ function Card({ app, chosen, several }) {
   </article>`;
 }
 
-// What the summary does not say already.
+// What the summary does not say already. While another's job holds the slot, nothing fails: what did
+// before is told again where it still does.
 function Trouble({ app }) {
-  if (!app.failing_since) return null;
+  if (!app.failing_since || app.state === 'APP_STATE_SLOT_TAKEN') return null;
   const told = app.summary.includes(app.last_error);
   const retry = app.retry_at && !app.summary.includes('tries again');
   return html`<p class="trouble">Failing since <${Moment} at=${app.failing_since} />${retry &&
@@ -44,16 +45,19 @@ function Trouble({ app }) {
 
 function Figures({ app }) {
   const oldest = seconds(app.oldest_pending_age);
-  const goes = !['bad', 'paused'].includes(health(app).tone);
   return html`<dl class="figures">
     <div><dt>Pending</dt><dd>${count(app.pending_records)}</dd></div>
     <div><dt>Oldest waiting</dt><dd>${duration(oldest)}</dd></div>
-    <div><dt>${goes ? 'Drained in' : 'Draining takes'}</dt><dd>${Number(app.pending_records) > 0
+    <div><dt>${drained(app)}</dt><dd>${Number(app.pending_records) > 0
       ? duration(seconds(app.drain_eta)) : duration(null)}</dd></div>
     <div class=${Number(app.dead_letters) > 0 ? 'bad' : ''}><dt>Dead letters</dt>
       <dd><a href=${address('/dead-letters', { app: app.app })}>${count(app.dead_letters)}</a></dd></div>
   </dl>`;
 }
+
+// From now on, or from when it goes again.
+const drained = ({ draining, pending_records: pending }) => (draining || Number(pending) === 0
+  ? 'Drained in' : 'Draining takes');
 
 function Running({ app }) {
   const job = app.current_job;

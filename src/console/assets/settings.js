@@ -9,7 +9,7 @@ export function Settings({ status, session, operator, leave }) {
   return html`<${Heading} title="Settings" />
     <section aria-labelledby="levers"><h2 id="levers">Apps</h2>
       ${!operator && html`<${ReaderNote} id="reader" what="To pause, resume or flush an app" />`}
-      <${Levers} apps=${status.apps} operator=${operator} /></section>
+      <${Levers} status=${status} operator=${operator} /></section>
     <${Config} />
     <section class="panel" aria-labelledby="session"><h2 id="session">You</h2>
       <${Facts} pairs=${[
@@ -22,17 +22,17 @@ export function Settings({ status, session, operator, leave }) {
         <button type="button" onClick=${leave}>Log out</button></div>`}</section>`;
 }
 
-function Levers({ apps, operator }) {
+function Levers({ status, operator }) {
   const why = operator ? undefined : 'reader';
   const button = (app, method, words) => html`<button type="button" disabled=${!operator}
     aria-describedby=${why} aria-label=${`${words} ${app.app}`}
     onClick=${() => askLever(method, app)}>${words}</button>`;
   return html`<${Table} caption="Apps and their levers" hideCaption class="stacks">
     <thead><tr><th scope="col">App</th><th scope="col">State</th><th scope="col">Levers</th></tr></thead>
-    <tbody>${apps.map((app) => {
-      const { tone, words } = health(app);
+    <tbody>${status.apps.map((app) => {
+      const { tone, words, sentence } = health(app, status);
       return html`<tr key=${app.app}><th scope="row">${app.app}</th>
-        <td class="wide"><${Badge} tone=${tone}>${words}</${Badge}><span class="sub">${app.summary}</span></td>
+        <td class="wide"><${Badge} tone=${tone}>${words}</${Badge}><span class="sub">${sentence}</span></td>
         <td class="wide"><div class="buttons start">
           ${app.paused ? button(app, 'Resume', 'Resume') : button(app, 'Pause', 'Pause')}
           ${button(app, 'FlushNow', 'Flush now')}</div></td></tr>`;

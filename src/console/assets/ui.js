@@ -7,13 +7,22 @@ import { rpc } from './api.js';
 import { absolute, moment, relative } from './format.js';
 import { current, watch } from './live.js';
 
-const markup = htm.bind(h);
+const markup = htm.bind(element);
 const folded = new WeakMap();
 
 /** Markup. A line break in it is a space, as in HTML; htm alone would drop it. */
 export function html(strings, ...values) {
   if (!folded.has(strings)) folded.set(strings, fold(strings));
   return markup(folded.get(strings), ...values);
+}
+
+// On a phone tables are drawn as blocks, after which some browsers take them for no tables any more.
+const ROLES = { table: 'table', thead: 'rowgroup', tbody: 'rowgroup', tr: 'row', td: 'cell' };
+const HEADERS = { col: 'columnheader', row: 'rowheader' };
+
+function element(type, props, ...children) {
+  const role = type === 'th' ? HEADERS[props?.scope] : ROLES[type];
+  return h(type, role ? { role, ...props } : props, ...children);
 }
 
 function fold(strings) {

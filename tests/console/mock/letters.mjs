@@ -25,7 +25,7 @@ function letterOf(app, number, at, died) {
     job_id: reason.endsWith('ROW') ? '' : `job_${(at + 4096).toString(16)}`,
     request_id: `req_${(at + 70000).toString(16)}`,
     died_at: new Date(died).toISOString(), accepted_at: new Date(died - 140000).toISOString(),
-    first_sequence: 47_900_000 + at * 10, last_sequence: 47_900_004 + at * 10, updates: 1 + (at % 4),
+    first_sequence: 47_900_000 + at * 10, last_sequence: 47_900_000 + at * 10 + 3 * (at % 4), updates: 1 + (at % 4),
     state: at % 11 === 10 ? 'DEAD_LETTER_STATE_DISCARDED' : 'DEAD_LETTER_STATE_OPEN',
     ...(at % 11 === 10 && { closed_at: new Date(died + 60000).toISOString() }),
     ...(!company && { company_id: 'initech' }), metadata: at % 11 === 10 ? {} : metadata,

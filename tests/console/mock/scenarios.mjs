@@ -33,32 +33,39 @@ export const SCENARIOS = {
   'signed-out': { signedOut: true },
   'not-ready': {
     status: (status) => ({
-      ...status, ready: false, not_ready_reason: 'the disk is nearly full',
+      ...status, ready: false, not_ready_reason: 'the disk is nearly full: less than store.free_bytes_min is free',
       config_problem: 'apps[0].users_per_minute: 0 is below 1',
       store: { ...status.store, quarantined_records: 3, free_bytes: 41_943_040 },
     }),
   },
   'key-rejected': {
     status: first(() => ({
-      state: 'APP_STATE_KEY_REJECTED',
+      state: 'APP_STATE_KEY_REJECTED', draining: false,
       summary: 'Userpilot refuses the API key (401: unauthorized); tries again in 58 s.',
       last_error: '401: unauthorized', failing_since: new Date(Date.now() - 190000).toISOString(),
       retry_at: new Date(Date.now() + 58000).toISOString(), failed_attempts: 4, current_job: undefined,
     })),
+  },
+  'nearly-full': {
+    status: (status) => first(() => ({ pending_records: 4_100_000 }))({ ...status, config_problem: '' }),
+  },
+  'config-refused': {
+    status: (status) => ({ ...status, config_problem: 'apps[0].users_per_minute: 0 is below 1' }),
   },
   'paused-and-held': {
     status: (status) => ({
       ...status,
       apps: status.apps.map((app, n) => ({
         ...app,
-        ...(n === 0 ? { state: 'APP_STATE_PAUSED', summary: 'Paused by an operator.', paused: true }
+        ...(n === 0 ? { state: 'APP_STATE_PAUSED', summary: 'Paused by an operator.', paused: true, draining: false }
           : { state: 'APP_STATE_HALTED', halted_kinds: [], held_reason: '3 records are damaged' }),
       })),
     }),
   },
   'slot-taken': {
     status: first(() => ({
-      state: 'APP_STATE_SLOT_TAKEN', current_job: undefined,
+      state: 'APP_STATE_SLOT_TAKEN', draining: false, current_job: undefined, last_error: '503',
+      failing_since: new Date(Date.now() - 190000).toISOString(),
       summary: 'Somebody else’s job (job job_77aa01, file "contacts-2026.csv") holds the account’s only ' +
         'slot; tries again in 12 s.',
       slot_holder: { job_id: 'job_77aa01', filename: 'contacts-2026.csv', is_gateway: false },

@@ -47,7 +47,8 @@ export class World {
       version: '0.6.0', started_at: iso(this.started), ready: true, not_ready_reason: '',
       store: {
         engine: 'sled', last_sequence: this.sequence, disk_bytes: 1_842_135_040,
-        quarantined_records: 0, free_bytes: 214_748_364_800,
+        quarantined_records: 0, free_bytes: 214_748_364_800, pending_records_max: 5_000_000,
+        pending_bytes_max: 4_294_967_296,
       },
       apps: this.apps.map(statusOf),
       config_problem: '',
@@ -179,7 +180,7 @@ function statusOf(each) {
     app: each.name, state, summary, paused: each.paused, pending_records: each.pending,
     pending_bulk_records: Math.round(each.pending * 0.31), pending_bytes: each.pending * 231,
     ...(each.pending > 0 && { oldest_pending_age: `${each.oldest}s` }),
-    drain_eta: `${left + (each.pending / each.perMinute) * 60}s`,
+    drain_eta: `${left + (each.pending / each.perMinute) * 60}s`, draining: !each.halted && !each.paused,
     ...(job && { current_job: job }), users_per_minute: each.perMinute, occupancy_remaining: `${left}s`,
     failed_attempts: each.halted ? 14 : 0,
     ...(each.halted && { retry_at: iso(Date.now() + 41000), failing_since: iso(Date.now() - 71 * 60 * 1000) }),
@@ -208,11 +209,11 @@ function clients() {
   });
   return [
     one('web-app', 'LANE_INTERACTIVE', 21, { weight: 4 }),
-    one('billing', 'LANE_EXPRESS', 1.2, { pending_records: 3, oldest_pending_age: '0.4s',
+    one('billing', 'LANE_INTERACTIVE', 1.2, { pending_records: 3, oldest_pending_age: '0.4s',
       freshness_p50: '0.9s', freshness_p99: '2.1s' }),
     one('crm-sync', 'LANE_BULK', 9, { apps: ['production', 'marketing-emea'], updates_per_second_max: 50,
       pending_records: 19_350, pending_records_max: 20_000,
-      refused: [{ reason: 'client_rate', updates: 12_440 }, { reason: 'queue_full', updates: 118 }] }),
+      refused: [{ reason: 'rate_limited', updates: 12_440 }, { reason: 'queue_full', updates: 118 }] }),
     one('mailer', 'LANE_INTERACTIVE', 3.4, { refused: [{ reason: 'invalid', updates: 9 }], passed_requests: 210 }),
     one('legacy-import', 'LANE_BULK', 0, { oldest_pending_age: undefined, accepted_updates: 0, freshness_p50: undefined,
       freshness_p99: undefined, last_update_at: undefined }),

@@ -36,7 +36,7 @@ async fn a_browser_finds_its_way_through_a_real_gateway() {
     }
     let output = browser.end().await;
     assert!(output.status.success(), "{}\n{}", output.stdout, output.stderr);
-    assert!(output.stdout.contains("# pass 10\n# fail 0\n"), "{}", output.stdout);
+    assert!(output.stdout.contains("# pass 13\n# fail 0\n"), "{}", output.stdout);
     let state = upstream.snapshot().await;
     assert_eq!(state.violations, []);
 }
