@@ -13,14 +13,13 @@ use std::{mem, time::Duration};
 
 use super::{
     super::{
-        batch::{Happening, is_gateway_filename},
+        batch::Happening,
         budget::occupancy,
         verdict::{Failure, is_known_status},
     },
     Batch, BatchState, FailureKind, Hold, HoldReason, Instant, JobPhase, JobReport, Jobs,
-    Lifecycle, Now, Phase, Poll, Rescue, SlotHolder,
+    Lifecycle, Now, Phase, Rescue, SlotHolder,
     answers::Chance,
-    polling,
 };
 
 /// For how long after its occupancy a job of which nothing was heard is counted on. A job as large

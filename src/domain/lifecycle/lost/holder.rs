@@ -4,6 +4,7 @@ use super::{
     super::{Batch, Poll, polling},
     *,
 };
+use crate::domain::batch::is_gateway_filename;
 
 impl Lifecycle {
     /// The job that seems to hold the slot. An entry without a name or a status says nothing.
@@ -58,7 +59,12 @@ impl Lifecycle {
     }
 
     /// Somebody's job was asked after, whose end is waited for.
-    pub(in super::super) fn on_holder_polled(&mut self, batch: Batch, poll: Poll, (now, random): Chance) {
+    pub(in super::super) fn on_holder_polled(
+        &mut self,
+        batch: Batch,
+        poll: Poll,
+        (now, random): Chance,
+    ) {
         self.phase = Phase::Lost(batch);
         let Some((job_id, since)) = self.search.waits_for.clone() else {
             return debug_assert!(false, "an answer about a job that nobody waits for");
