@@ -77,14 +77,17 @@ fn anothers_job_that_is_met_while_ours_is_looked_for_is_counted_once() {
         let view = bench.machine.view(bench.now);
         (view.conflicts, view.conflicts_with.other)
     };
+    bench.look(vec![theirs(JobPhase::Unfinished)]);
+    assert_eq!((bench.activity(), conflicts(&bench)), (Activity::SlotTaken, (1, 1)));
+    bench.sleep();
+    assert_eq!(bench.command(), Command::Poll("t".into()));
+    bench.on(Event::Polled(Err(failure(FailureKind::NotFound))));
     for _ in 0..2 {
+        bench.sleep();
         bench.look(vec![theirs(JobPhase::Unfinished)]);
         assert_eq!((bench.activity(), conflicts(&bench)), (Activity::SlotTaken, (1, 1)));
-        bench.sleep();
-        assert_eq!(bench.command(), Command::Poll("t".into()));
-        bench.on(Event::Polled(Err(failure(FailureKind::NotFound))));
-        bench.sleep();
     }
+    bench.sleep();
     // A gateway's job is none of those that take the budget away.
     let (mut bench_of_ours, ours) = Bench::lost();
     bench_of_ours.look(vec![named("z", Some(&ours.filename()), JobPhase::Unfinished)]);
