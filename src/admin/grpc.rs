@@ -119,9 +119,9 @@ impl Admin {
     async fn pause(&self, app: &str, paused: bool) -> Result<Vec<String>, Status> {
         let Asked { apps, held } = self.apps(app)?;
         for app in apps {
-            let stored = self.observatory.store.pause(app.id, paused).await;
-            stored.map_err(|closed| Status::unavailable(closed.to_string()))?;
-            app.operator.ask(Operation::Pause(paused)).await;
+            let stored = self.observatory.store.pause(app.id, paused);
+            let done = app.operator.pause(paused, stored).await;
+            done.map_err(|closed| Status::unavailable(closed.to_string()))?;
         }
         Ok(held)
     }

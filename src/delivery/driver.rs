@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::{AppLedger, LedgerError, carry_out, words::Words};
+use super::{AppLedger, LedgerError, Operation, Operator, carry_out, words::Words};
 use crate::{
     clock,
     domain::{
@@ -18,47 +18,6 @@ use crate::{
     store::{QueueView, queue::SettledRow},
     upstream::Upstream,
 };
-
-/// What an operator, or who acts for one, asks of a driver.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Operation {
-    /// Pause or resume. Is durable already.
-    Pause(bool),
-    /// Flush now.
-    Flush,
-    /// The next request bears another API key.
-    KeyChanged,
-}
-
-/// How an operator reaches a driver, and sees what it does.
-#[derive(Clone, Debug)]
-pub struct Operator {
-    operations: mpsc::Sender<Operation>,
-    /// The driver of the app's express lane, where it has one.
-    express: Option<mpsc::Sender<Operation>>,
-    view: watch::Receiver<View>,
-}
-
-impl Operator {
-    /// Reaches the driver of the app's express lane, too.
-    #[must_use]
-    pub fn with_express(self, express: mpsc::Sender<Operation>) -> Self {
-        Self { express: Some(express), ..self }
-    }
-
-    /// Asks something. Has no effect once the driver has ended.
-    pub async fn ask(&self, operation: Operation) {
-        self.operations.send(operation).await.ok();
-        if let Some(express) = &self.express {
-            express.send(operation).await.ok();
-        }
-    }
-
-    /// What the driver is doing.
-    pub fn view(&self) -> View {
-        self.view.borrow().clone()
-    }
-}
 
 /// What a driver tells about what it did, for metrics.
 pub trait Report: Send + Sync + 'static {
@@ -112,9 +71,6 @@ pub enum DeliveryEnd {
     Failed(LedgerError),
 }
 
-/// Operations are rare, and the driver may be busy with an upload meanwhile.
-const OPERATIONS_MAX: usize = 16;
-
 impl<U: Upstream, R: Report> Delivery<U, R> {
     /// A driver of the app called `name` that goes on from what was recovered.
     pub fn new(
@@ -131,7 +87,7 @@ impl<U: Upstream, R: Report> Delivery<U, R> {
         let now = clock::now();
         let machine = Lifecycle::new(settings, recovered, now);
         let (view, viewer) = watch::channel(machine.view(now));
-        let (operator, operations) = mpsc::channel(OPERATIONS_MAX);
+        let (operator, operations) = Operator::new(viewer);
         let delivery = Self {
             ledger,
             upstream,
@@ -144,7 +100,7 @@ impl<U: Upstream, R: Report> Delivery<U, R> {
             holder: None,
             words: Words::default(),
         };
-        (delivery, Operator { operations: operator, express: None, view: viewer })
+        (delivery, operator)
     }
 
     /// Delivers until told to stop. A step that is under way is finished first.

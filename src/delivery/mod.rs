@@ -3,12 +3,14 @@
 
 mod driver;
 mod express;
+mod operator;
 mod words;
 
 use std::future::Future;
 
-pub use driver::{DeliveredRow, Delivery, DeliveryEnd, Operation, Operator, Report};
+pub use driver::{DeliveredRow, Delivery, DeliveryEnd, Report};
 pub use express::ExpressDelivery;
+pub use operator::{Operation, Operator};
 
 use crate::{
     domain::{
