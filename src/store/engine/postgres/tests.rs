@@ -19,13 +19,13 @@ use crate::store::engine::{Entries, Transaction};
 const PASSWORD: &str = "hush-of-the-database";
 
 /// A cluster with a database and a role, and a folder for a gateway.
-pub(in crate::store::engine) struct Database {
+pub(in crate::store) struct Database {
     cluster: Cluster,
     folder: TempDir,
 }
 
 impl Database {
-    pub(in crate::store::engine) fn start() -> Self {
+    pub(in crate::store) fn start() -> Self {
         Self::of(Cluster::start(&[]))
     }
 
@@ -35,7 +35,7 @@ impl Database {
         Self { cluster, folder: tempfile::tempdir().unwrap() }
     }
 
-    fn sql(&self, sql: &str) -> String {
+    pub(in crate::store) fn sql(&self, sql: &str) -> String {
         self.cluster.sql("store", sql)
     }
 
@@ -63,7 +63,7 @@ impl Database {
         PostgresOptions { folder, ..self.options(sharing) }
     }
 
-    async fn open(&self, sharing: Sharing) -> PostgresEngine {
+    pub(in crate::store) async fn open(&self, sharing: Sharing) -> PostgresEngine {
         PostgresEngine::open(&self.elsewhere(sharing)).await.unwrap()
     }
 }
