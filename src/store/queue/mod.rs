@@ -17,6 +17,7 @@ mod forget;
 mod import;
 pub mod jobs;
 mod lane;
+pub mod lease;
 mod naming;
 mod pages;
 mod prune;

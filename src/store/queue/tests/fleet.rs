@@ -7,8 +7,8 @@ use tokio::task::JoinSet;
 
 use super::{crowd::Crowd, *};
 use crate::{
-    domain::{express::ExpressEnd, lifecycle::Recovered},
-    store::{AppTerms, check::check, keys::course::lease, records::Lease},
+    domain::{express::ExpressEnd, lease::Lease, lifecycle::Recovered},
+    store::{AppTerms, check::check, keys::course::lease},
 };
 
 /// Raises the token of the app's lease. Nothing where there is no such thing.
