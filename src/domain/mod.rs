@@ -8,6 +8,7 @@ pub mod batch;
 pub mod budget;
 pub mod delivered;
 pub mod express;
+pub mod lease;
 pub mod lifecycle;
 pub mod memory;
 pub mod merge;
@@ -16,6 +17,7 @@ pub mod row;
 pub mod share;
 pub mod sizing;
 pub mod space;
+pub mod spread;
 #[cfg(test)]
 pub(crate) mod testing;
 pub mod time;

@@ -15,14 +15,15 @@ use super::{
     keys,
     queue::{FORMAT, StoreError},
     records::{
-        AppState, Course, Damage, Dead, Delivery, Head, InFlight, Lease, PageEntry, Remembered,
-        Stored, Tombstone,
+        AppState, Course, Damage, Dead, Delivery, Head, InFlight, PageEntry, Remembered, Stored,
+        Tombstone,
         jobs::{Job, JobRow},
     },
     walk::{Kind, Walk, app_of, sequence_of},
 };
 use crate::domain::{
     batch::{Batch, BatchState},
+    lease::Lease,
     lifecycle::Rescue,
     merge::Record,
     update::{AppId, Lane, Sequence, SubjectKind},

@@ -7,7 +7,7 @@ use super::{
     engine::redo,
     keys::{self, SUBJECT_AT},
     records::{
-        AppState, Closing, Course, Dead, Death, Delivery, Head, InFlight, Lease, PageEntry,
+        AppState, Closing, Course, Dead, Death, Delivery, Head, InFlight, PageEntry, Present,
         Remembered, Stored, StoredDepth, Tally, Tombstone,
         jobs::{Job, JobRow},
         sealed_for_fuzzing,
@@ -18,6 +18,7 @@ use crate::domain::{
     batch::{Batch, BatchId, BatchLimits, BatchState, DeadReason, Settlement},
     budget::Occupancy,
     delivered::{Delivered, FingerprintKey, Suppression},
+    lease::{Lease, ReplicaId},
     lifecycle::Rescue,
     memory::{Experience, Learned, Memory},
     merge::Record,
@@ -29,7 +30,7 @@ use crate::domain::{
 };
 
 /// The kinds of value, as the first byte of an input numbers them.
-const KINDS: u8 = 17;
+const KINDS: u8 = 18;
 
 /// A value: its kind, and its bytes. Below `KINDS` they are put behind a right header, as no
 /// fuzzer finds a checksum; above they are taken as they are.
@@ -55,6 +56,7 @@ pub(crate) fn stored(input: &[u8]) -> bool {
         13 => reads_and_writes::<Remembered>(bytes).map(goes_on).is_some(),
         14 => reads_and_writes::<Course>(bytes).is_some(),
         15 => reads_and_writes::<Lease>(bytes).is_some(),
+        16 => reads_and_writes::<Present>(bytes).is_some(),
         _ => reads_and_writes::<Tombstone>(bytes).is_some(),
     }
 }
@@ -202,8 +204,9 @@ pub(crate) fn stored_seeds() -> Vec<Vec<u8>> {
         (12, Rescue { at, paused: true, job_unknown: true }.encode()),
         (13, remembered(&record, at).encode()),
         (14, course(at).encode()),
-        (15, Lease { token: 3, holder: Some(9), until: at, ..Lease::default() }.encode()),
-        (16, Tombstone { up_to: 41, forgotten_at: at }.encode()),
+        (15, lease(at).encode()),
+        (16, Present { seen_at: at, apps: vec![AppId(0), AppId(2)] }.encode()),
+        (17, Tombstone { up_to: 41, forgotten_at: at }.encode()),
     ];
     let bare = |(kind, bytes): &(u8, Vec<u8>)| {
         let header = sealed_for_fuzzing(&[]).len();
@@ -211,6 +214,11 @@ pub(crate) fn stored_seeds() -> Vec<Vec<u8>> {
     };
     let whole = |(kind, bytes): &(u8, Vec<u8>)| [&[kind + KINDS], &bytes[..]].concat();
     values.iter().map(bare).chain(values.iter().map(whole)).collect()
+}
+
+/// One that somebody has.
+fn lease(until: Timestamp) -> Lease {
+    Lease { token: 3, holder: Some(ReplicaId(9)), until, ..Lease::default() }
 }
 
 /// A stripe in which one record came to wait and another went.

@@ -13,7 +13,7 @@ mod tests;
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-pub(crate) use self::course::{Course, Lease, Tally};
+pub(crate) use self::course::{Course, Present, Tally};
 pub(crate) use self::dead::Dead;
 pub use self::dead::{Closing, Death};
 use self::jobs::{Job, JobRow};
@@ -22,6 +22,7 @@ use crate::domain::{
     admission::Depth,
     ageing::Ageing,
     batch::Batch,
+    lease::Lease,
     lifecycle::Rescue,
     memory::Memory,
     merge::{Property, Record, Span, Stamp},
@@ -183,7 +184,7 @@ macro_rules! stored_as_it_is {
 }
 
 stored_as_it_is!(Head, AppState, Batch, Vec<PageEntry>, Delivery, Tombstone, u16, Job, Vec<JobRow>);
-stored_as_it_is!(Rescue, Course, Lease);
+stored_as_it_is!(Rescue, Course, Lease, Present);
 
 fn seal(content: &impl Serialize) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(256);

@@ -12,6 +12,7 @@ use tokio::sync::{Mutex as Lock, OwnedMutexGuard};
 use super::{
     ENTRY_BYTES_MAX, Engine, EngineError, Entries, Sharing, Transaction, check_entry, guard::Guard,
 };
+use crate::domain::time::Timestamp;
 
 /// A store in memory. Clones share it, as processes share a disk.
 #[derive(Clone, Debug, Default)]
@@ -29,6 +30,7 @@ struct Disk {
     entry_bytes_max: usize,
     /// Those of entries that were ever locked.
     locks: BTreeMap<Vec<u8>, Arc<Lock<()>>>,
+    time: Option<Timestamp>,
 }
 
 impl Default for Disk {
@@ -40,6 +42,7 @@ impl Default for Disk {
             crashed: false,
             entry_bytes_max: ENTRY_BYTES_MAX,
             locks: BTreeMap::new(),
+            time: None,
         }
     }
 }
@@ -66,6 +69,17 @@ impl MemoryEngine {
     /// A store that several write to, as they would to a database.
     pub fn shared(stripes: u16) -> Self {
         Self { sharing: Sharing::Shared { stripes }, ..Self::default() }
+    }
+
+    /// The same store, as a program opens it that takes it for another kind.
+    #[must_use]
+    pub fn opened_as(&self, sharing: Sharing) -> Self {
+        Self { disk: self.disk.clone(), sharing }
+    }
+
+    /// Sets the store's clock. It has none before.
+    pub fn set_time(&self, time: Timestamp) {
+        self.disk().time = Some(time);
     }
 
     /// Cuts the power at the commit that is `commits` commits ahead (0: the next). From then
@@ -180,6 +194,11 @@ impl Engine for MemoryEngine {
         Ok(value)
     }
 
+    fn time(&self) -> impl Future<Output = Result<Option<Timestamp>, EngineError>> + Send {
+        let disk = self.disk();
+        ready(disk.check().map(|()| disk.time))
+    }
+
     fn disk_bytes(&self) -> u64 {
         let disk = self.disk();
         let bytes: usize = disk.entries.iter().map(|(key, value)| key.len() + value.len()).sum();
@@ -223,6 +242,10 @@ impl Transaction for MemoryTransaction {
             entries.map(|(key, value)| (key.clone(), value.clone())).collect()
         };
         ready(disk.check().map(|()| entries()))
+    }
+
+    fn time(&self) -> Option<Timestamp> {
+        self.engine.disk().time
     }
 
     fn put(&mut self, key: &[u8], value: Vec<u8>) {

@@ -20,6 +20,8 @@ mod sync;
 
 #[cfg(test)]
 mod conformance;
+#[cfg(test)]
+pub(super) use postgres::tests::Database;
 
 use std::{
     future::{Future, pending, ready},

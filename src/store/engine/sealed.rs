@@ -194,6 +194,10 @@ impl<E: Engine> SealedEngine<E> {
     /// Rewrites every value that is not as new ones are. Nobody else may write meanwhile. What
     /// is interrupted goes on from where it was.
     pub async fn reseal(&mut self) -> Result<Resealed, EngineError> {
+        if self.engine.sharing() != Sharing::Alone {
+            let why = "values of a store that several gateways write to cannot be rewritten";
+            return Err(EngineError::Failed(why.to_owned()));
+        }
         let Shared { keys, .. } = &*self.shared;
         let active = keys.active_id();
         let mut done = Resealed::default();

@@ -1,9 +1,10 @@
-//! Keys of a store that several write to: the courses of an app's stripes, and its lease.
+//! Keys of a store that several write to: the courses of an app's stripes, its lease, and the
+//! replicas.
 
 use std::ops::RangeInclusive;
 
 use super::{below, of_app};
-use crate::domain::update::AppId;
+use crate::domain::{lease::ReplicaId, update::AppId};
 
 /// What stands in an app's place where names are numbered. No app comes to have this number.
 pub(crate) const OF_NAMES: AppId = AppId(u16::MAX);
@@ -23,6 +24,24 @@ pub(crate) fn courses(app: AppId) -> RangeInclusive<Vec<u8>> {
 /// Who delivers an app.
 pub(crate) fn lease(app: AppId) -> Vec<u8> {
     of_app(b'o', app)
+}
+
+/// Where all replicas begin, among what is of no app.
+const REPLICAS: &[u8] = &[0xff, b'R'];
+
+/// That a replica takes part.
+pub(crate) fn replica(id: ReplicaId) -> Vec<u8> {
+    [REPLICAS, &id.0.to_be_bytes()].concat()
+}
+
+/// The replica of a key.
+pub(crate) fn replica_of(key: &[u8]) -> Option<ReplicaId> {
+    key.last_chunk().map(|id| ReplicaId(u64::from_be_bytes(*id)))
+}
+
+/// All replicas.
+pub(crate) fn replicas() -> RangeInclusive<Vec<u8>> {
+    below(REPLICAS)
 }
 
 /// The stripe, of so many, of the subject that a key ends with. It never changes.

@@ -54,6 +54,17 @@ pub enum StoreError {
         /// The entry's version.
         version: u8,
     },
+    /// The store belongs to one gateway, or several share it, and this one was told otherwise.
+    #[error(
+        "the store is {found}, and this gateway is set up for one that is {wanted}: `store export` \
+         and `store import` move what waits into another one"
+    )]
+    Sharing {
+        /// What it is.
+        found: String,
+        /// What it should be.
+        wanted: String,
+    },
     /// Others write to the store as well, and one of them delivers the app now.
     #[error("app {app:?} is delivered by another replica by now")]
     LeaseLost {
@@ -84,6 +95,7 @@ impl StoreError {
             | Self::DamagedBatch { .. }
             | Self::Format { .. }
             | Self::Version { .. }
+            | Self::Sharing { .. }
             | Self::NoSuchBatch { .. } => false,
         }
     }

@@ -17,6 +17,7 @@ mod forget;
 mod import;
 pub mod jobs;
 mod lane;
+pub mod lease;
 mod naming;
 mod pages;
 mod prune;
@@ -51,12 +52,12 @@ use self::{
     clients::Clients,
     jobs::JobIndex,
     rescue::put_rescue,
-    shared::{After, Fleet, Scope},
+    shared::{After, Fleet, Scope, agree},
 };
 use super::{
     engine::{Engine, EngineError, Sharing, Transaction},
     keys,
-    records::{AppState, Course, Damage, Head, Stored},
+    records::{AppState, Damage, Head, Stored},
 };
 use crate::domain::{
     admission::QueueLimits,
@@ -110,6 +111,7 @@ impl<E: Engine> Queue<E> {
     /// Opens the queue, or makes a new one. `random` names the batches of this opening, and a
     /// new store for ever.
     pub async fn open(engine: E, limits: QueueLimits, random: u64) -> Result<Self, StoreError> {
+        agree(&engine).await?;
         let head = Head {
             format: FORMAT,
             store: random,
@@ -125,10 +127,6 @@ impl<E: Engine> Queue<E> {
             return Err(StoreError::Format { found: head.format });
         }
         let fleet = Fleet::of(engine.sharing());
-        if fleet.is_some() {
-            let lock = keys::course::course(keys::course::OF_NAMES, 0);
-            engine.put_if_absent(&lock, Course::default().encode()).await?;
-        }
         Ok(Self {
             engine,
             opening: random,

@@ -2,14 +2,17 @@
 
 use super::{Engine, Queue, Scope, StoreError, Stored, Transaction, rescue::set_aside};
 use crate::{
-    domain::update::{AppId, ClientId},
+    domain::{
+        lease::Lease,
+        update::{AppId, ClientId},
+    },
     store::{
         keys::{
             self, NameSpace,
             course::{course, lease},
         },
         names::{Name, names, names_in},
-        records::{AppState, Course, Lease},
+        records::{AppState, Course},
     },
 };
 

@@ -23,12 +23,14 @@
 //!   and whose residue is its stripe. So two stripes never give the same, those of a subject rise
 //!   in the order of the commits, and they are roughly in the order of time. Pages are named after
 //!   sequences of subjects whose stripes their writers have: no two transactions write the same.
-//! - Names are numbered under a lock of their own, which is taken alone.
+//! - Names are numbered under a lock of their own, which is taken alone. It also says that the store is
+//!   one that several write to.
 //!
 //! Who delivers an app holds its lease. The token is looked at after the stripes are locked: who
 //! takes the lease over raises it first, and locks the stripes then. What the last holder had
 //! locked before that is committed by then, and seen; what it locks later is refused.
 
+mod agree;
 mod group;
 mod holder;
 mod jobs;
@@ -39,6 +41,7 @@ mod rebuild;
 use std::collections::{BTreeMap, BTreeSet};
 
 pub(super) use self::{
+    agree::agree,
     group::{Begun, Wakes, Written},
     numbers::{Numbers, Stamps},
 };

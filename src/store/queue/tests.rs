@@ -4,6 +4,7 @@ mod crowd;
 mod damage;
 mod fleet;
 mod held;
+mod leases;
 mod rescue;
 
 use futures_util::FutureExt;

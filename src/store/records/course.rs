@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::AppState;
 use crate::domain::{
     time::Timestamp,
-    update::{ClientId, Sequence},
+    update::{AppId, ClientId, Sequence},
 };
 
 /// By how much an app's counters differ from what its state says.
@@ -42,19 +42,13 @@ pub(crate) struct Course {
     pub(crate) express: u64,
 }
 
-/// Who delivers an app.
+/// A replica that takes part.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Lease {
-    /// Rises with every holder.
-    pub(crate) token: u64,
-    /// Its number; `None` while nobody delivers it.
-    pub(crate) holder: Option<u64>,
-    /// By the store's own clock.
-    pub(crate) until: Timestamp,
-    /// How often an operator has asked for what waits to be sent at once.
-    pub(crate) flushes: u64,
-    /// What the holder tells the others of its delivery.
-    pub(crate) view: Vec<u8>,
+pub(crate) struct Present {
+    /// When it last said so, by the store's clock.
+    pub(crate) seen_at: Timestamp,
+    /// The apps that it is set up to deliver.
+    pub(crate) apps: Vec<AppId>,
 }
 
 impl Tally {

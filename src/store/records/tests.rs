@@ -9,6 +9,7 @@ use crate::domain::{
     ageing::Ageing,
     batch::{BatchId, BatchLimits, BatchState, Cut, DeadReason, Settlement},
     budget::Occupancy,
+    lease::{ReplicaId, Wishes},
     memory::{Experience, Learned},
     sizing::FixedCost,
     testing,
@@ -106,7 +107,9 @@ proptest! {
         });
         reads_back(&vec![PageEntry { first_sequence: d, subject_key: subject_key.clone() }]);
         let view = subject_key;
-        reads_back(&Lease { token: a, holder: Some(b), until: at, flushes: c, view });
+        let wishes = Wishes { flushes: c };
+        reads_back(&Lease { token: a, holder: Some(ReplicaId(b)), until: at, wishes, view });
+        reads_back(&Present { seen_at: at, apps: vec![AppId(7)] });
         let turn = Turn { client: ClientId(7), left: 3 };
         let mut cost = FixedCost::default();
         cost.learn(Duration::from_millis(c % 5_000));

@@ -18,7 +18,7 @@ mod pool;
 mod schema;
 mod tables;
 #[cfg(test)]
-pub(super) mod tests;
+pub(in crate::store) mod tests;
 mod tls;
 mod transaction;
 

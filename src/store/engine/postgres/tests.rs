@@ -19,13 +19,13 @@ use crate::store::engine::{Entries, Transaction};
 const PASSWORD: &str = "hush-of-the-database";
 
 /// A cluster with a database and a role, and a folder for a gateway.
-pub(in crate::store::engine) struct Database {
+pub(in crate::store) struct Database {
     cluster: Cluster,
     folder: TempDir,
 }
 
 impl Database {
-    pub(in crate::store::engine) fn start() -> Self {
+    pub(in crate::store) fn start() -> Self {
         Self::of(Cluster::start(&[]))
     }
 
@@ -35,7 +35,7 @@ impl Database {
         Self { cluster, folder: tempfile::tempdir().unwrap() }
     }
 
-    fn sql(&self, sql: &str) -> String {
+    pub(in crate::store) fn sql(&self, sql: &str) -> String {
         self.cluster.sql("store", sql)
     }
 
@@ -63,7 +63,7 @@ impl Database {
         PostgresOptions { folder, ..self.options(sharing) }
     }
 
-    async fn open(&self, sharing: Sharing) -> PostgresEngine {
+    pub(in crate::store) async fn open(&self, sharing: Sharing) -> PostgresEngine {
         PostgresEngine::open(&self.elsewhere(sharing)).await.unwrap()
     }
 }
@@ -205,6 +205,39 @@ async fn a_scan_goes_through_the_tables_in_the_order_of_keys() {
     assert_eq!(scan(b"x", b"y", 9).await, Vec::<Vec<u8>>::new());
     // An operator can look.
     assert_eq!(database.sql("SELECT count(*) FROM gateway_store.page"), "2");
+}
+
+/// A way to the database and back for each page would be most of what a claim takes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_scan_that_goes_on_under_locks_reads_ahead() {
+    const ENTRIES: u8 = 40;
+    let database = Database::start();
+    let engine = database.open(SHARED).await;
+    let mut transaction = engine.begin().await.unwrap();
+    transaction.put(b"a1", Vec::new());
+    for number in 0..ENTRIES {
+        transaction.put(&[b'z', number], vec![number]);
+    }
+    transaction.commit().await.unwrap();
+    let mut transaction = engine.begin_locked(&[b"a1".to_vec()], &[]).await.unwrap();
+    let (mut from, mut found) = (b"z".to_vec(), Vec::new());
+    while let [(key, value)] = &transaction.scan(from..=b"z\xff".to_vec(), 1).await.unwrap()[..] {
+        from = [&key[..], &[0]].concat();
+        found.push(value[0]);
+        // What others put behind it was not there when it was read ahead: what is locked, they
+        // would not have put. Nor does it see what it deletes itself.
+        let next = [b'z', value[0], 1];
+        match value[0] {
+            2 | 17 => put(&engine, &next, b"new").await.unwrap(),
+            30 => transaction.delete(&[b'z', 31]),
+            _ => {}
+        }
+    }
+    assert_eq!(found, (0..ENTRIES).collect::<Vec<_>>());
+    // Of another end, or from elsewhere, it is read anew.
+    let anew = transaction.scan(b"z\x02".to_vec()..=b"z\xff".to_vec(), 3).await.unwrap();
+    let anew: Vec<_> = anew.into_iter().map(|(_, value)| value).collect();
+    assert_eq!(anew, [&[2][..], b"new", &[3]]);
 }
 
 /// The password of the options stands in no text.

@@ -1,7 +1,10 @@
 //! A transaction. Without locks its reads are each by themselves, and its writes are collected
 //! until the commit, which then is one train. With locks it holds a connection until it ends.
 
-use std::{collections::HashMap, ops::RangeInclusive};
+use std::{
+    collections::{HashMap, VecDeque},
+    ops::RangeInclusive,
+};
 
 use futures_util::{FutureExt as _, future::BoxFuture};
 use tokio::time::timeout;
@@ -15,10 +18,17 @@ use super::{
 };
 use crate::{
     domain::time::Timestamp,
-    store::engine::{
-        ENTRY_BYTES_MAX, Engine as _, EngineError, Entries, Transaction, check_entry, guard::Guard,
+    store::{
+        engine::{
+            ENTRY_BYTES_MAX, Engine as _, EngineError, Entries, Transaction, check_entry,
+            guard::Guard,
+        },
+        keys,
     },
 };
+
+/// How many entries a scan reads that goes on where another has ended: most do so page by page.
+const AHEAD: usize = 16;
 
 /// A transaction over a [`PostgresEngine`].
 pub struct PostgresTransaction {
@@ -28,6 +38,8 @@ pub struct PostgresTransaction {
     /// Whether it has locks, or has lost them with its connection.
     is_locked: bool,
     read: HashMap<Vec<u8>, Option<Vec<u8>>>,
+    /// What comes next in scans, by where they end. Nobody changes it while it is locked.
+    ahead: HashMap<Vec<u8>, Ahead>,
     writes: Writes,
     guard: Guard,
     time: Option<Timestamp>,
@@ -42,6 +54,7 @@ impl PostgresTransaction {
             held: None,
             is_locked: false,
             read: HashMap::new(),
+            ahead: HashMap::new(),
             writes: Writes::new(),
             time: None,
         }
@@ -56,6 +69,34 @@ impl PostgresTransaction {
     ) -> Self {
         let guard = Guard::new(engine.sharing(), locks);
         Self { held: Some(held), is_locked: true, guard, time, ..Self::new(engine) }
+    }
+
+    /// The first entries of a range. Where that goes on from another, more are read than were asked
+    /// for.
+    async fn entries(
+        &mut self,
+        range: RangeInclusive<Vec<u8>>,
+        limit: usize,
+    ) -> Result<Entries<Vec<u8>>, EngineError> {
+        let known = self.ahead.remove(range.end()).filter(|ahead| ahead.next == *range.start());
+        let ahead = match known {
+            Some(ahead) if ahead.is_all || ahead.entries.len() >= limit => ahead,
+            known => {
+                let asked = if known.is_some() { limit.max(AHEAD) } else { limit };
+                let rows = self
+                    .rows(&Read::Range(&range, i64::try_from(asked).unwrap_or(i64::MAX)))
+                    .await?;
+                let entries = rows.iter().map(entry).collect::<Result<_, _>>()?;
+                Ahead { next: Vec::new(), entries, is_all: rows.len() < asked }
+            }
+        };
+        let Ahead { mut entries, is_all, .. } = ahead;
+        let found: Entries<Vec<u8>> = entries.drain(..limit.min(entries.len())).collect();
+        if let Some((last, _)) = found.last().filter(|_| self.is_locked) {
+            let ahead = Ahead { next: keys::after(last.clone()), entries, is_all };
+            self.ahead.insert(range.into_inner().1, ahead);
+        }
+        Ok(found)
     }
 
     /// Keeps what was read of these keys. What is not there stays so for this transaction.
@@ -127,9 +168,7 @@ impl Transaction for PostgresTransaction {
         range: RangeInclusive<Vec<u8>>,
         limit: usize,
     ) -> Result<Entries<Vec<u8>>, EngineError> {
-        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        let rows = self.rows(&Read::Range(&range, limit)).await?;
-        Ok(rows.iter().map(entry).collect::<Result<_, _>>()?)
+        self.entries(range, limit).await
     }
 
     async fn prefetch(&mut self, keys: &[Vec<u8>]) -> Result<(), EngineError> {
@@ -179,6 +218,15 @@ impl Transaction for PostgresTransaction {
             None => engine.commit(&writes).await,
         }
     }
+}
+
+/// What a scan comes to next.
+struct Ahead {
+    /// Where it goes on.
+    next: Vec<u8>,
+    entries: VecDeque<(Vec<u8>, Vec<u8>)>,
+    /// Nothing comes behind them.
+    is_all: bool,
 }
 
 fn entry(row: &Row) -> Result<(Vec<u8>, Vec<u8>), Failure> {

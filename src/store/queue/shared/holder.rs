@@ -2,12 +2,11 @@
 
 use super::Scope;
 use crate::{
-    domain::{lifecycle::Recovered, time::Timestamp, update::AppId},
+    domain::{lease::Lease, lifecycle::Recovered, time::Timestamp, update::AppId},
     store::{
         handle::AppTerms,
         keys::course::lease,
         queue::{Engine, Queue, StoreError, Transaction, decode},
-        records::Lease,
     },
 };
 
@@ -72,7 +71,7 @@ impl<E: Engine> Queue<E> {
     }
 
     /// Another delivers the app.
-    pub(super) fn let_go(&mut self, app: AppId) {
+    pub(in crate::store::queue) fn let_go(&mut self, app: AppId) {
         if let Some(fleet) = &mut self.fleet {
             fleet.tokens.remove(&app);
         }

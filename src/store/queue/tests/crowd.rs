@@ -8,7 +8,10 @@ use std::{
     },
 };
 
-use crate::store::engine::{Engine, EngineError, Entries, MemoryEngine, Sharing, Transaction};
+use crate::{
+    domain::time::Timestamp,
+    store::engine::{Engine, EngineError, Entries, MemoryEngine, Sharing, Transaction},
+};
 
 #[derive(Clone)]
 pub(super) struct Crowd {
@@ -26,6 +29,10 @@ impl Crowd {
     pub(super) fn unsteady(stripes: u16, seed: u64) -> Self {
         let dice = Some(Arc::new(AtomicU64::new(seed)));
         Self { dice, ..Self::new(stripes) }
+    }
+
+    pub(super) fn set_time(&self, time: Timestamp) {
+        self.engine.set_time(time);
     }
 
     async fn let_others_in(&self) {
@@ -69,6 +76,11 @@ impl Engine for Crowd {
         self.engine.put_if_absent(key, value).await
     }
 
+    async fn time(&self) -> Result<Option<Timestamp>, EngineError> {
+        self.let_others_in().await;
+        self.engine.time().await
+    }
+
     fn disk_bytes(&self) -> u64 {
         self.engine.disk_bytes()
     }
@@ -101,6 +113,10 @@ impl Transaction for CrowdTransaction {
     ) -> Result<Entries<Arc<[u8]>>, EngineError> {
         self.engine.let_others_in().await;
         self.inner.scan(range, limit).await
+    }
+
+    fn time(&self) -> Option<Timestamp> {
+        self.inner.time()
     }
 
     fn put(&mut self, key: &[u8], value: Vec<u8>) {

@@ -1,13 +1,14 @@
 //! Several queues over one store.
 
+mod postgres;
 mod random;
 
 use tokio::task::JoinSet;
 
 use super::{crowd::Crowd, *};
 use crate::{
-    domain::{express::ExpressEnd, lifecycle::Recovered},
-    store::{AppTerms, check::check, keys::course::lease, records::Lease},
+    domain::{express::ExpressEnd, lease::Lease, lifecycle::Recovered},
+    store::{AppTerms, check::check, keys::course::lease},
 };
 
 /// Raises the token of the app's lease. Nothing where there is no such thing.
@@ -31,33 +32,33 @@ pub(super) async fn take_over<E: Engine>(engine: &E, queue: &mut Queue<E>, app: 
 }
 
 /// A queue of its own over the store.
-async fn replica(engine: &Crowd, random: u64) -> (Queue<Crowd>, AppId) {
+async fn replica<E: Engine + Clone>(engine: &E, random: u64) -> (Queue<E>, AppId) {
     let mut queue = Queue::open(engine.clone(), LIMITS, random).await.unwrap();
     let app = queue.app("production").await.unwrap();
     (queue, app)
 }
 
 /// It delivers the app, and goes on from what was there.
-async fn adopt(engine: &Crowd, queue: &mut Queue<Crowd>, app: AppId) -> Recovered {
+async fn adopt<E: Engine>(engine: &E, queue: &mut Queue<E>, app: AppId) -> Recovered {
     let token = raise_token(engine, app).await;
     let full_job = Occupancy::default();
     let terms = AppTerms { name: "production".into(), full_job, suppression: None };
     queue.adopt(&terms, token, at(5)).await.unwrap().1
 }
 
-async fn is_sound(engine: &Crowd) {
+async fn is_sound<E: Engine>(engine: &E) {
     let problems = check(engine).await.unwrap().problems;
     assert!(problems.is_empty(), "{problems:?}");
 }
 
-async fn upload(engine: &Crowd, batch: &Batch) -> String {
+async fn upload<E: Engine + Clone>(engine: &E, batch: &Batch) -> String {
     String::from_utf8(Reads::new(engine.clone()).upload(batch).await.unwrap()).unwrap()
 }
 
-async fn claim(queue: &mut Queue<Crowd>, app: AppId) -> Result<Option<Batch>, StoreError> {
+async fn claim<E: Engine>(queue: &mut Queue<E>, app: AppId) -> Result<Option<Batch>, StoreError> {
     let mut continued = None;
     loop {
-        match queue.claim(app, BATCH, continued, at(2)).await? {
+        match Box::pin(queue.claim(app, BATCH, continued, at(2))).await? {
             Claim::Continues(batch) => continued = Some(batch),
             Claim::Complete(batch) => return Ok(batch.map(|batch| *batch)),
         }
@@ -97,41 +98,77 @@ async fn two_queues_accept_a_subject_by_turns_and_the_last_value_is_the_last_tha
     assert!(matches!(found, Found::InFlight(_)), "{found:?}");
 }
 
-#[tokio::test]
-async fn one_claims_while_the_other_accepts_and_nothing_is_lost_or_taken_twice() {
-    for seed in 0..20 {
-        let engine = Crowd::unsteady(8, seed);
-        let (mut holder, app) = replica(&engine, 1).await;
-        let (mut other, _) = replica(&engine, 2).await;
-        take_over(&engine, &mut holder, app).await;
-        let mut accepting = JoinSet::new();
+/// One claims and settles what two others accept, all at once.
+async fn deliver_while_others_accept<E: Engine + Clone>(engines: [E; 3], groups: i64) {
+    let [engine, others @ ..] = engines;
+    let (mut holder, app) = replica(&engine, 1).await;
+    take_over(&engine, &mut holder, app).await;
+    let mut accepting = JoinSet::new();
+    for (random, other) in (2..).zip(others) {
+        let (mut other, _) = replica(&other, random).await;
         accepting.spawn(async move {
-            for group in 0..20 {
-                let users = (0..7).map(|user| update(app, &format!("{user}"), "a", group));
+            for group in 0..groups {
+                // Both of the same users, each a property of its own.
+                let property = random.to_string();
+                let users = (0..7).map(|user| update(app, &format!("{user}"), &property, group));
                 let outcomes = other.accept(users.collect(), at(group)).await.unwrap();
                 assert!(outcomes.iter().all(Result::is_ok), "{outcomes:?}");
             }
         });
-        let (mut updates, mut last, mut done) = (0, BTreeMap::new(), false);
-        while !done {
-            done = accepting.try_join_next().map(Result::unwrap).is_some() || accepting.is_empty();
-            tokio::task::yield_now().await;
-            let Some(batch) = claim(&mut holder, app).await.unwrap() else { continue };
-            done = false;
-            updates += batch.updates;
-            for line in upload(&engine, &batch).await.lines() {
-                let row: serde_json::Value = serde_json::from_str(line).unwrap();
-                let value = row["metadata"]["a"].as_i64().unwrap();
-                let before = last.insert(row["user_id"].to_string(), value);
-                assert!(before < Some(value), "an older value after a newer one");
-            }
-            let settled = holder.settle(&batch, Settlement::Delivered, Memory::default(), at(3));
-            assert!(settled.await.unwrap().complete);
-        }
-        assert_eq!((updates, last.len(), holder.depth(app).records), (140, 7, 0));
-        assert!(last.values().all(|value| *value == 19));
-        is_sound(&engine).await;
     }
+    let (mut updates, mut last, mut done) = (0, BTreeMap::new(), false);
+    while !done {
+        while let Some(task) = accepting.try_join_next() {
+            task.unwrap();
+        }
+        done = accepting.is_empty();
+        tokio::task::yield_now().await;
+        let Some(batch) = claim(&mut holder, app).await.unwrap() else { continue };
+        done = false;
+        updates += batch.updates;
+        for line in upload(&engine, &batch).await.lines() {
+            let row: serde_json::Value = serde_json::from_str(line).unwrap();
+            for (property, value) in row["metadata"].as_object().unwrap() {
+                let of = (row["user_id"].to_string(), property.clone());
+                let before = last.insert(of, value.as_i64());
+                assert!(before < Some(value.as_i64()), "an older value after a newer one");
+            }
+        }
+        let settled = holder.settle(&batch, Settlement::Delivered, Memory::default(), at(3));
+        assert!(settled.await.unwrap().complete);
+    }
+    let all = u64::try_from(2 * 7 * groups).unwrap();
+    assert_eq!((updates, last.len(), holder.depth(app).records), (all, 14, 0));
+    assert!(last.values().all(|value| *value == Some(groups - 1)));
+    is_sound(&engine).await;
+}
+
+#[tokio::test]
+async fn one_claims_while_others_accept_and_nothing_is_lost_or_taken_twice() {
+    for seed in 0..20 {
+        let engine = Crowd::unsteady(8, seed);
+        deliver_while_others_accept([engine.clone(), engine.clone(), engine], 20).await;
+    }
+}
+
+#[tokio::test]
+async fn a_store_stays_what_it_was_made_as() {
+    let shared = MemoryEngine::shared(8);
+    Queue::open(shared.clone(), LIMITS, 1).await.unwrap();
+    let alone = MemoryEngine::default();
+    Queue::open(alone.clone(), LIMITS, 1).await.unwrap();
+    for (engine, words) in [
+        (shared.opened_as(Sharing::Alone), ["shared by several, with 8", "one gateway's own"]),
+        (shared.opened_as(Sharing::Shared { stripes: 4 }), ["with 8 stripes", "with 4 stripes"]),
+        (alone.opened_as(Sharing::Shared { stripes: 8 }), ["is one gateway's own", "with 8"]),
+    ] {
+        let before = engine.keys();
+        let error = Queue::open(engine.clone(), LIMITS, 1).await.unwrap_err().to_string();
+        assert!(words.iter().all(|word| error.contains(word)), "{error}");
+        assert_eq!(engine.keys(), before);
+    }
+    Queue::open(shared, LIMITS, 2).await.unwrap();
+    Queue::open(alone, LIMITS, 2).await.unwrap();
 }
 
 #[tokio::test]
