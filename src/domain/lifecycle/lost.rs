@@ -28,8 +28,8 @@ const OVERRUN_MAX: Duration = Duration::from_secs(15 * 60);
 /// For how long an entry of the list that does not end is taken for the holder of the slot, at the
 /// least: twice as long as any job takes at the usual pace.
 const PATIENCE_MIN: Duration = Duration::from_secs(10 * 60);
-/// After so many looks in a row that failed, a minute in all, the list is taken for one that does
-/// not come.
+/// After so many looks in a row that were answered with a failure, or not in time, a minute in all,
+/// the list is taken for one that does not come.
 const FAILED_LOOKS_MAX: u32 = 5;
 /// After so many polls in a row that were refused, the job is taken for forgotten.
 const REFUSED_POLLS_MAX: u32 = 3;
@@ -47,7 +47,7 @@ pub(super) struct Search {
     is_refused: bool,
     /// Before then the batch is not sent again.
     retry_at: Instant,
-    /// Looks that failed, in a row.
+    /// Looks that failed, in a row, although upstream could be reached.
     failed_looks: u32,
     /// Polls of a job of ours that were refused, in a row.
     pub(super) refused_polls: u32,
@@ -172,7 +172,8 @@ impl Lifecycle {
         unheard && !goes_on && !self.splits(batch, kind, now)
     }
 
-    /// Leaves it so, to be sent again after a while.
+    /// Leaves it so, to be sent again after a while. Where it is not its rows that are refused,
+    /// upstream was away, and its list may have been: that is asked anew before.
     pub(super) fn stay(&mut self, mut batch: Batch, failure: &Failure, (now, random): Chance) {
         self.note(failure, now);
         self.search.is_refused =
@@ -181,8 +182,14 @@ impl Lifecycle {
         batch.request_id = failure.request_id.clone().or(batch.request_id);
         let wait = self.delivering.of_mut(batch.kind).fail(&self.settings.backoff, random);
         self.hold_after(wait, failure.kind, now);
-        batch.state = BatchState::Claimed;
-        self.phase = Phase::Claimed(batch);
+        self.search.failed_looks = 0;
+        self.phase = match self.search.is_refused {
+            true => {
+                batch.state = BatchState::Claimed;
+                Phase::Claimed(batch)
+            }
+            false => Phase::Lost(batch),
+        };
     }
 
     pub(super) fn on_looked(&mut self, jobs: Jobs, chance: Chance) {
@@ -195,7 +202,9 @@ impl Lifecycle {
             }
             Err(failure) => {
                 self.fail_to_ask(&failure, now, random);
-                self.search.failed_looks += 1;
+                // Where nobody answers, a submission would come to nothing, too: the outage is waited
+                // for. The job is found in what is listed after it.
+                self.search.failed_looks += u32::from(failure.kind != FailureKind::NotSent);
                 let is_none = matches!(failure.kind, FailureKind::NotFound | FailureKind::Refused);
                 let too_often = self.search.failed_looks >= FAILED_LOOKS_MAX;
                 let is_given_up = too_often && self.occupied_until <= now.instant;

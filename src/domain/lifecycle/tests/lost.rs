@@ -166,7 +166,6 @@ fn a_list_that_always_fails_does_not_stop_the_app() {
         FailureKind::Throttled(None),
         FailureKind::KeyRejected,
         FailureKind::BadRows,
-        FailureKind::NotSent,
     ] {
         let (mut bench, _) = Bench::lost();
         let (mut waited, mut looks) = (Duration::ZERO, 0);
@@ -183,6 +182,40 @@ fn a_list_that_always_fails_does_not_stop_the_app() {
         bench.on(Event::Looked(Err(failure(kind))));
         bench.sleep();
         assert_eq!(bench.command(), Command::Look);
+    }
+}
+
+#[test]
+fn a_job_is_found_after_an_outage_however_long() {
+    let (mut bench, id) = Bench::lost();
+    for _ in 0..1_000 {
+        assert_eq!(bench.command(), Command::Look, "nobody is there to take a submission");
+        bench.on(Event::Looked(Err(failure(FailureKind::NotSent))));
+        assert!(bench.sleep() > Duration::ZERO);
+    }
+    bench.look(vec![named("j", Some(&id.filename()), JobPhase::Completed)]);
+    let Command::Advance(running, _) = bench.command() else { panic!("it is found") };
+    assert_eq!((running.state, running.job_id.as_deref()), (BatchState::Running, Some("j")));
+}
+
+#[test]
+fn where_a_submission_comes_to_nothing_after_a_list_did_the_list_is_asked_again() {
+    for kind in [FailureKind::NotSent, FailureKind::Throttled(None), FailureKind::KeyRejected] {
+        let (mut bench, id) = Bench::lost();
+        while bench.command() == Command::Look {
+            bench.on(Event::Looked(Err(failure(FailureKind::Throttled(None)))));
+            bench.sleep();
+        }
+        bench.resubmit();
+        bench.refuse(kind);
+        bench.sleep();
+        for _ in 0..4 {
+            bench.on(Event::Looked(Err(failure(FailureKind::Throttled(None)))));
+            bench.sleep();
+            assert_eq!(bench.command(), Command::Look, "{kind:?}");
+        }
+        bench.look(vec![named("j", Some(&id.filename()), JobPhase::Unfinished)]);
+        assert!(matches!(bench.command(), Command::Advance(..)), "{kind:?}: it is found");
     }
 }
 

@@ -6,6 +6,15 @@ use super::{
 };
 use crate::domain::batch::DeadReason;
 
+impl Bench {
+    /// Upstream was away, so its list is asked again before anything is submitted.
+    fn look_unless_rows_are_refused(&mut self, kind: FailureKind) {
+        if !matches!(kind, FailureKind::BadRows | FailureKind::TooLarge) {
+            self.look(Vec::new());
+        }
+    }
+}
+
 #[test]
 fn what_may_be_under_way_stays_in_flight_until_upstream_takes_a_job() {
     for kind in [
@@ -30,6 +39,7 @@ fn stays_until_taken(mut bench: Bench, kind: FailureKind, rows: u64) {
     for _ in 0..2 {
         bench.refuse(kind);
         assert!(bench.sleep() > Duration::ZERO, "{kind:?}: a hot loop");
+        bench.look_unless_rows_are_refused(kind);
         bench.resubmit();
     }
     bench.deliver();
@@ -52,6 +62,7 @@ fn what_is_refused_and_left_in_doubt_is_told_with_its_end() {
     bench.refuse(FailureKind::NotSent);
     assert_eq!(in_doubt(&bench), None, "an outage is told as one");
     bench.sleep();
+    bench.look(Vec::new());
     bench.resubmit();
     bench.refuse(FailureKind::BadRows);
     let left = in_doubt(&bench).unwrap();
@@ -75,6 +86,7 @@ fn what_was_lost_and_not_heard_of_for_long_is_given_up() {
             break;
         }
         bench.sleep();
+        bench.look(Vec::new());
         bench.resubmit();
     }
     let waited = bench.now.instant.since(lost_at);
@@ -89,6 +101,7 @@ fn what_a_death_left_under_way_stays_in_flight_too() {
     bench.resubmit();
     bench.refuse(FailureKind::NotSent);
     bench.sleep();
+    bench.look(Vec::new());
     bench.resubmit();
 }
 
