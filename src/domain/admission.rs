@@ -94,6 +94,14 @@ mod tests {
     }
 
     #[test]
+    fn a_client_has_as_many_of_its_own_as_it_may_and_no_more() {
+        assert_eq!(admit_of_client(1, Some(2)), Ok(()));
+        assert_eq!(admit_of_client(2, Some(2)), Err(QueueRefusal::TooManyOfClient));
+        assert_eq!(admit_of_client(3, Some(2)), Err(QueueRefusal::TooManyOfClient));
+        assert_eq!(admit_of_client(u64::MAX, None), Ok(()));
+    }
+
+    #[test]
     fn a_merged_record_stays_within_the_limits_of_one() {
         assert_eq!(admit_merged(10, 3, &LIMITS), Ok(()));
         assert_eq!(admit_merged(11, 3, &LIMITS), Err(QueueRefusal::RecordTooLarge));

@@ -66,6 +66,31 @@ proptest! {
     }
 
     #[test]
+    fn what_is_left_of_a_record_is_what_the_other_does_not_mention(
+        records in testing::records(2),
+    ) {
+        let [whole, other]: [Record; 2] = records.try_into().expect("two records");
+        let left = whole.clone().without(&other);
+        let mut expected = values(&whole);
+        expected.retain(|name, _| !values(&other).contains_key(name));
+        prop_assert_eq!(values(&left), expected);
+        let company = whole.company_id.filter(|_| other.company_id.is_none());
+        prop_assert_eq!(left.company_id, company);
+    }
+
+    #[test]
+    fn a_record_mentions_the_properties_that_it_holds_and_no_others(
+        records in testing::records(2),
+    ) {
+        let [record, other]: [Record; 2] = records.try_into().expect("two records");
+        prop_assert_eq!(record.mentions(None), record.company_id.is_some());
+        let held = values(&record);
+        for name in held.keys().chain(values(&other).keys()) {
+            prop_assert_eq!(record.mentions(Some(name)), held.contains_key(name), "{}", name);
+        }
+    }
+
+    #[test]
     fn without_occurred_at_the_later_sequence_wins(
         updates in prop::collection::vec(testing::update(), 1..12),
     ) {
