@@ -2,21 +2,16 @@
 //! may stay for ever: hyper asks only whether the other end is there.
 
 use std::{
-    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
-    task::{Context, Poll, ready},
     time::Duration,
 };
 
-use http::{Request, Response};
-use hyper::{
-    body::{Body, Frame, SizeHint},
-    service::Service,
-};
-use pin_project_lite::pin_project;
+use http::{HeaderMap, Response};
+
+use super::watch::{UnderWay, Watch};
 
 /// How often a connection is looked at within the time after which it counts as idle.
 const LOOKS: u32 = 4;
@@ -46,9 +41,9 @@ impl Activity {
         (self.0.begun.load(Relaxed), self.0.ended.load(Relaxed))
     }
 
-    fn begin(&self) -> UnderWay {
+    fn one_begins(&self) -> OneRequest {
         self.0.begun.fetch_add(1, Relaxed);
-        UnderWay(self.clone())
+        OneRequest(self.clone())
     }
 }
 
@@ -71,89 +66,27 @@ impl Lull {
     }
 }
 
-/// A request from when it is read until its answer has been handed over to the end, or nobody wants
-/// it any more: a stream for as long as it is open.
-#[derive(Debug)]
-struct UnderWay(Activity);
+impl Watch for Activity {
+    type UnderWay = OneRequest;
 
-impl Drop for UnderWay {
+    fn begin(&self, _path: &str) -> OneRequest {
+        self.one_begins()
+    }
+}
+
+/// A request that is under way.
+#[derive(Debug)]
+pub(super) struct OneRequest(Activity);
+
+impl UnderWay for OneRequest {
+    fn on_head<B>(&mut self, _head: &Response<B>) {}
+
+    fn on_trailers(&mut self, _trailers: &HeaderMap) {}
+}
+
+impl Drop for OneRequest {
     fn drop(&mut self) {
         self.0.0.ended.fetch_add(1, Relaxed);
-    }
-}
-
-/// A service whose requests count as activity.
-#[derive(Clone, Debug)]
-pub(super) struct Counted<S> {
-    pub(super) service: S,
-    pub(super) activity: Activity,
-}
-
-impl<S, I, O> Service<Request<I>> for Counted<S>
-where
-    S: Service<Request<I>, Response = Response<O>>,
-{
-    type Response = Response<CountedBody<O>>;
-    type Error = S::Error;
-    type Future = Answering<S::Future>;
-
-    fn call(&self, request: Request<I>) -> Self::Future {
-        let under_way = Some(self.activity.begin());
-        Answering { answer: self.service.call(request), under_way }
-    }
-}
-
-pin_project! {
-    /// An answer that is to come.
-    #[derive(Debug)]
-    pub(super) struct Answering<F> {
-        #[pin]
-        answer: F,
-        under_way: Option<UnderWay>,
-    }
-}
-
-impl<F, O, E> Future for Answering<F>
-where
-    F: Future<Output = Result<Response<O>, E>>,
-{
-    type Output = Result<Response<CountedBody<O>>, E>;
-
-    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = self.project();
-        let answer = ready!(this.answer.poll(context));
-        let under_way = this.under_way.take();
-        Poll::Ready(answer.map(|answer| answer.map(|body| CountedBody { body, under_way })))
-    }
-}
-
-pin_project! {
-    /// The body of an answer that is under way.
-    #[derive(Debug)]
-    pub(super) struct CountedBody<O> {
-        #[pin]
-        body: O,
-        under_way: Option<UnderWay>,
-    }
-}
-
-impl<O: Body> Body for CountedBody<O> {
-    type Data = O::Data;
-    type Error = O::Error;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<O::Data>, O::Error>>> {
-        self.project().body.poll_frame(context)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
     }
 }
 
@@ -181,7 +114,7 @@ mod tests {
         let activity = Activity::default();
         let asks = |look: u32| {
             if look <= 90 && look.is_multiple_of(LOOKS) {
-                drop(activity.begin());
+                drop(activity.one_begins());
             }
         };
         assert_eq!(idle_at(&activity, asks), 88 + LOOKS);
@@ -190,7 +123,7 @@ mod tests {
     #[test]
     fn what_is_under_way_may_be_silent() {
         let activity = Activity::default();
-        let mut stream = Some(activity.begin());
+        let mut stream = Some(activity.one_begins());
         let ends = |look: u32| drop(stream.take_if(|_| look == 500));
         assert_eq!(idle_at(&activity, ends), 500 + LOOKS);
     }

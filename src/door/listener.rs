@@ -23,9 +23,10 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    idle::{Activity, Counted},
+    idle::Activity,
     peer::{PeerIdentity, WithPeer},
     tls::{ListenerTls, Protocol, Secured},
+    watch::Watched,
 };
 use crate::audit;
 
@@ -157,7 +158,7 @@ async fn converse<I, S, B>(
 {
     let peer = service.peer.clone();
     let activity = Activity::default();
-    let service = Counted { service, activity: activity.clone() };
+    let service = Watched { service, watch: activity.clone() };
     let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
     let ended = tokio::select! {
         ended = connection.as_mut() => Some(ended),

@@ -26,4 +26,5 @@ mod signature;
 pub mod tally;
 pub mod tls;
 pub mod token;
+pub mod watch;
 pub mod wire;

@@ -5,22 +5,13 @@ mod names;
 #[cfg(test)]
 mod tests;
 
-use std::{
-    pin::Pin,
-    task::{Context, Poll, ready},
-};
-
-use http::{HeaderMap, Request, Response, StatusCode, header::CONTENT_TYPE};
-use hyper::{
-    body::{Body, Frame, SizeHint},
-    service::Service,
-};
-use pin_project_lite::pin_project;
+use http::{HeaderMap, Response, StatusCode, header::CONTENT_TYPE};
 use prometheus_client::{
     encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder},
     metrics::{family::Family, histogram::Histogram},
 };
 
+use super::watch::{UnderWay, Watch, Watched};
 use crate::{audit::Door, clock, domain::time::Instant, proto::code_name};
 
 /// From what is answered out of memory to what waits for a slow disk, or for Userpilot; streams go
@@ -107,128 +98,57 @@ impl Requests {
 
     /// A service whose requests are counted as those of a door.
     pub fn measure<S>(&self, door: Door, service: S) -> Measured<S> {
-        Measured { service, requests: self.clone(), door }
-    }
-
-    fn begin(&self, door: Door, path: &str) -> UnderWay {
-        UnderWay {
-            requests: self.clone(),
-            of: OfRequest {
-                door: door.name(),
-                method: names::method(door, path),
-                code: Answer::NONE,
-            },
-            began: clock::instant(),
-        }
+        Watched { service, watch: OfDoor { requests: self.clone(), door } }
     }
 }
 
-/// A request from when it is read until its answer has been handed over to the end, or nobody wants
-/// it any more.
+/// A service whose requests are counted.
+pub type Measured<S> = Watched<S, OfDoor>;
+
+/// Counts the requests of a door.
+#[derive(Clone, Debug)]
+pub struct OfDoor {
+    requests: Requests,
+    door: Door,
+}
+
+impl Watch for OfDoor {
+    type UnderWay = OneRequest;
+
+    fn begin(&self, path: &str) -> OneRequest {
+        let (door, method) = (self.door.name(), names::method(self.door, path));
+        let of = OfRequest { door, method, code: Answer::NONE };
+        OneRequest { requests: self.requests.clone(), of, began: clock::instant() }
+    }
+}
+
+/// A request that is under way, and what is known of it.
 #[derive(Debug)]
-struct UnderWay {
+pub struct OneRequest {
     requests: Requests,
     of: OfRequest,
     began: Instant,
 }
 
-impl UnderWay {
+impl OneRequest {
     fn tell(&mut self, answer: Option<Answer>) {
         self.of.code = answer.unwrap_or(self.of.code);
     }
 }
 
-impl Drop for UnderWay {
+impl UnderWay for OneRequest {
+    fn on_head<B>(&mut self, head: &Response<B>) {
+        self.tell(Answer::of(head));
+    }
+
+    fn on_trailers(&mut self, trailers: &HeaderMap) {
+        self.tell(Answer::in_grpc(trailers));
+    }
+}
+
+impl Drop for OneRequest {
     fn drop(&mut self) {
         let took = clock::instant().since(self.began);
         self.requests.0.get_or_create(&self.of).observe(took.as_secs_f64());
-    }
-}
-
-/// A service whose requests are counted.
-#[derive(Clone, Debug)]
-pub struct Measured<S> {
-    service: S,
-    requests: Requests,
-    door: Door,
-}
-
-impl<S, I, O> Service<Request<I>> for Measured<S>
-where
-    S: Service<Request<I>, Response = Response<O>>,
-{
-    type Response = Response<MeasuredBody<O>>;
-    type Error = S::Error;
-    type Future = Answering<S::Future>;
-
-    fn call(&self, request: Request<I>) -> Self::Future {
-        let under_way = Some(self.requests.begin(self.door, request.uri().path()));
-        Answering { answer: self.service.call(request), under_way }
-    }
-}
-
-pin_project! {
-    /// An answer that is to come.
-    #[derive(Debug)]
-    pub struct Answering<F> {
-        #[pin]
-        answer: F,
-        under_way: Option<UnderWay>,
-    }
-}
-
-impl<F, O, E> Future for Answering<F>
-where
-    F: Future<Output = Result<Response<O>, E>>,
-{
-    type Output = Result<Response<MeasuredBody<O>>, E>;
-
-    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = self.project();
-        let answer = ready!(this.answer.poll(context));
-        let mut under_way = this.under_way.take();
-        Poll::Ready(answer.map(|answer| {
-            if let Some(under_way) = &mut under_way {
-                under_way.tell(Answer::of(&answer));
-            }
-            answer.map(|body| MeasuredBody { body, under_way })
-        }))
-    }
-}
-
-pin_project! {
-    /// The body of an answer that is under way.
-    #[derive(Debug)]
-    pub struct MeasuredBody<O> {
-        #[pin]
-        body: O,
-        under_way: Option<UnderWay>,
-    }
-}
-
-impl<O: Body> Body for MeasuredBody<O> {
-    type Data = O::Data;
-    type Error = O::Error;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<O::Data>, O::Error>>> {
-        let this = self.project();
-        let frame = ready!(this.body.poll_frame(context));
-        if let Some(Ok(frame)) = &frame
-            && let (Some(trailers), Some(under_way)) = (frame.trailers_ref(), this.under_way)
-        {
-            under_way.tell(Answer::in_grpc(trailers));
-        }
-        Poll::Ready(frame)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
     }
 }

@@ -7,8 +7,12 @@ use std::{
 };
 
 use futures_util::stream;
+use http::Request;
 use http_body_util::{BodyExt as _, Empty, Full, StreamBody};
-use hyper::{body::Bytes, service::service_fn};
+use hyper::{
+    body::{Bytes, Frame},
+    service::{Service as _, service_fn},
+};
 use prometheus_client::{encoding::text, registry::Registry};
 
 use super::*;
