@@ -61,7 +61,8 @@ fn fixture(path: &Path) -> Option<Fixture> {
 async fn current_and_older() -> (Vec<Fixture>, Vec<Fixture>) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("data");
-    let import = ["store", "import", "--engine", "sled", "--path", path.to_str().unwrap(), "-"];
+    let path_of = path.to_str().unwrap();
+    let import = ["store", "import", "--engine", "sled", "--path", path_of, "--unchecked", "-"];
     assert!(run(&import, "").await.status.success());
     let current = format_of(&path, "sled");
     let (current, older) =

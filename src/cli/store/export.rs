@@ -81,11 +81,13 @@ fn tell(exported: &Exported) -> anyhow::Result<()> {
         exported;
     let mut stderr = io::stderr().lock();
     writeln!(stderr, "{records} records exported, of which {in_flight} were in flight")?;
+    writeln!(stderr, "SHA-256 of their lines: {}", exported.sha256)?;
     for (app, records) in nameless {
         writeln!(
             stderr,
             "{records} records are of app {app:?}, whose name is lost and is one of {lost_apps:?}: \
-             put it in the place of {app:?} in the lines, then import them"
+             put it in the place of {app:?} in the lines, then import them \
+             with --unchecked"
         )?;
     }
     if !lost_clients.is_empty() {

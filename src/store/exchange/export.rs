@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeMap, io};
 
-use super::line::{Line, nameless};
+use super::{
+    end::Sum,
+    line::{Line, nameless},
+};
 use crate::{
     domain::{
         batch::{Batch, BatchState, Part, Settlement},
@@ -37,6 +40,8 @@ pub struct Exported {
     pub lost_apps: Vec<String>,
     /// Clients whose names records of theirs do not bear, since that they are theirs is lost.
     pub lost_clients: Vec<String>,
+    /// SHA-256 of the records' lines, in hexadecimal digits. The last line says it, too.
+    pub sha256: String,
 }
 
 /// What an export does not take along of an app.
@@ -66,8 +71,8 @@ pub enum ExportError {
 }
 
 /// Writes every record that waits or is in flight as a line, one a subject, in the order in
-/// which each began to wait. Damaged entries are counted and passed over. Takes about 60 bytes
-/// of memory a record.
+/// which each began to wait, and then a line that says how many these are, with their checksum.
+/// Damaged entries are counted and passed over. Takes about 60 bytes of memory a record.
 pub async fn export<E: Engine>(
     engine: &E,
     out: &mut (impl io::Write + Send),
@@ -77,6 +82,7 @@ pub async fn export<E: Engine>(
     let last_stamp = last_stamp(engine, &mut exported).await?;
     let delivered = read_states(engine, &names, &mut exported).await?;
     exported.damaged += count(engine, Kind::Quarantine).await?.into_values().sum::<u64>();
+    let (mut sum, mut text) = (Sum::default(), Vec::new());
     for (_, app, subject_key) in order(engine, &delivered, &mut exported).await? {
         let mut transaction = engine.begin().await?;
         let row = transaction.get(&keys::in_flight_of(app, &subject_key)).await?;
@@ -98,11 +104,17 @@ pub async fn export<E: Engine>(
         }
         let client = names.clients.get(&record.client).cloned();
         let line = Line::new((name, client), subject, record, last_stamp);
-        serde_json::to_writer(&mut *out, &line).map_err(io::Error::from)?;
-        out.write_all(b"\n")?;
-        exported.records += 1;
+        text.clear();
+        serde_json::to_writer(&mut text, &line).map_err(io::Error::from)?;
+        text.push(b'\n');
+        sum.add(&text);
+        out.write_all(&text)?;
     }
+    let end = sum.end();
+    serde_json::to_writer(&mut *out, &end.line()).map_err(io::Error::from)?;
+    out.write_all(b"\n")?;
     out.flush()?;
+    (exported.records, exported.sha256) = (end.records, end.sha256);
     Ok(exported)
 }
 

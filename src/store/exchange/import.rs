@@ -5,7 +5,10 @@ use std::{
     io::{self, BufRead},
 };
 
-use super::line::Line;
+use super::{
+    end::{EndLine, Sum},
+    line::Line,
+};
 use crate::{
     domain::{
         admission::QueueRefusal,
@@ -29,6 +32,17 @@ pub struct Imported {
     pub records: u64,
     /// Of these, the ones that were merged into a record that waited.
     pub merged: u64,
+    /// Exports that were whole, by the line at their end.
+    pub exports: u64,
+}
+
+/// Whether what is imported has to be whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Check {
+    /// By the line at the end of each export.
+    Whole,
+    /// Lines are taken as they are: what is edited has another checksum.
+    None,
 }
 
 /// Why an import ended early. What stands before the line is in the store, or most of it.
@@ -46,6 +60,17 @@ pub enum ImportError {
         line: u64,
         /// What is wrong with it. Never holds a value.
         what: String,
+    },
+    /// The export is not whole, or was changed.
+    #[error(
+        "line {line}: {what}; what stands before it is merged, but for the last lines: import the \
+         whole export again, or use --unchecked if its lines were edited"
+    )]
+    NotWhole {
+        /// The line, from 1.
+        line: u64,
+        /// What shows it.
+        what: &'static str,
     },
     /// The queue does not take a record.
     #[error("line {line}: {}", refusal_text(*refusal))]
@@ -77,20 +102,37 @@ fn refusal_text(refusal: QueueRefusal) -> &'static str {
     }
 }
 
-/// Merges all lines into the queue, in their order, which becomes that of their sequences.
+/// Merges all lines into the queue, in their order, which becomes that of their sequences. There may
+/// be several exports, one after the other.
 pub async fn import<E: Engine>(
     queue: &mut Queue<E>,
     mut lines: impl BufRead + Send,
+    check: Check,
 ) -> Result<Imported, ImportError> {
     let mut names = Names::default();
     let mut imported = Imported::default();
     let mut group = Vec::new();
     let mut text = Vec::new();
+    let mut sum = Sum::default();
     for line in 1.. {
         text.clear();
         let bytes = io::Read::take(&mut lines, LINE_BYTES_MAX).read_until(b'\n', &mut text)?;
-        if bytes > 0 && !text.trim_ascii().is_empty() {
+        if let Some(end) = EndLine::read(&text) {
+            let is_whole = end.is_ok_and(|end| end == std::mem::take(&mut sum).end());
+            if check == Check::Whole && !is_whole {
+                let what = "the lines before it are not as many, or not the same, as it says";
+                return Err(ImportError::NotWhole { line, what });
+            }
+            imported.exports += u64::from(is_whole);
+        } else if bytes > 0 && !text.trim_ascii().is_empty() {
+            sum.add(&text);
             group.push((line, names.arrival(queue, line, &text).await?));
+        }
+        let has_end = imported.exports > 0 && sum.records() == 0;
+        if bytes == 0 && check == Check::Whole && !has_end {
+            let what =
+                "the end of the export is missing: it was cut off, or an older version wrote it";
+            return Err(ImportError::NotWhole { line, what });
         }
         if bytes == 0 || group.len() >= GROUP_RECORDS_MAX {
             take(queue, std::mem::take(&mut group), &mut imported).await?;

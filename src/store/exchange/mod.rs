@@ -1,6 +1,7 @@
 //! What waits in a store, as lines of JSON, and back: from one store into another, of
 //! whichever engine.
 
+mod end;
 mod export;
 mod import;
 mod line;
@@ -8,4 +9,4 @@ mod line;
 mod tests;
 
 pub use export::{ExportError, Exported, LeftBehind, export};
-pub use import::{ImportError, Imported, import};
+pub use import::{Check, ImportError, Imported, import};

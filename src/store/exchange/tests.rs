@@ -52,12 +52,15 @@ fn exported(engine: &MemoryEngine) -> (Vec<String>, Exported) {
     let mut out = Vec::new();
     let exported = now(export(engine, &mut out)).unwrap();
     let lines = String::from_utf8(out).unwrap();
-    (lines.lines().map(str::to_owned).collect(), exported)
+    let mut lines: Vec<String> = lines.lines().map(str::to_owned).collect();
+    assert!(lines.pop().unwrap().contains(&exported.sha256), "the last line is its end");
+    (lines, exported)
 }
 
+/// The lines of records alone.
 fn take_back(engine: &MemoryEngine, lines: &[String]) -> Result<Imported, ImportError> {
     let mut queue = open(engine);
-    now(import(&mut queue, BufReader::new(lines.join("\n").as_bytes())))
+    now(import(&mut queue, BufReader::new(lines.join("\n").as_bytes()), Check::None))
 }
 
 fn claim(
@@ -294,6 +297,34 @@ fn a_line_that_is_none_is_named_without_its_values() {
 }
 
 #[test]
+fn an_export_that_is_not_whole_is_told() {
+    let engine = MemoryEngine::default();
+    let mut source = open(&engine);
+    for user in ["u", "v", "w"] {
+        accept(&mut source, update(user, "plan", 1), 1);
+    }
+    let mut whole = Vec::new();
+    now(export(&engine, &mut whole)).unwrap();
+    let read = |bytes: &[u8]| now(import(&mut open(&MemoryEngine::default()), bytes, Check::Whole));
+    let imported = read(&whole).unwrap();
+    assert_eq!((imported.records, imported.exports), (3, 1));
+    assert_eq!(read(&[whole.clone(), whole.clone()].concat()).unwrap().exports, 2);
+
+    // Cut off anywhere, it is told, be it after a line; so is a line that was left out or changed.
+    for end in 0..whole.len() - 1 {
+        assert!(read(&whole[..end]).is_err(), "{end} of {}", whole.len());
+    }
+    let text = String::from_utf8(whole.clone()).unwrap();
+    let first = text.find('\n').unwrap() + 1;
+    let error = read(&whole[first..]).unwrap_err();
+    assert!(matches!(error, ImportError::NotWhole { line: 3, .. }), "{error}");
+    assert!(read(text.replace(r#""plan":1"#, r#""plan":2"#).as_bytes()).is_err());
+    let two = [&*whole, &whole[..first]].concat();
+    let error = read(&two).unwrap_err();
+    assert!(matches!(error, ImportError::NotWhole { line: 6, .. }), "{error}");
+}
+
+#[test]
 fn an_import_that_does_not_fit_says_which_limit_to_raise() {
     let engine = MemoryEngine::default();
     let (mut queue, lines) = {
@@ -305,7 +336,7 @@ fn an_import_that_does_not_fit_says_which_limit_to_raise() {
         let copy = MemoryEngine::default();
         (now(Queue::open(copy, limits, 7)).unwrap(), exported(&engine).0)
     };
-    let error = now(import(&mut queue, lines.join("\n").as_bytes())).unwrap_err();
+    let error = now(import(&mut queue, lines.join("\n").as_bytes(), Check::None)).unwrap_err();
     let refusal = QueueRefusal::TooManyRecords;
     assert!(matches!(error, ImportError::Refused { line: 3, refusal: r } if r == refusal));
     assert!(error.to_string().contains("store.pending_records_max"));
