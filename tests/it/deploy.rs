@@ -106,8 +106,15 @@ async fn the_unit_is_sound_and_keeps_to_itself() {
     assert_eq!(config["apps"][0]["api_key_credential"].as_str(), Some(name));
     let state = format!("/var/lib/{}", setting(&unit, "StateDirectory"));
     assert!(config["store"]["path"].as_str().unwrap().starts_with(&state));
-    let sysusers = read("deploy/systemd/sysusers.conf");
+    let sysusers = read("deploy/systemd/userpilot-gateway.conf");
     assert!(sysusers.contains(&format!("\nu {} ", setting(&unit, "User"))));
+    // Where the package is configured, cargo-deb's script asks for it by the name that it has here.
+    let manifest: Table = read("Cargo.toml").parse().unwrap();
+    let assets = manifest["package"]["metadata"]["deb"]["assets"].as_array().unwrap();
+    let names = |asset: &toml::Value| [0, 1].map(|at| asset[at].as_str().unwrap().to_owned());
+    let is_ours = |[_, to]: &[String; 2]| to.starts_with("usr/lib/sysusers.d/");
+    let [from, to] = assets.iter().map(names).find(is_ours).unwrap();
+    assert_eq!(Path::new(&from).file_name(), Path::new(&to).file_name());
 
     // It would hide what clock.rs tells the machine's uptime by.
     let hides = unit.lines().any(|line| line.starts_with("ProcSubset="));
