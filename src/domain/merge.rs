@@ -71,7 +71,10 @@ pub type Span = (Sequence, Sequence);
 /// In the turns of so many other clients a record may go: one whose turn comes soon is enough.
 const GUESTS_MAX: usize = 8;
 /// More become one, which then also spans what lies between.
-const REPLAYED_SPANS_MAX: usize = 16;
+const REPLAYED_SPANS_MAX: usize = 64;
+/// In so many pieces a record may be with what is in flight of its subject, since other updates go
+/// their own way. What comes then joins it: so it does not come to span what went another way.
+const PIECES_MAX: usize = 16;
 
 impl Record {
     /// The record that `update` alone makes.
@@ -153,6 +156,12 @@ impl Record {
     /// The sequences of its updates.
     pub fn spans(&self) -> impl Iterator<Item = Span> {
         self.replayed.iter().copied().chain(self.own)
+    }
+
+    /// Whether it is in as many pieces as may be, together with `other`, should they become one.
+    pub fn is_in_pieces(&self, other: Option<&Self>) -> bool {
+        let pieces = |record: &Self| record.spans().count();
+        pieces(self) + other.map_or(0, pieces) >= PIECES_MAX
     }
 
     /// From now on other updates of the subject go their own way: what is merged with it later

@@ -181,7 +181,7 @@ fn a_record_holds_its_updates_and_none_from_while_it_was_apart() {
 
 #[test]
 fn of_many_replayed_letters_the_oldest_become_one_span() {
-    let letters = (1..=18).map(|number| Record {
+    let letters = (1..=REPLAYED_SPANS_MAX as u64 + 2).map(|number| Record {
         own: None,
         replayed: vec![(number * 10, number * 10 + 1)],
         ..record(number * 10)
@@ -189,6 +189,18 @@ fn of_many_replayed_letters_the_oldest_become_one_span() {
     let merged = letters.reduce(Record::merge).expect("some letters");
     assert_eq!(merged.replayed.len(), REPLAYED_SPANS_MAX);
     assert_eq!(merged.replayed[..2], [(10, 31), (40, 41)]);
+}
+
+#[test]
+fn a_record_is_in_as_many_pieces_as_it_was_set_apart() {
+    let mut record = record(1);
+    for piece in 1..PIECES_MAX as u64 {
+        assert!(!record.is_in_pieces(None), "{piece}");
+        assert_eq!(record.is_in_pieces(Some(&self::record(0))), piece + 1 == PIECES_MAX as u64);
+        record.set_apart();
+        record = record.merge(self::record(10 * piece));
+    }
+    assert!(record.is_in_pieces(None));
 }
 
 #[test]

@@ -34,7 +34,8 @@ impl Group<'_> {
     }
 
     /// Strikes from `arrived` what need not be sent. Says what is to be done with the rest, and
-    /// what was struck, if it matters to anybody.
+    /// what was struck, if it matters to anybody. Where nothing is left, that joins what waits if this
+    /// is in too many pieces to be kept apart from it.
     pub(super) fn strike(
         &mut self,
         slot: usize,
@@ -51,7 +52,12 @@ impl Group<'_> {
         };
         let has_letters = self.apps.get(app).is_some_and(|state| state.dead_letters > 0);
         let whole = has_letters.then(|| arrived.clone());
-        let judgement = delivered.strike(arrived, under_way, memory.by(), now);
+        let judged = delivered.strike(arrived, under_way, memory.by(), now);
+        let in_flight = in_flight.as_ref().map(|row| &row.record);
+        let judgement = match record {
+            Some(waiting) if waiting.is_in_pieces(in_flight) => Judgement::Changed,
+            Some(_) | None => judged,
+        };
         (judgement, whole.map(|whole| whole.without(arrived)))
     }
 

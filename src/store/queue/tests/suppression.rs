@@ -19,6 +19,7 @@ over_every_engine! {
     what_is_repeated_in_flight_waits_no_more_once_it_is_delivered => is_struck_when_delivered;
     what_is_repeated_while_it_goes_by_express_is_not_sent_again => is_struck_after_express;
     what_is_unchanged_is_no_arrival => is_no_arrival;
+    what_is_unchanged_again_and_again_stays_so => stays_unchanged;
     pruning_what_is_remembered_keeps_nothing_else_from_it => prunes_all_at_once;
     what_an_app_remembers_that_is_not_configured_is_kept_for_a_week => is_kept_a_week;
 }
@@ -91,6 +92,33 @@ fn is_not_sent_again(engine: impl Engine + Clone) {
     assert_eq!(bench.find("u", unchanged.sequence), Found::DeliveredLongAgo);
     assert_eq!(bench.put("v", "a", 1).disposition, Disposition::Queued, "another user");
     assert_eq!(bench.sent("a", 2), Disposition::Queued);
+}
+
+fn stays_unchanged(engine: impl Engine + Clone) {
+    let mut bench = remembering(engine);
+    bench.deliver_of("u", &[("a", 1)]);
+    let mut unchanged = Vec::new();
+    let repeat = |bench: &mut Bench<_>, unchanged: &mut Vec<u64>| {
+        for value in 0..40 {
+            bench.put("u", "b", value);
+            let same = bench.put("u", "a", 1);
+            // It joins what waits, once that is in many pieces.
+            unchanged.extend((same.disposition == Disposition::Unchanged).then_some(same.sequence));
+        }
+    };
+    repeat(&mut bench, &mut unchanged);
+    let batch = bench.claim_all();
+    repeat(&mut bench, &mut unchanged);
+    bench.settle(&batch, Settlement::Requeued);
+    assert!(unchanged.len() > 10 && unchanged.len() < 20, "{}", unchanged.len());
+    let are_delivered = |bench: &Bench<_>| {
+        unchanged.iter().all(|it| bench.find("u", *it) == Found::DeliveredLongAgo)
+    };
+    assert!(are_delivered(&bench));
+    let batch = bench.claim_all();
+    assert_eq!(bench.upload(&batch), "{\"user_id\":\"u\",\"metadata\":{\"b\":39}}\n");
+    bench.settle(&batch, Settlement::Dead(DeadReason::BadRow));
+    assert!(are_delivered(&bench));
 }
 
 fn goes_without_the_rest(engine: impl Engine + Clone) {
