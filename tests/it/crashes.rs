@@ -2,6 +2,7 @@
 //! job that ran is gone on with. The same where the disk takes no more.
 
 mod both;
+mod outage;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
