@@ -1,0 +1,349 @@
+//! The delivery of an app under one lease: its driver, which ends with it.
+
+use std::{
+    future::{Future, ready},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use futures_util::future::{Either, select};
+use tokio::sync::oneshot;
+use userpilot_gateway::{
+    delivery::{Ledger, carry_out},
+    domain::{
+        batch::{Batch, BatchState, Claimable, Settlement},
+        budget::Occupancy,
+        lifecycle::{Command, Event, Lifecycle, Recovered, Step, Waiting},
+        memory::Memory,
+        time::Instant,
+        update::SubjectKind,
+        verdict::{FailureKind, Identified, Jobs, Poll, Submission},
+    },
+    store::{
+        AppTerms, StoreError,
+        queue::{Claim, Settling},
+    },
+    upstream::Upstream,
+};
+
+use super::{
+    facts::{look_at_sender, name_of},
+    replica::Process,
+    sabotage::Sabotage,
+    scenario::Trouble,
+    world::World,
+};
+use crate::{
+    process::at_once,
+    upstream::{Network, failure},
+};
+
+/// Why a driver ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// There is no way to the store, for now.
+    Away,
+    /// The lease is lost, as a transaction or a clock told.
+    Fenced,
+    HeldBack,
+    /// It was told to.
+    Told,
+}
+
+/// How often what others did is looked at.
+const REFRESH: Duration = Duration::from_secs(1);
+
+/// Delivers an app for as long as the lease is held that has this token.
+pub(crate) async fn deliver(process: Arc<Process>, app: usize, token: u64) {
+    loop {
+        let mut machine = None;
+        let end = session(&process, (app, token), &mut machine).await;
+        process.say(|| format!("app {app}, token {token}: {end:?}"));
+        process.world.count(|tally| {
+            tally.fenced += u64::from(end == End::Fenced);
+            tally.held_back += u64::from(end == End::HeldBack);
+        });
+        machine.into_iter().for_each(|machine| process.park(app, machine));
+        let holding = process.holding(app);
+        let goes_on = holding.is_some_and(|it| !it.is_to_end && may_ask(&process, app));
+        if end != End::Away || !goes_on {
+            break;
+        }
+        // Under the same lease it adopts the app anew, once it can.
+        process.world.sleep(Duration::from_millis(500)).await;
+    }
+    process.note(app, |holding| holding.is_over = true);
+}
+
+/// Whether the process may send a request now, by its own clock.
+fn may_ask(process: &Process, app: usize) -> bool {
+    let skips = process.world.scenario.sabotage == Some(Sabotage::SkipsMayAsk);
+    let now = process.now().instant;
+    process.holding(app).is_some_and(|holding| skips || holding.held.may_ask(now))
+}
+
+async fn adopt(process: &Process, (app, token): (usize, u64)) -> Result<Recovered, StoreError> {
+    let base = &process.world.scenario.base;
+    let (rows, pace) = (base.settings.batch.rows_max, base.settings.users_per_minute);
+    let now = process.now();
+    let terms = AppTerms {
+        name: name_of(app),
+        full_job: Occupancy::begin(rows, pace, now),
+        suppression: base.suppression,
+    };
+    let adopted = process.control.lock().await.adopt(&terms, token, now.wall).await;
+    let (_, mut recovered) = adopted?;
+    // Whoever had it went by another clock.
+    recovered.memory.occupancy = recovered.memory.occupancy.handed_over();
+    note_take_over(process, app, &recovered);
+    Ok(recovered)
+}
+
+fn note_take_over(process: &Process, app: usize, recovered: &Recovered) {
+    let mut inside = process.world.inside();
+    let last = inside.drivers.insert(app, (process.owner, "between two steps"));
+    let Some((owner, step)) = last.filter(|(owner, _)| *owner != process.owner) else { return };
+    *inside.tally.taken_over.entry(step).or_default() += 1;
+    let state = match recovered.unsettled.as_ref().map(|batch| batch.state) {
+        None => "of no batch",
+        Some(BatchState::Claiming) => "of a batch that is being claimed",
+        Some(BatchState::Claimed) => "of a claimed batch",
+        Some(BatchState::Submitting) => "of a batch that is being submitted",
+        Some(BatchState::Running) => "of a job that runs",
+        Some(BatchState::Settling(_) | BatchState::Settled(_)) => {
+            "of a batch that is being settled"
+        }
+    };
+    *inside.tally.taken_over.entry(state).or_default() += 1;
+    drop(inside);
+    process.say(|| format!("takes app {app} over from {owner:?}, {step}, {state}"));
+}
+
+/// One driver, from what it recovers to its end.
+async fn session(
+    process: &Arc<Process>,
+    (app, token): (usize, u64),
+    kept: &mut Option<Lifecycle>,
+) -> End {
+    let world = &process.world;
+    let recovered = match adopt(process, (app, token)).await {
+        Ok(recovered) => recovered,
+        Err(error) => return end_of(process, error),
+    };
+    let mut machine = Lifecycle::new(world.scenario.base.settings, recovered, process.now());
+    if world.scenario.sabotage == Some(Sabotage::KeepsItsDriver) {
+        machine = process.parked(app).unwrap_or(machine);
+    }
+    let gate = Gate { process: process.clone(), app, token, is_held_back: AtomicBool::new(false) };
+    let hands = Hands { process: process.clone(), app };
+    let (mut looked_at, mut since) = (None::<Instant>, None);
+    let end = loop {
+        let now = process.now();
+        if process.holding(app).is_none_or(|holding| holding.is_to_end) {
+            break End::Told;
+        }
+        if !may_ask(process, app) {
+            break End::HeldBack;
+        }
+        if looked_at.is_none_or(|at| now.instant.since(at) >= REFRESH) {
+            looked_at = Some(now.instant);
+            let mut queue = process.control.lock().await;
+            if let Err(error) = queue.refresh(&[world.apps[app]]).await {
+                break end_of(process, error);
+            }
+        }
+        let waiting = waiting(process, app, &mut since).await;
+        machine.on(Event::Waiting(waiting), now, world.below(u64::MAX));
+        process.note(app, |it| it.is_idle = machine.view(now).batch.is_none());
+        match machine.next(now) {
+            Step::Do(command) => match step(&machine, command, (&hands, &gate)).await {
+                Ok(event) => {
+                    if gate.is_held_back.load(Relaxed) {
+                        break End::HeldBack;
+                    }
+                    machine.on(event, process.now(), world.below(u64::MAX));
+                }
+                Err(error) => break end_of(process, error),
+            },
+            Step::Wait(until) => {
+                if until.is_some_and(|until| until <= now.instant) {
+                    world.break_with("waits for the past");
+                    world.give_way().await;
+                }
+                let at = now.instant.plus(REFRESH);
+                process.sleep_until(until.map_or(at, |until| until.min(at))).await;
+            }
+        }
+    };
+    *kept = Some(machine);
+    end
+}
+
+fn end_of(process: &Process, error: StoreError) -> End {
+    let is_fenced = matches!(error, StoreError::LeaseLost { .. });
+    process.bear::<()>(Err(error));
+    if is_fenced { End::Fenced } else { End::Away }
+}
+
+async fn waiting(process: &Process, app: usize, since: &mut Option<Instant>) -> Waiting {
+    let queue = process.control.lock().await;
+    let id = process.world.apps[app];
+    let depth = queue.depth(id);
+    let now = process.now().instant;
+    *since = (depth.records > 0).then(|| since.unwrap_or(now));
+    let urgent_updates = queue.urgent_updates(id);
+    Waiting { records: depth.by_kind(), since: *since, urgent_updates }
+}
+
+/// Carries a command out; anything may happen before and after.
+async fn step(
+    machine: &Lifecycle,
+    command: Command,
+    (hands, gate): (&Hands, &Gate),
+) -> Result<Event, StoreError> {
+    let (process, app) = (&hands.process, hands.app);
+    process.say(|| format!("app {app}: {command:?}"));
+    let about = match &command {
+        Command::Claim(_) => "claiming",
+        Command::Advance(..) => "advancing",
+        Command::Submit(_) => "submitting",
+        Command::Look => "looking",
+        Command::Poll(_) => "polling",
+        Command::Settle(..) => "settling",
+    };
+    let note = |about| {
+        let mut inside = process.world.inside();
+        if let Some((owner, step)) = inside.drivers.get_mut(&app)
+            && *owner == process.owner
+        {
+            *step = about;
+        }
+    };
+    note(about);
+    process.world.point(process.owner, 15).await;
+    let current = machine.view(process.now()).batch;
+    let event = carry_out(command, current.as_ref(), hands, gate, |_, _| {}).await?;
+    process.say(|| format!("app {app}: {event:?}"));
+    process.world.point(process.owner, 15).await;
+    note("between two steps");
+    Ok(event)
+}
+
+/// A driver's hands on the store.
+struct Hands {
+    process: Arc<Process>,
+    app: usize,
+}
+
+impl Ledger for Hands {
+    type Error = StoreError;
+
+    async fn claim(&self, claimable: Claimable) -> Result<Option<Box<Batch>>, StoreError> {
+        let (app, mut continued) = (self.process.world.apps[self.app], None);
+        loop {
+            let now = self.process.now().wall;
+            let mut queue = self.process.control.lock().await;
+            match queue.claim(app, claimable, continued, now).await? {
+                Claim::Continues(batch) => continued = Some(batch),
+                Claim::Complete(batch) => return Ok(batch),
+            }
+        }
+    }
+
+    async fn advance(&self, batch: Box<Batch>, memory: Memory) -> Result<(), StoreError> {
+        self.process.control.lock().await.advance(&batch, memory).await
+    }
+
+    async fn settle(
+        &self,
+        batch: Box<Batch>,
+        settlement: Settlement,
+        memory: Memory,
+    ) -> Result<Settling, StoreError> {
+        let now = self.process.now().wall;
+        self.process.control.lock().await.settle(&batch, settlement, memory, now).await
+    }
+
+    async fn upload(&self, batch: &Batch) -> Result<Vec<u8>, StoreError> {
+        self.process.reads.upload(batch).await
+    }
+}
+
+/// The way upstream, which is open while the lease is held.
+struct Gate {
+    process: Arc<Process>,
+    app: usize,
+    token: u64,
+    is_held_back: AtomicBool,
+}
+
+impl Gate {
+    /// Sends a request, unless the lease is over, and waits for its answer until it is.
+    async fn request<T: Send + 'static>(
+        &self,
+        asks: &'static str,
+        carry: impl FnOnce(&Network) -> T + Send + 'static,
+    ) -> Option<T> {
+        let (process, app) = (&self.process, self.app);
+        let world = &process.world;
+        if !may_ask(process, app) {
+            self.is_held_back.store(true, Relaxed);
+            return None;
+        }
+        if world.strikes(Trouble::StopBeforeSending, 3) {
+            let length = world.millis(8_000, 90_000);
+            world.stop(process.owner.place, length);
+            world.give_way().await;
+        } else {
+            look_at_sender(world, (app, process.me, self.token), asks);
+        }
+        let (tell, mut told) = oneshot::channel();
+        // Once it has left, it arrives, whatever becomes of who sent it.
+        let arrives = world.time() + world.millis(0, 60);
+        world.at(arrives, move |world| {
+            world.networks[app].inside().advance(world.time());
+            let answer = carry(&world.networks[app]);
+            world.watch(app);
+            let takes = if world.percent(5) { 30_000 } else { 400 };
+            let back = world.time() + world.millis(0, takes);
+            world.at(back, move |_: &World| drop(tell.send(answer)));
+        });
+        while may_ask(process, app) {
+            let until = process.holding(app).map(|holding| holding.held.valid_until);
+            let over = std::pin::pin!(process.sleep_until(until.unwrap_or_default()));
+            match select(told, over).await {
+                Either::Left((answer, _)) => return answer.ok(),
+                Either::Right((_, rest)) => told = rest,
+            }
+        }
+        self.is_held_back.store(true, Relaxed);
+        None
+    }
+}
+
+impl Upstream for Gate {
+    async fn submit(&self, batch: &Batch, upload: Vec<u8>) -> Submission {
+        let batch = batch.clone();
+        let carry = move |network: &Network| at_once(network.submit(&batch, upload));
+        let answer = self.request("a submission", carry).await;
+        answer.unwrap_or_else(|| Err(failure(FailureKind::Unknown)))
+    }
+
+    async fn job(&self, job_id: &str) -> Poll {
+        let job_id = job_id.to_owned();
+        let answer = self.request("a poll", move |network| at_once(network.job(&job_id))).await;
+        answer.unwrap_or_else(|| Err(failure(FailureKind::Unknown)))
+    }
+
+    async fn jobs(&self) -> Jobs {
+        let answer = self.request("a list", |network| at_once(network.jobs())).await;
+        answer.unwrap_or_else(|| Err(failure(FailureKind::Unknown)))
+    }
+
+    fn identify(&self, _: SubjectKind, _: Vec<u8>) -> impl Future<Output = Identified> + Send {
+        ready(Err(failure(FailureKind::NotSent)))
+    }
+}
