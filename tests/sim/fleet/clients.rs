@@ -22,7 +22,6 @@ use super::{
     checker::Heard,
     facts::left_to_do,
     replica::{Process, live},
-    sabotage::Sabotage,
     scenario::Trouble,
     world::World,
 };
@@ -260,10 +259,7 @@ impl Client {
                 return;
             }
             Err(StoreError::Engine(EngineError::Unknown(_))) => {
-                return match self.world.scenario.sabotage {
-                    Some(Sabotage::UnknownIsStored) => self.believe(app, numbers),
-                    _ => self.hear_nothing(app, numbers, self.world.time() + LATE_MAX),
-                };
+                return self.hear_nothing(app, numbers, self.world.time() + LATE_MAX);
             }
             Err(error) => return self.world.break_with(format!("accepting fails: {error}")),
         };
@@ -273,14 +269,6 @@ impl Client {
                 Err(refusal) => return self.world.break_with(format!("refused: {refusal:?}")),
             };
             self.world.hold(self.world.checker(app).hear(*number, heard));
-        }
-    }
-
-    /// Takes for granted what is not known.
-    fn believe(&self, app: usize, numbers: &[u64]) {
-        for number in numbers {
-            let sequence = u64::from(u32::MAX) + number;
-            self.world.hold(self.world.checker(app).hear(*number, Heard::Accepted(sequence)));
         }
     }
 

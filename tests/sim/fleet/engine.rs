@@ -91,11 +91,13 @@ impl SimEngine {
 
     fn of(&self, inner: MemoryTransaction, locks: &[Vec<u8>]) -> SimTransaction {
         let id = self.world.number();
+        let begun_at = inner.time();
         self.world.open(id, inner);
         let locks_of = |kind| locks.iter().any(|key| key.first() == Some(&kind));
         SimTransaction {
             id,
             engine: self.clone(),
+            begun_at,
             of_app: locks_of(COURSE),
             of_lease: locks_of(LEASE),
             writes: Vec::new(),
@@ -256,6 +258,8 @@ fn other_half(key: &[u8]) -> Option<Vec<u8>> {
 pub(crate) struct SimTransaction {
     id: u64,
     engine: SimEngine,
+    /// The store's time once it had its locks.
+    begun_at: Option<Timestamp>,
     /// Whether it has locks of an app's stripes, and those of leases.
     of_app: bool,
     of_lease: bool,
@@ -320,7 +324,7 @@ impl Transaction for SimTransaction {
     }
 
     fn time(&self) -> Option<Timestamp> {
-        self.with(|inner| inner.time()).ok().flatten()
+        self.begun_at
     }
 
     fn put(&mut self, key: &[u8], value: Vec<u8>) {
@@ -337,6 +341,10 @@ impl Transaction for SimTransaction {
         let world = self.engine.world.clone();
         let owner = self.engine.owner;
         world.point(owner, 50).await;
+        if world.strikes(Trouble::Cut, 40) {
+            let length = world.millis(50, 40_000);
+            world.cut(owner.place, length);
+        }
         let is_cut = world.is_cut(owner);
         if !is_cut && !world.strikes(Trouble::Reset, 30) {
             self.commit_now()?;
@@ -344,7 +352,7 @@ impl Transaction for SimTransaction {
             return Ok(());
         }
         let unknown = || Err(EngineError::Unknown("it did not answer".into()));
-        match world.below(if is_cut { 3 } else { 2 }) {
+        match world.below(3) {
             // It never heard of it.
             0 => {}
             1 => self.commit_now()?,
@@ -352,8 +360,8 @@ impl Transaction for SimTransaction {
                 self.is_left = true;
                 let at = world.time() + world.millis(0, 3_900);
                 let (engine, writes) = (self.engine.clone(), std::mem::take(&mut self.writes));
-                let Self { id, of_app, of_lease, is_left, .. } = self;
-                let left = Self { id, engine, of_app, of_lease, writes, is_left };
+                let Self { id, begun_at, of_app, of_lease, is_left, .. } = self;
+                let left = Self { id, engine, begun_at, of_app, of_lease, writes, is_left };
                 world.at(at, move |world| {
                     if left.commit_now().is_ok() {
                         world.inside().tally.committed_late += 1;

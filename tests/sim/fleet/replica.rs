@@ -34,9 +34,6 @@ use super::{
 };
 use crate::process::EPOCH_MICROS;
 
-/// How often a replica looks who has what.
-const LOOK_OUT: Duration = Duration::from_secs(1);
-
 /// What a process knows of an app that it delivers.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Holding {
@@ -385,6 +382,6 @@ pub(crate) async fn live(world: World, owner: Owner) {
             process.renew().await;
         }
         process.look_out(&mut gave_up_at).await;
-        process.sleep_until(now.plus(LOOK_OUT)).await;
+        process.sleep_until(now.plus(every)).await;
     }
 }

@@ -15,23 +15,19 @@ pub(crate) enum Sabotage {
     StaleState,
     /// A replica deals out sequences as though there were half as many stripes: two give the same.
     SameResidue,
-    /// A replica that is told that nobody knows whether a commit was made tells its client that it
-    /// was.
-    UnknownIsStored,
     /// A driver goes on with what it knows after its lease was lost and taken anew.
     KeepsItsDriver,
 }
 
 impl Sabotage {
     /// All of them.
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 7] = [
         Self::NoFence,
         Self::SkipsMayAsk,
         Self::RenewsWithoutLooking,
         Self::OwnClock,
         Self::StaleState,
         Self::SameResidue,
-        Self::UnknownIsStored,
         Self::KeepsItsDriver,
     ];
 }

@@ -128,7 +128,9 @@ fn base(seed: u64, random: &mut Random) -> Scenario {
     let base = Scenario::new(seed);
     let share = random.between(0, 50);
     let mut settings = base.settings;
-    settings.users_per_minute = u32::try_from(random.between(20, 600)).unwrap_or(60);
+    // Where an occupancy is longer than a lease, others come to wait for its end.
+    let (least, most) = if random.percent(50) { (5, 20) } else { (20, 600) };
+    settings.users_per_minute = u32::try_from(random.between(least, most)).unwrap_or(60);
     settings.batch = BatchLimits { rows_max: random.between(1, 6), bytes_max: 100_000 };
     let faults = UPSTREAM.into_iter().filter(|_| random.percent(share));
     Scenario {
