@@ -28,6 +28,7 @@ use super::{
 use crate::{
     account::{company, subject_of},
     random::Random,
+    scenario::Fault,
 };
 
 /// How long a client waits for an answer.
@@ -213,7 +214,11 @@ impl Client {
                 company_id: None,
                 properties: properties.iter().map(|p| (format!("p{p}"), value())).collect(),
                 occurred_at: None,
-                lane: if self.percent(30) { Lane::Bulk } else { Lane::Interactive },
+                lane: match self.below(10) {
+                    0..3 => Lane::Bulk,
+                    3..7 if base.has(Fault::Express) => Lane::Express,
+                    _ => Lane::Interactive,
+                },
             });
         }
         group

@@ -17,11 +17,16 @@
 mod checker;
 mod clients;
 mod engine;
+mod express;
 mod facts;
+mod fate;
+mod gate;
 mod replica;
 mod sabotage;
 mod scenario;
 mod session;
+mod tally;
+mod turns;
 mod world;
 
 use std::{
@@ -37,7 +42,8 @@ use userpilot_gateway::{clock, store::queue::Found};
 use self::{
     sabotage::Sabotage,
     scenario::{FleetScenario, Trouble},
-    world::{Tally, World},
+    tally::Tally,
+    world::World,
 };
 use crate::{account::subject_of, number, process::at_once};
 
@@ -50,7 +56,7 @@ const SEEDS_TO_FIND: u64 = 3_000;
 fn run_to_the_end(scenario: &FleetScenario) -> Result<Tally, String> {
     let world = World::new(scenario.clone());
     let progress = clients::start(&world);
-    world::run(&world, || progress.is_over())?;
+    turns::run(&world, || progress.is_over())?;
     facts::look_at_counts(&world)?;
     for app in 0..scenario.apps {
         let accepted = world.checker(app).accepted();
@@ -129,7 +135,8 @@ fn run_all(seeds: Range<u64>) -> Tally {
     let part = |first: u64| {
         let mut total = Tally::default();
         for seed in (first..seeds.end).step_by(usize::try_from(threads).unwrap()) {
-            let scenario = FleetScenario::new(seed);
+            let mut scenario = FleetScenario::new(seed);
+            scenario.trouble_percent = number("FLEET_PERCENT").unwrap_or(scenario.trouble_percent);
             match run(&scenario) {
                 Ok(tally) => total.add(&tally),
                 Err(what) => panic!("{}", explain(&scenario, &what)),

@@ -44,8 +44,9 @@ pub(crate) struct Holding {
     pub(crate) is_over: bool,
     /// The lease is given up then.
     gives_up: bool,
-    /// Nothing is under way.
+    /// Nothing is under way by jobs, or by express.
     pub(crate) is_idle: bool,
+    pub(crate) is_express_idle: bool,
 }
 
 /// The clock of a machine: it runs at a rate of its own, and is set by the store's.
@@ -267,7 +268,7 @@ impl Process {
         let mut apps = Vec::new();
         for (place, app) in self.world.apps.iter().enumerate() {
             let Some(lease) = looked.leases.get(app) else { continue };
-            let is_idle = self.holding(place).is_some_and(|holding| holding.is_idle);
+            let is_idle = self.holding(place).is_some_and(|it| it.is_idle && it.is_express_idle);
             apps.push(AppLease { app: *app, holder: lease.holder, until: lease.until, is_idle });
         }
         let steps = moves(&Look {
@@ -303,6 +304,7 @@ impl Process {
             is_over: false,
             gives_up: false,
             is_idle: false,
+            is_express_idle: true,
         };
         self.held().insert(app, holding);
         self.world.spawn(Some(self.owner), deliver(self.clone(), app, lease.token));

@@ -59,7 +59,8 @@ impl Trouble {
 
 /// What upstream does to fleets. That lists do not show all is for one gateway to get right: how it
 /// goes on from what it recovers is the same.
-const UPSTREAM: [Fault; 11] = [
+const UPSTREAM: [Fault; 12] = [
+    Fault::Express,
     Fault::NotSent,
     Fault::LostRequest,
     Fault::LostAnswer,

@@ -1,16 +1,7 @@
 //! The delivery of an app under one lease: its driver, which ends with it.
 
-use std::{
-    future::{Future, ready},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering::Relaxed},
-    },
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
-use futures_util::future::{Either, select};
-use tokio::sync::oneshot;
 use userpilot_gateway::{
     delivery::{Ledger, carry_out},
     domain::{
@@ -19,27 +10,21 @@ use userpilot_gateway::{
         lifecycle::{Command, Event, Lifecycle, Recovered, Step, Waiting},
         memory::Memory,
         time::Instant,
-        update::SubjectKind,
-        verdict::{FailureKind, Identified, Jobs, Poll, Submission},
     },
     store::{
         AppTerms, StoreError,
         queue::{Claim, Settling},
     },
-    upstream::Upstream,
 };
 
 use super::{
-    facts::{look_at_sender, name_of},
+    express::{Lane, first},
+    facts::name_of,
+    gate::{Gate, may_ask},
     replica::Process,
     sabotage::Sabotage,
-    scenario::Trouble,
-    world::World,
 };
-use crate::{
-    process::at_once,
-    upstream::{Network, failure},
-};
+use crate::scenario::Fault;
 
 /// Why a driver ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,7 +39,7 @@ enum End {
 }
 
 /// How often what others did is looked at.
-const REFRESH: Duration = Duration::from_secs(1);
+pub(crate) const REFRESH: Duration = Duration::from_secs(1);
 
 /// Delivers an app for as long as the lease is held that has this token.
 pub(crate) async fn deliver(process: Arc<Process>, app: usize, token: u64) {
@@ -78,17 +63,6 @@ pub(crate) async fn deliver(process: Arc<Process>, app: usize, token: u64) {
     process.note(app, |holding| holding.is_over = true);
 }
 
-/// Whether the process may send a request now, by its own clock.
-fn may_ask(process: &Process, app: usize) -> bool {
-    let skips = skips_may_ask(process);
-    let now = process.now().instant;
-    process.holding(app).is_some_and(|holding| skips || holding.held.may_ask(now))
-}
-
-fn skips_may_ask(process: &Process) -> bool {
-    process.world.scenario.sabotage == Some(Sabotage::SkipsMayAsk)
-}
-
 async fn adopt(process: &Process, (app, token): (usize, u64)) -> Result<Recovered, StoreError> {
     let base = &process.world.scenario.base;
     let (rows, pace) = (base.settings.batch.rows_max, base.settings.users_per_minute);
@@ -100,8 +74,10 @@ async fn adopt(process: &Process, (app, token): (usize, u64)) -> Result<Recovere
     };
     let adopted = process.control.lock().await.adopt(&terms, token, now.wall).await;
     let (_, mut recovered) = adopted?;
-    // Whoever had it went by another clock.
-    recovered.memory.occupancy = recovered.memory.occupancy.handed_over();
+    if process.world.scenario.sabotage != Some(Sabotage::NoMargin) {
+        // Whoever had it went by another clock.
+        recovered.memory.occupancy = recovered.memory.occupancy.handed_over();
+    }
     note_take_over(process, app, &recovered);
     Ok(recovered)
 }
@@ -126,51 +102,61 @@ fn note_take_over(process: &Process, app: usize, recovered: &Recovered) {
     process.say(|| format!("takes app {app} over from {owner:?}, {step}, {state}"));
 }
 
-/// One driver, from what it recovers to its end.
+/// One driver, and that of the express lane beside it, from what is recovered to the end of one.
 async fn session(
     process: &Arc<Process>,
     (app, token): (usize, u64),
     kept: &mut Option<Lifecycle>,
 ) -> End {
-    let world = &process.world;
+    let base = &process.world.scenario.base;
     let recovered = match adopt(process, (app, token)).await {
         Ok(recovered) => recovered,
         Err(error) => return end_of(process, error),
     };
-    let mut machine = Lifecycle::new(world.scenario.base.settings, recovered, process.now());
-    if world.scenario.sabotage == Some(Sabotage::KeepsItsDriver) {
+    let gate = Gate::new(process.clone(), app, token);
+    let lane = Lane::new(process, &gate, recovered.paused);
+    let mut machine = Lifecycle::new(base.settings, recovered, process.now());
+    if process.world.scenario.sabotage == Some(Sabotage::KeepsItsDriver) {
         machine = process.parked(app).unwrap_or(machine);
     }
-    let gate = Gate { process: process.clone(), app, token, is_held_back: AtomicBool::new(false) };
     let hands = Hands { process: process.clone(), app };
+    let driven = drive(&mut machine, &hands, &gate);
+    let end = match base.has(Fault::Express) {
+        true => first(driven, async { end_of(process, lane.run().await) }).await,
+        false => driven.await,
+    };
+    *kept = Some(machine);
+    end
+}
+
+async fn drive(machine: &mut Lifecycle, hands: &Hands, gate: &Gate) -> End {
+    let (process, app) = (&hands.process, hands.app);
+    let world = &process.world;
     let (mut looked_at, mut since) = (None::<Instant>, None);
-    let end = loop {
+    loop {
         let now = process.now();
         if process.holding(app).is_none_or(|holding| holding.is_to_end) {
-            break End::Told;
+            return End::Told;
         }
-        if !may_ask(process, app) {
-            break End::HeldBack;
+        if !may_ask(process, app) || gate.is_held_back() {
+            return End::HeldBack;
         }
         if looked_at.is_none_or(|at| now.instant.since(at) >= REFRESH) {
             looked_at = Some(now.instant);
             let mut queue = process.control.lock().await;
             if let Err(error) = queue.refresh(&[world.apps[app]]).await {
-                break end_of(process, error);
+                return end_of(process, error);
             }
         }
         let waiting = waiting(process, app, &mut since).await;
         machine.on(Event::Waiting(waiting), now, world.below(u64::MAX));
         process.note(app, |it| it.is_idle = machine.view(now).batch.is_none());
         match machine.next(now) {
-            Step::Do(command) => match step(&machine, command, (&hands, &gate)).await {
-                Ok(event) => {
-                    if gate.is_held_back.load(Relaxed) {
-                        break End::HeldBack;
-                    }
-                    machine.on(event, process.now(), world.below(u64::MAX));
-                }
-                Err(error) => break end_of(process, error),
+            Step::Do(command) => match step(machine, command, (hands, gate)).await {
+                // Of what was not sent, nothing is known any more.
+                Ok(_) if gate.is_held_back() => return End::HeldBack,
+                Ok(event) => machine.on(event, process.now(), world.below(u64::MAX)),
+                Err(error) => return end_of(process, error),
             },
             Step::Wait(until) => {
                 if until.is_some_and(|until| until <= now.instant) {
@@ -181,9 +167,7 @@ async fn session(
                 process.sleep_until(until.map_or(at, |until| until.min(at))).await;
             }
         }
-    };
-    *kept = Some(machine);
-    end
+    }
 }
 
 fn end_of(process: &Process, error: StoreError) -> End {
@@ -273,84 +257,5 @@ impl Ledger for Hands {
 
     async fn upload(&self, batch: &Batch) -> Result<Vec<u8>, StoreError> {
         self.process.reads.upload(batch).await
-    }
-}
-
-/// The way upstream, which is open while the lease is held.
-struct Gate {
-    process: Arc<Process>,
-    app: usize,
-    token: u64,
-    is_held_back: AtomicBool,
-}
-
-impl Gate {
-    /// Sends a request, unless the lease is over, and waits for its answer until it is.
-    async fn request<T: Send + 'static>(
-        &self,
-        asks: &'static str,
-        carry: impl FnOnce(&Network) -> T + Send + 'static,
-    ) -> Option<T> {
-        let (process, app) = (&self.process, self.app);
-        let world = &process.world;
-        if !may_ask(process, app) {
-            self.is_held_back.store(true, Relaxed);
-            return None;
-        }
-        if world.strikes(Trouble::StopBeforeSending, 3) {
-            let length = world.millis(8_000, 90_000);
-            world.stop(process.owner.place, length);
-            world.give_way().await;
-        } else {
-            look_at_sender(world, (app, process.me, self.token), asks);
-        }
-        let (tell, mut told) = oneshot::channel();
-        // Once it has left, it arrives, whatever becomes of who sent it.
-        let arrives = world.time() + world.millis(0, 60);
-        world.at(arrives, move |world| {
-            world.networks[app].inside().advance(world.time());
-            let answer = carry(&world.networks[app]);
-            world.watch(app);
-            let takes = if world.percent(5) { 30_000 } else { 400 };
-            let back = world.time() + world.millis(0, takes);
-            world.at(back, move |_: &World| drop(tell.send(answer)));
-        });
-        if skips_may_ask(process) {
-            return told.await.ok();
-        }
-        while may_ask(process, app) {
-            let until = process.holding(app).map(|holding| holding.held.valid_until);
-            let over = std::pin::pin!(process.sleep_until(until.unwrap_or_default()));
-            match select(told, over).await {
-                Either::Left((answer, _)) => return answer.ok(),
-                Either::Right((_, rest)) => told = rest,
-            }
-        }
-        self.is_held_back.store(true, Relaxed);
-        None
-    }
-}
-
-impl Upstream for Gate {
-    async fn submit(&self, batch: &Batch, upload: Vec<u8>) -> Submission {
-        let batch = batch.clone();
-        let carry = move |network: &Network| at_once(network.submit(&batch, upload));
-        let answer = self.request("a submission", carry).await;
-        answer.unwrap_or_else(|| Err(failure(FailureKind::Unknown)))
-    }
-
-    async fn job(&self, job_id: &str) -> Poll {
-        let job_id = job_id.to_owned();
-        let answer = self.request("a poll", move |network| at_once(network.job(&job_id))).await;
-        answer.unwrap_or_else(|| Err(failure(FailureKind::Unknown)))
-    }
-
-    async fn jobs(&self) -> Jobs {
-        let answer = self.request("a list", |network| at_once(network.jobs())).await;
-        answer.unwrap_or_else(|| Err(failure(FailureKind::Unknown)))
-    }
-
-    fn identify(&self, _: SubjectKind, _: Vec<u8>) -> impl Future<Output = Identified> + Send {
-        ready(Err(failure(FailureKind::NotSent)))
     }
 }

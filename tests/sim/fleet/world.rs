@@ -4,13 +4,10 @@
 
 use std::{
     collections::BTreeMap,
-    future::{Future, pending, poll_fn},
+    future::{Future, poll_fn},
     pin::Pin,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering::Relaxed},
-    },
-    task::{Context, Poll, Wake, Waker},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::Poll,
     time::Duration,
 };
 
@@ -23,8 +20,10 @@ use super::{
     checker::Checker,
     engine::MemoryTransaction,
     facts::Observer,
+    fate::Standing,
     replica::Process,
     scenario::{FleetScenario, STRIPES, Trouble},
+    tally::Tally,
 };
 use crate::{process::EPOCH_MICROS, random::Random, upstream::Network};
 
@@ -35,19 +34,8 @@ pub(crate) struct Owner {
     pub(crate) life: u64,
 }
 
-type Job = Pin<Box<dyn Future<Output = ()> + Send>>;
+pub(crate) type Job = Pin<Box<dyn Future<Output = ()> + Send>>;
 type Due = Box<dyn FnOnce(&World) + Send>;
-
-/// What the world knows of a replica.
-#[derive(Debug, Default)]
-struct Standing {
-    life: u64,
-    is_alive: bool,
-    stopped_until: Duration,
-    cut_until: Duration,
-    /// Who waits for its death.
-    mourner: Option<Waker>,
-}
 
 /// A transaction as the store sees it.
 pub(crate) struct Open {
@@ -55,51 +43,12 @@ pub(crate) struct Open {
     pub(crate) used_at: Duration,
 }
 
-/// What happened in a run, in numbers.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Tally {
-    pub(crate) updates: u64,
-    pub(crate) jobs: u64,
-    pub(crate) virtual_seconds: u64,
-    pub(crate) turns: u64,
-    pub(crate) stops: u64,
-    pub(crate) deaths: u64,
-    pub(crate) cuts: u64,
-    /// How often a holder found that it had lost its lease, by what told it.
-    pub(crate) fenced: u64,
-    pub(crate) held_back: u64,
-    /// How often a transaction was ended by the store, or committed behind its owner's back.
-    pub(crate) ended_idle: u64,
-    pub(crate) committed_late: u64,
-    /// Apps that were taken over from another replica, by what the last holder was about.
-    pub(crate) taken_over: BTreeMap<&'static str, u64>,
-}
-
-impl Tally {
-    pub(crate) fn add(&mut self, run: &Self) {
-        self.updates += run.updates;
-        self.jobs += run.jobs;
-        self.virtual_seconds += run.virtual_seconds;
-        self.turns += run.turns;
-        self.stops += run.stops;
-        self.deaths += run.deaths;
-        self.cuts += run.cuts;
-        self.fenced += run.fenced;
-        self.held_back += run.held_back;
-        self.ended_idle += run.ended_idle;
-        self.committed_late += run.committed_late;
-        for (step, count) in &run.taken_over {
-            *self.taken_over.entry(step).or_default() += count;
-        }
-    }
-}
-
 pub(crate) struct Inside {
     pub(crate) time: Duration,
     due: BTreeMap<(Duration, u64), Due>,
     next_id: u64,
     pub(crate) chaos: Random,
-    standings: Vec<Standing>,
+    pub(crate) standings: Vec<Standing>,
     spawned: Vec<(Option<Owner>, Job)>,
     pub(crate) open: BTreeMap<u64, Open>,
     vacuum_is_due: bool,
@@ -130,16 +79,16 @@ pub(crate) struct World {
 
 /// A transaction that nobody uses for so long is ended by the store.
 const IDLE_MAX: Duration = Duration::from_secs(4);
-/// No run needs more turns.
-const TURNS_MAX: u64 = 3_000_000;
 
 impl World {
     pub(crate) fn new(scenario: FleetScenario) -> Self {
         let engine = MemoryEngine::shared(STRIPES);
         engine.set_time(Timestamp::from_micros(EPOCH_MICROS));
         let (observer, apps) = Observer::new(engine.clone(), &scenario);
-        let networks: Vec<Network> =
-            (0..scenario.apps).map(|_| Network::new(&scenario.base)).collect();
+        // Requests are some time on their way, and so a little closer to each other, perhaps.
+        let mut base = scenario.base.clone();
+        base.express.per_minute += 1;
+        let networks: Vec<Network> = (0..scenario.apps).map(|_| Network::new(&base)).collect();
         for network in &networks {
             // As with one gateway: the budget is used as fast as its clock runs.
             network.inside().account.early_max = Duration::from_millis(20);
@@ -276,6 +225,11 @@ impl World {
         self.inside().spawned.push((owner, Box::pin(task)));
     }
 
+    /// Tasks that are new.
+    pub(crate) fn spawned(&self) -> Vec<(Option<Owner>, Job)> {
+        std::mem::take(&mut self.inside().spawned)
+    }
+
     pub(crate) async fn sleep_until(&self, at: Duration) {
         let mut is_set = false;
         poll_fn(|context| {
@@ -305,113 +259,6 @@ impl World {
             Poll::Pending
         })
         .await;
-    }
-
-    /// A point of a process's life: others come in between, it may stand still here, or die.
-    pub(crate) async fn point(&self, owner: Owner, one_in: u64) {
-        if self.strikes(Trouble::Stop, one_in) {
-            let length = self.millis(1, 12_000);
-            self.stop(owner.place, length);
-        }
-        if self.strikes(Trouble::LongStop, one_in * 2) {
-            let length = self.millis(8_000, 90_000);
-            self.stop(owner.place, length);
-        }
-        if self.strikes(Trouble::Kill, one_in * 2) {
-            self.kill(owner.place);
-            pending::<()>().await;
-        }
-        match self.below(10) {
-            0..6 => {}
-            6..9 => self.give_way().await,
-            _ => {
-                let length = self.millis(0, 8);
-                self.sleep(length).await;
-            }
-        }
-        // Whoever was stopped goes on from here.
-        if self.is_stopped(Some(owner)) {
-            self.give_way().await;
-        }
-    }
-
-    pub(crate) fn stop(&self, place: usize, length: Duration) {
-        let mut inside = self.inside();
-        let until = inside.time + length;
-        let standing = &mut inside.standings[place];
-        let life = standing.life;
-        standing.stopped_until = standing.stopped_until.max(until);
-        inside.tally.stops += 1;
-        drop(inside);
-        self.say(Some(Owner { place, life }), || format!("stands still for {length:?}"));
-        // So that time comes to an end there.
-        self.at(until, |_| {});
-    }
-
-    pub(crate) fn kill(&self, place: usize) {
-        let mut inside = self.inside();
-        let standing = &mut inside.standings[place];
-        if !std::mem::replace(&mut standing.is_alive, false) {
-            return;
-        }
-        let life = standing.life;
-        let mourner = standing.mourner.take();
-        inside.processes[place] = None;
-        inside.tally.deaths += 1;
-        drop(inside);
-        self.say(Some(Owner { place, life }), || "dies".into());
-        if let Some(mourner) = mourner {
-            mourner.wake();
-        }
-    }
-
-    pub(crate) fn cut(&self, place: usize, length: Duration) {
-        let mut inside = self.inside();
-        let until = inside.time + length;
-        let standing = &mut inside.standings[place];
-        standing.cut_until = standing.cut_until.max(until);
-        let life = standing.life;
-        inside.tally.cuts += 1;
-        drop(inside);
-        self.say(Some(Owner { place, life }), || format!("is cut off for {length:?}"));
-    }
-
-    /// A new life of a replica begins.
-    pub(crate) fn be_born(&self, place: usize) -> Owner {
-        let mut inside = self.inside();
-        let standing = &mut inside.standings[place];
-        standing.life += 1;
-        standing.is_alive = true;
-        standing.stopped_until = Duration::ZERO;
-        Owner { place, life: standing.life }
-    }
-
-    /// Until a process is no more.
-    pub(crate) async fn death_of(&self, owner: Owner) {
-        poll_fn(|context| {
-            if !self.is_alive(owner) {
-                return Poll::Ready(());
-            }
-            self.inside().standings[owner.place].mourner = Some(context.waker().clone());
-            Poll::Pending
-        })
-        .await;
-    }
-
-    pub(crate) fn is_alive(&self, owner: Owner) -> bool {
-        let standing = &self.inside().standings[owner.place];
-        standing.is_alive && standing.life == owner.life
-    }
-
-    pub(crate) fn is_cut(&self, owner: Owner) -> bool {
-        let inside = self.inside();
-        inside.standings[owner.place].cut_until > inside.time
-    }
-
-    fn is_stopped(&self, owner: Option<Owner>) -> bool {
-        let Some(owner) = owner else { return false };
-        let inside = self.inside();
-        inside.standings[owner.place].stopped_until > inside.time
     }
 
     /// A number of its own.
@@ -451,7 +298,7 @@ impl World {
     }
 
     /// Goes to the next moment at which something is due.
-    fn advance(&self) -> bool {
+    pub(crate) fn advance(&self) -> bool {
         let Some((at, first)) = ({
             let mut inside = self.inside();
             let first = inside.due.pop_first();
@@ -487,7 +334,7 @@ impl World {
     }
 
     /// Ends what refers to itself.
-    fn end(&self) {
+    pub(crate) fn end(&self) {
         let mut inside = self.inside();
         let due = std::mem::take(&mut inside.due);
         let rest = (std::mem::take(&mut inside.spawned), std::mem::take(&mut inside.processes));
@@ -495,59 +342,4 @@ impl World {
         drop(inside);
         drop((due, rest, open));
     }
-}
-
-struct Flag(AtomicBool);
-
-impl Wake for Flag {
-    fn wake(self: Arc<Self>) {
-        self.0.store(true, Relaxed);
-    }
-}
-
-struct Task {
-    owner: Option<Owner>,
-    job: Job,
-    flag: Arc<Flag>,
-}
-
-/// Runs all tasks by turns, until `is_over` or a promise is broken.
-pub(crate) fn run(world: &World, is_over: impl Fn() -> bool) -> Result<(), String> {
-    let outcome = take_turns(world, is_over);
-    world.end();
-    outcome
-}
-
-fn take_turns(world: &World, is_over: impl Fn() -> bool) -> Result<(), String> {
-    let mut tasks: Vec<Task> = Vec::new();
-    let mut order = Random::new(world.scenario.seed, "turns");
-    for turn in 0..TURNS_MAX {
-        for (owner, job) in std::mem::take(&mut world.inside().spawned) {
-            tasks.push(Task { owner, job, flag: Arc::new(Flag(AtomicBool::new(true))) });
-        }
-        // Whoever died drops all that it has.
-        tasks.retain(|task| task.owner.is_none_or(|owner| world.is_alive(owner)));
-        if let Some(what) = world.broken() {
-            return Err(what);
-        }
-        if is_over() {
-            world.inside().tally.turns = turn;
-            return Ok(());
-        }
-        let may = |task: &Task| task.flag.0.load(Relaxed) && !world.is_stopped(task.owner);
-        let ready: Vec<usize> = (0..tasks.len()).filter(|place| may(&tasks[*place])).collect();
-        let Some(place) = order.one(&ready) else {
-            if !world.advance() {
-                return Err("all wait for ever".into());
-            }
-            continue;
-        };
-        let task = &mut tasks[place];
-        task.flag.0.store(false, Relaxed);
-        let waker = Waker::from(task.flag.clone());
-        if task.job.as_mut().poll(&mut Context::from_waker(&waker)).is_ready() {
-            drop(tasks.swap_remove(place));
-        }
-    }
-    Err(format!("{TURNS_MAX} turns, and no end"))
 }
