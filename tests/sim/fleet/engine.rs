@@ -71,13 +71,19 @@ impl SimEngine {
         self.is(Sabotage::SameResidue) && self.owner.place % 2 == 1
     }
 
-    /// Something is asked of the store.
-    async fn ask(&self) -> Result<(), EngineError> {
+    /// Something is on its way to the store, or back.
+    async fn pass(&self) {
         self.world.point(self.owner, 150).await;
-        if self.world.strikes(Trouble::SlowStore, 20) {
-            let length = self.world.millis(1, 1_500);
+        if self.world.strikes(Trouble::SlowStore, 6) {
+            let most = if self.world.percent(80) { 200 } else { 1_500 };
+            let length = self.world.millis(1, most);
             self.world.sleep(length).await;
         }
+    }
+
+    /// Something is asked of the store.
+    async fn ask(&self) -> Result<(), EngineError> {
+        self.pass().await;
         if self.world.is_cut(self.owner) {
             let length = self.world.millis(0, 3_000);
             self.world.sleep(length).await;
@@ -220,7 +226,7 @@ impl Engine for SimEngine {
             locks.extend(others);
         }
         let transaction = self.lock(&locks).await?;
-        self.world.point(self.owner, 150).await;
+        self.pass().await;
         Ok(transaction)
     }
 
@@ -232,7 +238,7 @@ impl Engine for SimEngine {
     async fn time(&self) -> Result<Option<Timestamp>, EngineError> {
         self.ask().await?;
         let time = self.world.engine.time().await;
-        self.world.point(self.owner, 150).await;
+        self.pass().await;
         time
     }
 
@@ -348,7 +354,7 @@ impl Transaction for SimTransaction {
         let is_cut = world.is_cut(owner);
         if !is_cut && !world.strikes(Trouble::Reset, 30) {
             self.commit_now()?;
-            world.point(owner, 50).await;
+            self.engine.pass().await;
             return Ok(());
         }
         let unknown = || Err(EngineError::Unknown("it did not answer".into()));

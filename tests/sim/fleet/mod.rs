@@ -48,7 +48,7 @@ use self::{
 use crate::{account::subject_of, number, process::at_once};
 
 /// As many as take half a minute on two slow cores.
-const SEEDS: u64 = 2_000;
+const SEEDS: u64 = 250;
 /// Within so many seeds every planted bug is found.
 const SEEDS_TO_FIND: u64 = 3_000;
 

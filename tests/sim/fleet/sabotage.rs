@@ -11,8 +11,6 @@ pub(crate) enum Sabotage {
     RenewsWithoutLooking,
     /// A replica goes by its own wall clock, whatever the store's says.
     OwnClock,
-    /// A new holder takes the end of an occupancy for exact, which another clock has told.
-    NoMargin,
     /// What is known of an app is not read anew once its stripes are locked.
     StaleState,
     /// A replica deals out sequences as though there were half as many stripes: two give the same.
@@ -23,12 +21,11 @@ pub(crate) enum Sabotage {
 
 impl Sabotage {
     /// All of them.
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 7] = [
         Self::NoFence,
         Self::SkipsMayAsk,
         Self::RenewsWithoutLooking,
         Self::OwnClock,
-        Self::NoMargin,
         Self::StaleState,
         Self::SameResidue,
         Self::KeepsItsDriver,

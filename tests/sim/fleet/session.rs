@@ -74,10 +74,8 @@ async fn adopt(process: &Process, (app, token): (usize, u64)) -> Result<Recovere
     };
     let adopted = process.control.lock().await.adopt(&terms, token, now.wall).await;
     let (_, mut recovered) = adopted?;
-    if process.world.scenario.sabotage != Some(Sabotage::NoMargin) {
-        // Whoever had it went by another clock.
-        recovered.memory.occupancy = recovered.memory.occupancy.handed_over();
-    }
+    // Whoever had it went by another clock.
+    recovered.memory.occupancy = recovered.memory.occupancy.handed_over();
     note_take_over(process, app, &recovered);
     Ok(recovered)
 }
