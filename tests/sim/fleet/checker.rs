@@ -193,9 +193,8 @@ impl Checker {
                 last.insert((user, *property), (sequence, number));
             }
         }
-        for (write, line) in &self.lines {
+        for write in self.lines.keys() {
             self.check_order(*write)?;
-            let _ = line;
         }
         for (write, (_, number)) in last {
             let profile = self.lines.get(&write).and_then(|line| line.applied.last());

@@ -65,13 +65,14 @@ fn run_to_the_end(scenario: &FleetScenario) -> Result<Tally, String> {
             let subject = subject_of(user);
             let found = at_once(observer.reads.find(world.apps[app], &subject, sequence));
             let found = found.map_err(|error| error.to_string())?;
-            match found {
-                Found::Pending { .. } | Found::InFlight(_) | Found::InExpress => {
-                    return Err(format!("update {number} ended as {found:?}"));
-                }
-                Found::Dead(_) => world.checker(app).bury(number),
-                found => clients::judge(&world, (app, number), &found)?,
+            if matches!(found, Found::Pending { .. } | Found::InFlight(_) | Found::InExpress) {
+                return Err(format!("update {number} ended as {found:?}"));
             }
+            if matches!(found, Found::Dead(_)) {
+                world.checker(app).bury(number);
+            }
+            drop(observer);
+            clients::judge(&world, (app, number), &found)?;
         }
         world.checker(app).finish()?;
     }
