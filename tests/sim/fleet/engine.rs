@@ -39,6 +39,8 @@ const ANSWER_MAX: Duration = Duration::from_secs(10);
 /// A transaction of the store itself.
 pub(crate) type MemoryTransaction = <MemoryEngine as Engine>::Transaction;
 
+/// A key and its new value, or none.
+type Write = (Vec<u8>, Option<Arc<[u8]>>);
 type Known = BTreeMap<Vec<u8>, Option<Arc<[u8]>>>;
 
 /// The way of one process to the store.
@@ -167,7 +169,7 @@ impl SimEngine {
     }
 
     /// What a process has written, its bugs go by.
-    fn note(&self, writes: &[(Vec<u8>, Option<Arc<[u8]>>)]) {
+    fn note(&self, writes: &[Write]) {
         for (key, value) in writes {
             match key.first() {
                 Some(&LEASE) => drop(lock(&self.leases).insert(key.clone(), value.clone())),
@@ -269,7 +271,7 @@ pub(crate) struct SimTransaction {
     /// Whether it has locks of an app's stripes, and those of leases.
     of_app: bool,
     of_lease: bool,
-    writes: Vec<(Vec<u8>, Option<Arc<[u8]>>)>,
+    writes: Vec<Write>,
     /// Whether it goes on without its client.
     is_left: bool,
 }
