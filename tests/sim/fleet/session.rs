@@ -45,7 +45,7 @@ pub(crate) const REFRESH: Duration = Duration::from_secs(1);
 pub(crate) async fn deliver(process: Arc<Process>, app: usize, token: u64) {
     loop {
         let mut machine = None;
-        let end = session(&process, (app, token), &mut machine).await;
+        let end = Box::pin(session(&process, (app, token), &mut machine)).await;
         process.say(|| format!("app {app}, token {token}: {end:?}"));
         process.world.count(|tally| {
             tally.fenced += u64::from(end == End::Fenced);
@@ -118,9 +118,9 @@ async fn session(
         machine = process.parked(app).unwrap_or(machine);
     }
     let hands = Hands { process: process.clone(), app };
-    let driven = drive(&mut machine, &hands, &gate);
+    let driven = Box::pin(drive(&mut machine, &hands, &gate));
     let end = match base.has(Fault::Express) {
-        true => first(driven, async { end_of(process, lane.run().await) }).await,
+        true => first(driven, Box::pin(async { end_of(process, lane.run().await) })).await,
         false => driven.await,
     };
     *kept = Some(machine);
