@@ -17,6 +17,9 @@ pub fn occupancy(rows: u64, users_per_minute: u32) -> Duration {
     Duration::from_micros(u64::try_from(micros + 1).unwrap_or(u64::MAX))
 }
 
+/// Clocks that are set by the store's differ by less: see [`super::lease::SAMPLE_MAX`].
+const HANDED_OVER_MARGIN: Duration = Duration::from_secs(1);
+
 /// An occupancy as it is stored: until when, by the wall clock and by the machine's uptime, and
 /// how long it was. While the machine runs, its uptime tells how much is left; after a reboot
 /// the wall clock does, and the length bounds what one that was set back can make of it.
@@ -37,6 +40,17 @@ impl Occupancy {
         let until_uptime =
             now.uptime.map(|up| Uptime { length: up.length.saturating_add(length), ..up });
         Self { until: now.wall.plus(length), until_uptime, length }
+    }
+
+    /// The same for a process on another machine, whose clock is set by the same one: it keeps a
+    /// distance from what the two may differ by, and the uptime is not its own.
+    #[must_use]
+    pub fn handed_over(self) -> Self {
+        Self {
+            until: self.until.plus(HANDED_OVER_MARGIN),
+            until_uptime: None,
+            length: self.length.saturating_add(HANDED_OVER_MARGIN),
+        }
     }
 
     /// When it ends, on the clock that never jumps.
@@ -79,6 +93,15 @@ mod tests {
         let restarted = now(5, 50_020);
         let left = stored.end(restarted).since(restarted.instant);
         assert_eq!(left.as_secs(), 40);
+    }
+
+    #[test]
+    fn another_machine_waits_a_little_longer_and_looks_at_no_uptime() {
+        let up = |seconds| Some(Uptime { boot: 1, length: Duration::from_secs(seconds) });
+        let stored = Occupancy::begin(1_800, 1_800, Now { uptime: up(700), ..now(1_000, 50_000) });
+        let other = Now { uptime: up(90_000), ..now(5, 50_020) };
+        assert_eq!(stored.end(other), other.instant);
+        assert_eq!(stored.handed_over().end(other).since(other.instant).as_secs(), 41);
     }
 
     #[test]

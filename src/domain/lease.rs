@@ -33,6 +33,11 @@ impl LeaseTerms {
     pub fn of(length: Duration) -> Self {
         Self { length, margin: length / 10 }
     }
+
+    /// How often a holder prolongs its leases: some attempts may fail.
+    pub fn renewal(self) -> Duration {
+        self.length / 4
+    }
 }
 
 /// Who delivers an app.
@@ -127,6 +132,23 @@ impl Held {
     pub fn may_ask(&self, now: Instant) -> bool {
         now < self.valid_until
     }
+
+    /// It was prolonged. What was asked for earlier and is heard later takes nothing back, and what
+    /// is of another token says nothing of this one.
+    pub fn prolong(&mut self, renewed: Self) {
+        if renewed.token == self.token {
+            self.valid_until = self.valid_until.max(renewed.valid_until);
+        }
+    }
+}
+
+/// Asking the store for its time may take so long: by no more do two clocks differ that are set by it.
+pub const SAMPLE_MAX: Duration = Duration::from_millis(250);
+
+/// The store's time, for a clock to be set by when it is heard; `None` where the way took too long.
+/// The clock is behind then by what the way back has taken.
+pub fn sample(time: Timestamp, asked_at: Instant, heard_at: Instant) -> Option<Timestamp> {
+    (heard_at.since(asked_at) <= SAMPLE_MAX).then_some(time)
 }
 
 #[cfg(test)]
@@ -167,6 +189,24 @@ mod tests {
         assert_eq!((given_up.holder, given_up.until), (None, at(112)));
         assert_eq!(take(&given_up, ada, at(112), TERMS).unwrap().token, 3);
         assert_eq!(renew(&given_up, (bob, 2), at(112), TERMS), None);
+    }
+
+    #[test]
+    fn what_is_heard_late_takes_nothing_back() {
+        let second = |seconds| Instant::from_origin(Duration::from_secs(seconds));
+        let mut held = Held::new(3, second(100), TERMS);
+        held.prolong(Held::new(3, second(102), TERMS));
+        held.prolong(Held::new(3, second(101), TERMS));
+        held.prolong(Held::new(2, second(105), TERMS));
+        assert!(held.may_ask(second(110)) && !held.may_ask(second(111)));
+        assert_eq!(TERMS.renewal(), Duration::from_millis(2_500));
+    }
+
+    #[test]
+    fn a_clock_is_set_by_an_answer_that_came_soon() {
+        let milli = |millis| Instant::from_origin(Duration::from_millis(millis));
+        assert_eq!(sample(at(7), milli(1_000), milli(1_250)), Some(at(7)));
+        assert_eq!(sample(at(7), milli(1_000), milli(1_251)), None);
     }
 
     #[test]

@@ -125,6 +125,8 @@ pub(crate) struct Account {
     progressive: bool,
     /// Whether lists show every job that runs.
     lists_all: bool,
+    /// How much too early is borne, where clocks run at rates of their own.
+    pub(crate) early_max: Duration,
     /// Until when our last job occupies the budget.
     occupied_until: Duration,
     /// When the latest requests came, to notice a client that hammers.
@@ -158,6 +160,7 @@ impl Account {
             users_per_minute: scenario.settings.users_per_minute,
             progressive: scenario.progressive,
             lists_all: !Fault::OF_LISTS.iter().any(|fault| scenario.has(*fault)),
+            early_max: Duration::ZERO,
             occupied_until: Duration::ZERO,
             latest: [Duration::ZERO; HAMMERING],
             identified_at: VecDeque::new(),
@@ -218,7 +221,7 @@ impl Account {
         if self.running().is_some_and(|job| job.ours && !may_be_unknown(job)) {
             self.broken.push("submitted while a job of its own runs".into());
         }
-        if self.now < self.occupied_until {
+        if self.now + self.early_max < self.occupied_until {
             let early = self.occupied_until - self.now;
             self.broken.push(format!("submitted {early:?} before the last job's occupancy passed"));
         }

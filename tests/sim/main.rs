@@ -21,6 +21,7 @@ mod cost;
 mod death;
 mod express;
 mod fault;
+mod fleet;
 mod forgetting;
 mod ledger;
 mod process;

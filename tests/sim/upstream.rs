@@ -373,6 +373,6 @@ fn zombie() -> JobReport {
     }
 }
 
-fn failure(kind: FailureKind) -> Failure {
+pub(crate) fn failure(kind: FailureKind) -> Failure {
     Failure { kind, cause: format!("{kind:?}"), detail: format!("{kind:?}"), request_id: None }
 }
