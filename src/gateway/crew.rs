@@ -79,7 +79,7 @@ impl Crew {
             ExpressDelivery::new(named(), self.ledger.clone(), ways, express, recovered.paused)
         });
         let ways = (self.upstream.clone(), lease.clone());
-        let (reporter, settings) = (self.reporter.clone(), self.settings.clone());
+        let (reporter, settings) = (self.reporter.clone(), self.settings);
         let ledger = self.ledger.clone();
         (Delivery::new(named(), ledger, ways, reporter, settings, recovered), express)
     }

@@ -50,7 +50,7 @@ impl Seat {
                 never = ports.idle() => match never {},
             };
             self.seated.send_replace(true);
-            let end = self.session(token, &stop).await;
+            let end = Box::pin(self.session(token, &stop)).await;
             self.seated.send_replace(false);
             match end {
                 DeliveryEnd::Stopped => backoff = Backoff::default(),

@@ -156,12 +156,14 @@ fn panicked() -> StoreError {
 }
 
 /// Tells how the writers end: once all have, or the first has failed.
-struct Ends(Mutex<(usize, Option<oneshot::Sender<Result<(), StoreError>>>)>);
+struct Ends(Mutex<(usize, Option<oneshot::Sender<End>>)>);
+
+type End = Result<(), StoreError>;
 
 /// One of them, which ends when this is dropped.
 struct Ending {
     ends: Arc<Ends>,
-    end: Result<(), StoreError>,
+    end: End,
 }
 
 impl Drop for Ending {

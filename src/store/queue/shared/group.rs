@@ -44,10 +44,10 @@ pub(in crate::store::queue) type SubjectKeys = Vec<(AppId, Vec<u8>)>;
 
 /// What fails once the group is durable leaves it so.
 fn after_commit(error: StoreError) -> StoreError {
-    match error {
-        StoreError::Engine(EngineError::Away(reason)) => EngineError::Unknown(reason).into(),
-        error => error,
+    if let StoreError::Engine(EngineError::Away(reason)) = error {
+        return EngineError::Unknown(reason).into();
     }
+    error
 }
 
 impl<E: Engine> Queue<E> {
