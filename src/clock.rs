@@ -3,11 +3,14 @@
 //! On Linux, [`Instant`]s go by `CLOCK_BOOTTIME`, which goes on while the machine is suspended: what
 //! is due by then is due, and a budget does not stall. The sleeps of the runtime stand still
 //! meanwhile, so a long one is made of naps, after each of which the clock is looked at.
+//!
+//! Gateways that share a store go by the store's clock: each anchors its own to it, so that what one
+//! has written another reads by the same time, whatever their machines' clocks say.
 
 #[cfg(not(target_os = "linux"))]
 use std::time::Instant as StdInstant;
 use std::{
-    sync::OnceLock,
+    sync::{OnceLock, PoisonError, RwLock},
     time::{Duration, SystemTime},
 };
 
@@ -22,11 +25,38 @@ pub fn now() -> Now {
     let wall = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO);
     let origin = origin();
     let ran = ran();
-    Now {
+    let now = Now {
         instant: Instant::from_origin(ran.saturating_sub(origin)),
         wall: Timestamp::default().plus(wall),
         uptime: boot().map(|boot| Uptime { boot, length: ran }),
+    };
+    match *ANCHOR.read().unwrap_or_else(PoisonError::into_inner) {
+        Some(anchor) => anchor.tell(now),
+        None => now,
     }
+}
+
+/// What another clock said at a moment.
+#[derive(Clone, Copy, Debug)]
+struct Anchor {
+    wall: Timestamp,
+    at: Instant,
+}
+
+impl Anchor {
+    /// The same moment by that clock. For how long this machine has run means nothing to others.
+    fn tell(self, now: Now) -> Now {
+        let (since, before) = (now.instant.since(self.at), self.at.since(now.instant));
+        Now { wall: self.wall.plus(since).minus(before), uptime: None, ..now }
+    }
+}
+
+/// `None` where this machine's clock counts.
+static ANCHOR: RwLock<Option<Anchor>> = RwLock::new(None);
+
+/// From now on the wall clock is one that said `wall` at a moment, and goes on from there.
+pub fn anchor(wall: Timestamp, at: Instant) {
+    *ANCHOR.write().unwrap_or_else(PoisonError::into_inner) = Some(Anchor { wall, at });
 }
 
 /// The same on the one clock that nobody sets, for half the price.
@@ -103,6 +133,17 @@ mod tests {
         let (before, after) = (now(), now());
         let by_uptime = after.uptime.unwrap().since(before.uptime.unwrap());
         assert_eq!(Some(after.instant.since(before.instant)), by_uptime, "one clock tells both");
+    }
+
+    #[test]
+    fn an_anchor_tells_another_clocks_time_from_there_on() {
+        let at = |seconds| Instant::from_origin(Duration::from_secs(seconds));
+        let wall = |seconds| Timestamp::default().plus(Duration::from_secs(seconds));
+        let anchor = Anchor { wall: wall(1_000), at: at(50) };
+        for (instant, told) in [(50, 1_000), (60, 1_010), (45, 995)] {
+            let now = anchor.tell(Now { instant: at(instant), ..now() });
+            assert_eq!((now.wall, now.uptime), (wall(told), None));
+        }
     }
 
     #[test]

@@ -10,6 +10,7 @@ mod api_key;
 mod app;
 mod changes;
 mod encryption;
+mod fleet;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
 mod known;
@@ -45,6 +46,7 @@ pub use access::{
 pub use app::{ApiKeySource, AppConfig, Credential, OnPartial, Upload};
 pub use changes::Changes;
 pub use encryption::{EncryptionConfig, StoreKeyBytes};
+pub use fleet::FleetConfig;
 pub use otlp::OtlpConfig;
 pub use postgres::{PostgresConfig, PostgresHost, PostgresTls};
 pub use problem::{ConfigError, Problem, Warning};
@@ -197,6 +199,8 @@ pub struct StoreConfig {
     pub encryption: EncryptionConfig,
     /// The database of the engine `postgres`.
     pub postgres: PostgresConfig,
+    /// Whether several gateways share it.
+    pub fleet: FleetConfig,
 }
 
 /// What keeps the store on disk.

@@ -2,8 +2,10 @@
 //! stopping. The only file that sees everything.
 
 mod access;
+mod crew;
 mod doors;
 mod ending;
+mod fleet;
 mod housekeeping;
 mod keys;
 mod opening;
@@ -19,7 +21,6 @@ use std::{
     time::Duration,
 };
 
-use anyhow::Context;
 use axum::Router;
 use futures_util::FutureExt as _;
 use hyper_util::service::TowerToHyperService;
@@ -32,32 +33,25 @@ use tonic_health::{
 
 use self::{
     access::Doorkeeper,
+    crew::{Crew, deliver_all},
     doors::{Listeners, Routers},
     housekeeping::House,
-    keys::{KeySource, KeyWatch},
     otlp::Otlp,
     reload::{Levers, Reloader},
 };
 use crate::{
-    admin::{
-        ShownConfig,
-        access::Admins,
-        status::{App, Observatory},
-    },
+    admin::{ShownConfig, access::Admins, status::Observatory},
     clock,
-    config::{AppConfig, Config},
-    delivery::{AppLedger, Delivery, DeliveryEnd, ExpressDelivery},
-    domain::{lifecycle::Recovered, space::Space, update::AppId},
+    config::Config,
+    delivery::DeliveryEnd,
+    domain::space::Space,
     door::{
-        http::PassThroughs,
         listener::{self, ListenerLimits},
         requests::Measured,
         tls::ListenerTls,
     },
-    store::{RecoveredApps, Store, Writer},
-    telemetry::{Freshness, Metrics, Reporter},
-    trace::Traces,
-    upstream::HttpUpstream,
+    store::Writer,
+    telemetry::{Freshness, Metrics},
 };
 
 /// A gateway that runs.
@@ -131,12 +125,12 @@ impl Gateway {
         let http = serve_http((http, http_tls), router, limits, &stop_http);
         let mut tasks = JoinSet::new();
         opening::announce(config, &addresses);
-        let (store, writer, recovered) = Box::pin(opening::open(config)).await?;
+        let (store, writer, roll) = Box::pin(opening::open(config)).await?;
         let watermark = settings::watermark(&config.store);
         let (space, seen) = watch::channel(watermark.look(Space::default()).await);
         let starting = (&mut tasks, &mut levers, &stop_drivers);
         let told = (&metrics, &traces);
-        let (apps, pass_through) = deliver_all(config, &store, told, recovered, starting)?;
+        let (apps, pass_through) = deliver_all(config, &store, told, roll, starting)?;
         let (problem, config_problem) = watch::channel(None);
         let (shown, config_shown) = watch::channel(settings::shown(config, None));
         let observatory = Observatory {
@@ -288,81 +282,4 @@ fn announce(config: &Config, addresses: &Addresses) {
         apps = config.apps.len(),
         "the gateway serves"
     );
-}
-
-type Driver = Delivery<HttpUpstream, Reporter>;
-
-/// Starts a driver for each app. Returns the apps as operators see them, and the ways past the
-/// queue.
-fn deliver_all(
-    config: &Config,
-    store: &Store,
-    told: (&Metrics, &Traces),
-    recovered: RecoveredApps,
-    (tasks, levers, stop): (&mut JoinSet<Ended>, &mut Levers, &CancellationToken),
-) -> anyhow::Result<(Vec<App>, PassThroughs)> {
-    let mut apps = Vec::new();
-    let mut pass_through = PassThroughs::new();
-    for (app_config, recovered) in config.apps.iter().zip(recovered) {
-        let served = deliver(app_config, store, told, recovered)?;
-        let Served { delivery, express, keys, lever, app, upstream } = served;
-        levers.keys.insert(app.name.clone(), lever);
-        tasks.spawn(drive(app.name.clone(), delivery, keys, stop.clone()));
-        if let Some(express) = express {
-            let (app, stop) = (app.name.clone(), stop.clone());
-            tasks.spawn(async { Ended::Driver { app, end: express.run(stop).await } });
-        }
-        pass_through.insert(app.id, settings::pass_through(app_config, upstream));
-        apps.push(app);
-    }
-    Ok((apps, pass_through))
-}
-
-/// An app that is delivered for.
-struct Served {
-    delivery: Driver,
-    /// Drives its express lane, where it has one.
-    express: Option<ExpressDelivery<HttpUpstream, Reporter>>,
-    /// Watches its key.
-    keys: KeyWatch,
-    /// Has that look elsewhere.
-    lever: watch::Sender<KeySource>,
-    /// The app as operators see it.
-    app: App,
-    upstream: HttpUpstream,
-}
-
-fn deliver(
-    config: &AppConfig,
-    store: &Store,
-    (metrics, traces): (&Metrics, &Traces),
-    (id, recovered): (AppId, Recovered),
-) -> anyhow::Result<Served> {
-    let AppConfig { name, users_per_minute, .. } = config;
-    let upstream = HttpUpstream::new(settings::upstream(config));
-    let upstream = upstream.with_context(|| format!("app {name}"))?;
-    let key = upstream.key();
-    let ledger = AppLedger { store: store.clone(), app: id };
-    let reporter = metrics.reporter((id, name), traces.clone());
-    let settings = settings::lifecycle(config);
-    let express = settings::express(config).map(|settings| {
-        let ways = (upstream.clone(), reporter.clone());
-        ExpressDelivery::new(name.clone(), ledger.clone(), ways, settings, recovered.paused)
-    });
-    let (delivery, mut operator) =
-        Delivery::new(name.clone(), ledger, upstream.clone(), reporter, settings, recovered);
-    let express = express.map(|(express, operations)| {
-        operator = operator.clone().with_express(operations);
-        express
-    });
-    let (keys, lever) = KeyWatch::new(config, key, operator.clone());
-    let app = App { name: name.clone(), id, users_per_minute: *users_per_minute, operator };
-    Ok(Served { delivery, express, keys, lever, app, upstream })
-}
-
-async fn drive(app: String, delivery: Driver, keys: KeyWatch, stop: CancellationToken) -> Ended {
-    tokio::select! {
-        end = delivery.run(stop) => Ended::Driver { app, end },
-        never = keys.watch() => match never {},
-    }
 }

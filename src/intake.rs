@@ -36,6 +36,9 @@ pub enum NotAccepted {
     /// Too little is free on the disk. Nothing was stored.
     #[error("the disk is nearly full")]
     DiskLow,
+    /// The store's database does not answer. Nothing was stored.
+    #[error("the store's database does not answer")]
+    StoreAway,
     /// The gateway is stopping. Nothing was stored.
     #[error("the gateway is stopping")]
     Stopping,
@@ -172,6 +175,7 @@ impl Intake {
             Ok(outcomes) => Ok(HandedOver(Some((outcomes, traced)))),
             Err(NotTaken::Full) => Err(NotAccepted::Busy),
             Err(NotTaken::Closed) => Err(NotAccepted::Stopping),
+            Err(NotTaken::Away) => Err(NotAccepted::StoreAway),
         }
     }
 }

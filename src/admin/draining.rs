@@ -59,6 +59,7 @@ mod tests {
             suppressed: 0,
             utilisation: 0.0,
             freshness: None,
+            place: crate::delivery::Place::Here,
         }
     }
 

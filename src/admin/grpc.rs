@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     clock,
-    delivery::Operation,
+    delivery::{Operation, Place},
     domain::batch::{Batch, BatchId},
     door::auth::Callers,
     proto::{self, admin_service_server::AdminService},
@@ -270,7 +270,13 @@ impl AdminService for Admin {
         access::record(request.extensions(), "flush_now", &request.get_ref().app)?;
         let Asked { apps, held: held_apps } = self.apps(&request.into_inner().app)?;
         for app in apps {
-            app.operator.ask(Operation::Flush).await;
+            match app.operator.place() {
+                Place::Here => app.operator.ask(Operation::Flush).await,
+                Place::Elsewhere(_) | Place::Nowhere => {
+                    let wished = self.observatory.store.wish_flush(app.id).await;
+                    wished.map_err(|closed| Status::unavailable(closed.to_string()))?;
+                }
+            }
         }
         Ok(Response::new(proto::FlushNowResponse { held_apps }))
     }

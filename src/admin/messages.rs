@@ -27,7 +27,7 @@ pub(super) fn app_status(
     oldest: Option<Timestamp>,
 ) -> proto::AppStatus {
     let (state, summary) = (status.state(), status.summary());
-    let draining = is_draining(&status);
+    let (draining, delivered_by) = (is_draining(&status), status.delivered_by().to_owned());
     let AppStatus { name, queue, view, updates, suppressed, freshness, .. } = status;
     let now = clock::now();
     let batch = view.batch.as_ref();
@@ -82,6 +82,7 @@ pub(super) fn app_status(
         fixed_cost: duration(*view.fixed_cost.of(kind)),
         in_flight_records,
         held_reason: view.held.unwrap_or_default(),
+        delivered_by,
         current_job: view.batch.map(|batch| job(app, batch)),
         app: name,
     }

@@ -1,5 +1,8 @@
 //! The state of everything, gathered from those who know.
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     sync::{Arc, atomic::Ordering::Relaxed},
     time::Duration,
@@ -14,7 +17,7 @@ use super::{
 };
 use crate::{
     clock,
-    delivery::Operator,
+    delivery::{Operator, Place},
     domain::{
         admission::QueueLimits,
         batch::{Batch, BatchState},
@@ -75,6 +78,8 @@ pub struct AppStatus {
     pub queue: QueueView,
     /// What its driver is doing.
     pub view: View,
+    /// Where that is.
+    pub place: Place,
     /// Its budget.
     pub users_per_minute: u32,
     /// How long the last job still occupies the budget.
@@ -128,6 +133,7 @@ impl Observatory {
             freshness: self.history.freshness(app.id, now.instant),
             queue,
             view,
+            place: app.operator.place(),
         }
     }
 
@@ -195,9 +201,24 @@ impl AppStatus {
         }
     }
 
+    /// Which of several gateways delivers the app, by its own name; empty where this one has the store
+    /// alone.
+    pub fn delivered_by(&self) -> &str {
+        match &self.place {
+            Place::Here | Place::Nowhere => "",
+            Place::Elsewhere(told) => &told.replica,
+        }
+    }
+
     /// What the app is doing, in a sentence or two.
     pub fn summary(&self) -> String {
-        let doing = self.activity();
+        let doing = match &self.place {
+            Place::Nowhere => {
+                return "No replica delivers the app: one takes it over in a moment.".to_owned();
+            }
+            Place::Here => self.activity(),
+            Place::Elsewhere(told) => format!("{}: {}", told.replica, self.activity()),
+        };
         let alone = |kind: SubjectKind| {
             self.view.activity != Activity::Halted && *self.view.halted.of(kind)
         };
@@ -333,68 +354,4 @@ fn plural(kind: SubjectKind) -> &'static str {
 
 fn seconds(duration: Duration) -> String {
     format!("{} s", duration.as_secs() + u64::from(duration.subsec_nanos() > 0))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn status(records: u64, job_users: u64) -> AppStatus {
-        let depth = QueueDepth { records, ..QueueDepth::default() };
-        AppStatus {
-            name: "a".into(),
-            queue: QueueView { depth, ..QueueView::default() },
-            view: View {
-                activity: Activity::Lingering,
-                job_users: ByKind { users: job_users, companies: job_users },
-                last_error: "422: ssn 078-05-1120 is no number".into(),
-                last_cause: "422".into(),
-                ..View::default()
-            },
-            users_per_minute: 1_800,
-            occupancy_remaining: Duration::ZERO,
-            retry_in: None,
-            in_doubt: None,
-            drain_eta: Duration::ZERO,
-            updates: (0, 0, 0),
-            suppressed: 0,
-            utilisation: 0.0,
-            freshness: None,
-        }
-    }
-
-    #[test]
-    fn what_fills_a_job_waits_for_nobody_else() {
-        let check = |records, job_users, expected: &str| {
-            assert_eq!(status(records, job_users).summary(), expected);
-        };
-        check(3, 0, "3 users wait for others to join them.");
-        check(499, 500, "499 users wait for others to join them.");
-        check(500, 500, "500 users wait, as many as a job takes; it begins in a moment.");
-    }
-
-    #[test]
-    fn rows_in_doubt_are_no_outage() {
-        let mut status = status(0, 0);
-        status.view.activity = Activity::BackingOff;
-        status.view.failures_in_a_row = 31;
-        assert!(status.summary().starts_with("31 failed attempts in a row (422: "));
-        status.in_doubt = Some(Duration::from_millis(840_200));
-        let summary = status.summary();
-        let doubt =
-            "an earlier submission was never heard of: until that is out of doubt, in 841 s";
-        assert!(summary.starts_with("Userpilot refuses users (422: ") && summary.contains(doubt));
-    }
-
-    #[test]
-    fn who_may_not_see_upstreams_words_is_told_the_cause_in_every_state() {
-        for activity in [Activity::BackingOff, Activity::KeyRejected, Activity::Isolating] {
-            let mut status = status(0, 0);
-            status.view.activity = activity;
-            assert!(status.summary().contains("078"), "{activity:?}");
-            let told = status.in_our_words();
-            assert!(told.summary().contains("422") && !told.summary().contains("078"));
-            assert_eq!(told.view.last_error, "422");
-        }
-    }
 }

@@ -8,7 +8,7 @@ use config::{Map, Value, ValueKind};
 use super::{
     AuditConfig, BadRows, Config, ConsoleConfig, DeadLettersConfig, EngineKind, HistoryConfig,
     HttpConfig, IntakeConfig, LimitsConfig, LogConfig, LogFormat, MetricsAuth, Problem,
-    ServerConfig, StoreConfig, Unauthenticated, Warning, encryption, otlp::otlp,
+    ServerConfig, StoreConfig, Unauthenticated, Warning, encryption, fleet::fleet, otlp::otlp,
     postgres::postgres, read_access, read_apps::apps, reader::Reader, tls::tls,
 };
 
@@ -151,6 +151,7 @@ fn store(
     ];
     let written = reader.word("engine", engines);
     let engine = engine.unwrap_or(written);
+    let postgres = postgres(&mut reader.table("postgres"), folder, env, engine);
     StoreConfig {
         engine,
         path: reader.folder("path"),
@@ -161,7 +162,8 @@ fn store(
         free_bytes_min: reader.number("free_bytes_min", 0..=PIB),
         rebuild_bytes_min: reader.number("rebuild_bytes_min", 0..=PIB),
         encryption: encryption::encryption(reader, folder),
-        postgres: postgres(&mut reader.table("postgres"), folder, env, engine),
+        fleet: fleet(&mut reader.table("fleet"), written, &postgres),
+        postgres,
     }
 }
 

@@ -182,7 +182,7 @@ fn the_default_file_and_the_configuration_have_the_same_keys() {
         documented.extend(section.keys.iter().map(|key| format!("{}.{}", section.name, key.name)));
     }
     // Keys that only stand there where somebody gives them.
-    let below = ["apps.properties", "store.postgres"];
+    let below = ["apps.properties", "store.postgres", "store.fleet"];
     held_in_comments(&mut documented);
     let file = load(&app(""), &[]).0.effective_toml();
     let env = load("", &[]).0.effective_toml();

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::{AppLedger, LedgerError, Operation, Operator, carry_out, words::Words};
+use super::{
+    AppLedger, LeaseWatch, Leased, LedgerError, Operation, Ports, carry_out, words::Words,
+};
 use crate::{
     clock,
     domain::{
@@ -49,12 +50,11 @@ pub struct DeliveredRow {
 /// One app's driver.
 pub struct Delivery<U, R> {
     ledger: AppLedger,
-    upstream: U,
+    upstream: Leased<U>,
     report: R,
     name: String,
     machine: Lifecycle,
-    operations: mpsc::Receiver<Operation>,
-    view: watch::Sender<View>,
+    ports: Ports,
     /// The kinds that are known to be halted.
     halted: ByKind<bool>,
     /// Another's job that is known to hold the slot.
@@ -69,38 +69,38 @@ pub enum DeliveryEnd {
     Stopped,
     /// The store failed.
     Failed(LedgerError),
+    /// The app is another gateway's to deliver.
+    LeaseLost,
 }
 
 impl<U: Upstream, R: Report> Delivery<U, R> {
-    /// A driver of the app called `name` that goes on from what was recovered.
+    /// A driver of the app called `name` that goes on from what was recovered, as long as it has the
+    /// lease.
     pub fn new(
-        name: String,
+        (name, ports): (String, Ports),
         ledger: AppLedger,
-        upstream: U,
+        (upstream, lease): (U, LeaseWatch),
         report: R,
         settings: Settings,
         recovered: Recovered,
-    ) -> (Self, Operator) {
+    ) -> Self {
         if let Some(batch) = &recovered.unsettled {
             tracing::info!(app = name, batch = %batch.id, state = ?batch.state, rows = batch.rows, "resumes a batch");
         }
         let now = clock::now();
         let machine = Lifecycle::new(settings, recovered, now);
-        let (view, viewer) = watch::channel(machine.view(now));
-        let (operator, operations) = Operator::new(viewer);
-        let delivery = Self {
+        ports.begin(machine.view(now));
+        Self {
             ledger,
-            upstream,
+            upstream: Leased { upstream, lease },
             report,
             name,
             machine,
-            operations,
-            view,
+            ports,
             halted: ByKind::default(),
             holder: None,
             words: Words::default(),
-        };
-        (delivery, operator)
+        }
     }
 
     /// Delivers until told to stop. A step that is under way is finished first.
@@ -109,7 +109,13 @@ impl<U: Upstream, R: Report> Delivery<U, R> {
             return DeliveryEnd::Stopped;
         };
         let mut queue = gauges.queue.subscribe();
+        let lease = self.upstream.lease.clone();
+        let listener = self.ports.operations.clone();
+        let mut operations = listener.lock().await;
         while !stop.is_cancelled() {
+            if !lease.may_ask() {
+                return DeliveryEnd::LeaseLost;
+            }
             let view = *queue.borrow_and_update();
             self.tell(Event::Waiting(waiting(view)));
             let now = clock::now();
@@ -117,14 +123,15 @@ impl<U: Upstream, R: Report> Delivery<U, R> {
             match self.machine.next(now) {
                 Step::Do(command) => {
                     // It is seen at work before the queue can be seen empty.
-                    self.view.send_replace(self.machine.view(now));
+                    self.ports.view.send_replace(self.machine.view(now));
                     if let Err(error) = self.carry_out(command).await {
                         return DeliveryEnd::Failed(error);
                     }
                 }
                 Step::Wait(until) => tokio::select! {
                     () = stop.cancelled() => {}
-                    Some(operation) = self.operations.recv() => {
+                    () = lease.lost() => return DeliveryEnd::LeaseLost,
+                    Some(operation) = operations.recv() => {
                         // A flush is of what waits by now.
                         let view = *queue.borrow_and_update();
                         self.tell(Event::Waiting(waiting(view)));
@@ -142,7 +149,7 @@ impl<U: Upstream, R: Report> Delivery<U, R> {
 
     /// When the last job's occupancy ends, if that is still to come.
     fn occupancy_ends(&self, now: Now) -> Option<Instant> {
-        Some(self.view.borrow().occupied_until).filter(|until| *until > now.instant)
+        Some(self.ports.view.borrow().occupied_until).filter(|until| *until > now.instant)
     }
 
     fn operate(&mut self, operation: Operation) {
@@ -160,7 +167,7 @@ impl<U: Upstream, R: Report> Delivery<U, R> {
         let view = self.machine.view(now);
         self.log_halt(&view);
         self.log_holder(&view);
-        self.view.send_replace(view);
+        self.ports.view.send_replace(view);
     }
 
     /// A line when a kind halts, and one when upstream has completed a job of it again: in between

@@ -1,9 +1,12 @@
 //! The express lane's driver: a loop around its state machine, with several requests under way.
 
-use tokio::{sync::mpsc, task::JoinSet};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::{AppLedger, DeliveryEnd, LedgerError, Operation, Report, driver::freshness};
+use super::{
+    AppLedger, DeliveryEnd, LeaseWatch, Leased, LedgerError, Operation, Ports, Report,
+    driver::freshness,
+};
 use crate::{
     clock,
     domain::{
@@ -16,61 +19,59 @@ use crate::{
     upstream::Upstream,
 };
 
-/// Operations are rare, and the driver never waits for upstream.
-const OPERATIONS_MAX: usize = 16;
-
 /// What became of one request. The store may have failed meanwhile.
 type Answer = (Subject, Result<Option<Identified>, LedgerError>);
 
 /// The driver of one app's express lane.
 pub struct ExpressDelivery<U, R> {
     ledger: AppLedger,
-    upstream: U,
+    upstream: Leased<U>,
     report: R,
     name: String,
     values: RowValues,
     machine: Express,
-    operations: mpsc::Receiver<Operation>,
+    ports: Ports,
     requests: JoinSet<Answer>,
 }
 
 impl<U: Upstream + Clone + 'static, R: Report> ExpressDelivery<U, R> {
-    /// A driver for the app called `name`, and how it is asked something.
+    /// A driver for the app called `name`, as long as it has the lease.
     pub fn new(
-        name: String,
+        (name, ports): (String, Ports),
         ledger: AppLedger,
-        (upstream, report): (U, R),
+        (upstream, lease, report): (U, LeaseWatch, R),
         (settings, values): (ExpressSettings, RowValues),
         paused: bool,
-    ) -> (Self, mpsc::Sender<Operation>) {
+    ) -> Self {
         let machine = Express::new(settings, paused, clock::now());
-        let (operator, operations) = mpsc::channel(OPERATIONS_MAX);
-        let requests = JoinSet::new();
-        let delivery =
-            Self { ledger, upstream, report, name, values, machine, operations, requests };
-        (delivery, operator)
+        let (upstream, requests) = (Leased { upstream, lease }, JoinSet::new());
+        Self { ledger, upstream, report, name, values, machine, ports, requests }
     }
 
     /// Delivers until told to stop. Requests that are under way are waited for.
     pub async fn run(mut self, stop: CancellationToken) -> DeliveryEnd {
-        match self.deliver(stop).await {
-            Ok(()) => DeliveryEnd::Stopped,
-            Err(error) => DeliveryEnd::Failed(error),
-        }
+        let end = self.deliver(stop).await;
+        end.unwrap_or_else(DeliveryEnd::Failed)
     }
 
-    async fn deliver(&mut self, stop: CancellationToken) -> Result<(), LedgerError> {
+    async fn deliver(&mut self, stop: CancellationToken) -> Result<DeliveryEnd, LedgerError> {
         let store = self.ledger.store.clone();
-        let Some(gauges) = store.app(self.ledger.app) else { return Ok(()) };
+        let Some(gauges) = store.app(self.ledger.app) else { return Ok(DeliveryEnd::Stopped) };
+        let Some(listener) = self.ports.express.clone() else { return Ok(DeliveryEnd::Stopped) };
+        let mut operations = listener.lock().await;
         let mut queue = gauges.queue.subscribe();
+        let lease = self.upstream.lease.clone();
         loop {
+            if !lease.may_ask() {
+                return Ok(DeliveryEnd::LeaseLost);
+            }
             let view = *queue.borrow_and_update();
             self.tell(waiting(view));
             if stop.is_cancelled() {
                 // What has not been sent goes back.
                 self.tell(ExpressEvent::Paused(true));
                 if self.machine.is_idle() {
-                    return Ok(());
+                    return Ok(DeliveryEnd::Stopped);
                 }
             }
             match self.machine.next(clock::now()) {
@@ -83,7 +84,8 @@ impl<U: Upstream + Clone + 'static, R: Report> ExpressDelivery<U, R> {
                 ExpressStep::Settle(ends) => self.settle(ends).await?,
                 ExpressStep::Wait(until) => tokio::select! {
                     () = stop.cancelled(), if !stop.is_cancelled() => {}
-                    Some(operation) = self.operations.recv() => self.operate(operation),
+                    () = lease.lost() => return Ok(DeliveryEnd::LeaseLost),
+                    Some(operation) = operations.recv() => self.operate(operation),
                     Some(answer) = self.requests.join_next() => self.hear(answer)?,
                     Ok(()) = queue.changed() => {}
                     () = clock::sleep_until(until) => {}

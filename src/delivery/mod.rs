@@ -3,14 +3,18 @@
 
 mod driver;
 mod express;
+mod lease;
 mod operator;
+mod told;
 mod words;
 
 use std::future::Future;
 
 pub use driver::{DeliveredRow, Delivery, DeliveryEnd, Report};
 pub use express::ExpressDelivery;
-pub use operator::{Operation, Operator};
+pub use lease::{LeaseWatch, Leased};
+pub use operator::{Operation, Operator, Place, Ports};
+pub use told::Told;
 
 use crate::{
     domain::{

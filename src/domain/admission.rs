@@ -36,6 +36,8 @@ pub enum QueueRefusal {
     RecordTooLarge,
     /// What the store holds of the app is damaged, so that nothing can be stored for it.
     AppHeld,
+    /// There is no way to the store now. Nothing was stored.
+    StoreAway,
 }
 
 /// Decides about an update of a subject of which nothing waits. `Ok` means take it.

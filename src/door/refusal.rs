@@ -1,6 +1,9 @@
 //! Every way to refuse an update, in one table: gRPC code, whether to try again and when,
 //! and whether the update may have been stored all the same.
 
+#[cfg(test)]
+mod tests;
+
 use std::{borrow::Cow, time::Duration};
 
 use http::StatusCode;
@@ -119,9 +122,9 @@ impl Refusal {
             Self::Unauthenticated => StatusCode::UNAUTHORIZED,
             Self::PermissionDenied(_) => StatusCode::FORBIDDEN,
             Self::Invalid(_) => StatusCode::UNPROCESSABLE_ENTITY,
-            Self::AppHeld(_) | Self::Queue(QueueRefusal::AppHeld) => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
+            Self::AppHeld(_)
+            | Self::Queue(QueueRefusal::AppHeld | QueueRefusal::StoreAway)
+            | Self::Intake(NotAccepted::StoreAway) => StatusCode::SERVICE_UNAVAILABLE,
             Self::RateLimited { .. }
             | Self::Queue(
                 QueueRefusal::TooManyRecords
@@ -162,8 +165,10 @@ impl Refusal {
             Self::Intake(NotAccepted::Busy | NotAccepted::DiskLow) => Reason::Busy,
             Self::NoKeys
             | Self::AppHeld(_)
-            | Self::Queue(QueueRefusal::AppHeld)
-            | Self::Intake(NotAccepted::Stopping | NotAccepted::Failed) => Reason::Unavailable,
+            | Self::Queue(QueueRefusal::AppHeld | QueueRefusal::StoreAway)
+            | Self::Intake(NotAccepted::Stopping | NotAccepted::Failed | NotAccepted::StoreAway) => {
+                Reason::Unavailable
+            }
         }
     }
 
@@ -190,6 +195,9 @@ impl Refusal {
             ),
             Self::Invalid(violations) => (Code::InvalidArgument, invalid(violations), None, false),
             Self::AppHeld(app) => (Code::FailedPrecondition, held(app), None, false),
+            Self::Queue(QueueRefusal::StoreAway) | Self::Intake(NotAccepted::StoreAway) => {
+                return away();
+            }
             Self::Queue(refusal) => return of_queue(*refusal),
             Self::Intake(NotAccepted::Busy) => (
                 Code::ResourceExhausted,
@@ -242,11 +250,23 @@ fn of_queue(refusal: QueueRefusal) -> Meaning {
              limits.record_bytes_max or limits.properties_max; try again once what waits has been \
              delivered",
         ),
+        QueueRefusal::StoreAway => return away(),
         // The doors refuse it before, by its name.
         QueueRefusal::AppHeld => (Code::FailedPrecondition, "the app is held; nothing was stored"),
     };
     let retry_after = (code == full).then_some(ONCE_A_JOB_HAS_RUN);
     Meaning { code, message: message.into(), retry_after, may_be_stored: false }
+}
+
+/// Not all come back at once when it does.
+fn away() -> Meaning {
+    let retry_after = Duration::from_millis(rand::random_range(1_000..5_000));
+    Meaning {
+        code: Code::Unavailable,
+        message: "the gateway's database does not answer; nothing was stored".into(),
+        retry_after: Some(retry_after),
+        may_be_stored: false,
+    }
 }
 
 fn held(app: &str) -> Cow<'static, str> {
@@ -327,74 +347,5 @@ impl From<QueueRefusal> for Refusal {
 impl From<NotAccepted> for Refusal {
     fn from(not_accepted: NotAccepted) -> Self {
         Self::Intake(not_accepted)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_bad_request_names_its_fields() {
-        let status = Status::from(Refusal::field("update.user_id", "is empty"));
-        assert_eq!(status.code(), Code::InvalidArgument);
-        assert_eq!(status.message(), "update.user_id: is empty");
-        let details = status.get_details_bad_request().unwrap();
-        assert_eq!(details.field_violations[0].field, "update.user_id");
-        assert!(status.get_details_retry_info().is_none());
-    }
-
-    #[test]
-    fn a_full_queue_says_when_to_come_back() {
-        for refusal in [
-            Refusal::from(QueueRefusal::TooManyRecords),
-            Refusal::from(QueueRefusal::RecordTooLarge),
-            Refusal::from(NotAccepted::Busy),
-            Refusal::from(NotAccepted::DiskLow),
-            Refusal::from(QueueRefusal::TooManyOfClient),
-            Refusal::RateLimited { retry_after: SHORTLY },
-        ] {
-            assert_eq!(refusal.http_status(), StatusCode::TOO_MANY_REQUESTS);
-            assert!(refusal.retry_after().is_some());
-            let status = Status::from(refusal.clone());
-            assert_eq!(status.code(), Code::ResourceExhausted);
-            assert!(status.get_details_retry_info().is_some());
-            let error = proto::UpdateError::from(refusal);
-            assert!(error.code == 8 && error.retry_delay.is_some() && !error.may_be_stored);
-        }
-    }
-
-    #[test]
-    fn an_app_that_is_held_is_named() {
-        let refusal = Refusal::AppHeld("staging".to_owned());
-        assert_eq!(refusal.http_status(), StatusCode::SERVICE_UNAVAILABLE);
-        let error = proto::UpdateError::from(refusal);
-        assert_eq!((error.code, error.may_be_stored), (9, false));
-        assert!(error.message.starts_with("app \"staging\" is held"), "{}", error.message);
-    }
-
-    #[test]
-    fn every_reason_has_a_place_of_its_own() {
-        for (place, reason) in Reason::ALL.into_iter().enumerate() {
-            assert_eq!(reason as usize, place);
-        }
-    }
-
-    #[test]
-    fn who_is_not_known_is_told_what_is_asked_for() {
-        let status = Status::from(Refusal::Unauthenticated);
-        assert_eq!(status.code(), Code::Unauthenticated);
-        assert_eq!(status.metadata().get("www-authenticate").unwrap(), CHALLENGE);
-        assert_eq!(Refusal::Unauthenticated.http_status(), StatusCode::UNAUTHORIZED);
-    }
-
-    #[test]
-    fn only_a_failed_store_leaves_it_open_whether_an_update_was_stored() {
-        for (not_accepted, may_be_stored) in
-            [(NotAccepted::Stopping, false), (NotAccepted::Failed, true)]
-        {
-            let error = proto::UpdateError::from(Refusal::from(not_accepted));
-            assert_eq!((error.code, error.may_be_stored), (14, may_be_stored));
-        }
     }
 }

@@ -128,6 +128,9 @@ fn explain(ended: Result<Ended, tokio::task::JoinError>) -> anyhow::Error {
         Ok(Ended::Driver { app, end: DeliveryEnd::Stopped }) => {
             anyhow!("the driver of {app} ended")
         }
+        Ok(Ended::Driver { app, end: DeliveryEnd::LeaseLost }) => {
+            anyhow!("the driver of {app} has no lease")
+        }
         Ok(Ended::Driver { app, end: DeliveryEnd::Failed(error) }) => {
             anyhow!(error).context(format!("the driver of {app} failed"))
         }

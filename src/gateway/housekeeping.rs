@@ -9,7 +9,7 @@ use tokio::{sync::watch, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 use tonic_health::{ServingStatus, server::HealthReporter};
 
-use super::{Ended, INGEST};
+use super::{Ended, INGEST, fleet::watch_database};
 use crate::{
     admin::{history::SAMPLE_INTERVAL, status::Observatory},
     clock,
@@ -54,6 +54,10 @@ impl House {
         tasks.spawn(follow_jobs(observatory.store.clone(), stop.clone()));
         tasks.spawn(tell_health(observatory.not_ready.clone(), health, stop.clone()));
         tasks.spawn(sample(observatory.clone(), stop.clone()));
+        if observatory.store.is_shared() {
+            let store = observatory.store.clone();
+            tasks.spawn(watch_database(store, not_ready.clone(), stop.clone()));
+        }
         tasks.spawn(look(observatory, metrics, stop.clone()));
         tasks.spawn(watch_space(watermark, space, not_ready, stop));
     }
@@ -84,9 +88,11 @@ async fn keep(store: Store, keeping: Keeping, stop: CancellationToken) -> Ended 
             dead_kept: keeping.dead,
             dead_max: keeping.dead_max,
         };
-        match store.prune(from, retention).await {
+        match store.prune(from.clone(), retention).await {
             Ok(next) => from = next,
-            Err(store::Closed) => break,
+            Err(store::Closed) if store.is_closed() => break,
+            // Where several share the store, a database that is away is tried again.
+            Err(store::Closed) => {}
         }
         tokio::select! {
             () = stop.cancelled() => {}
@@ -101,7 +107,10 @@ async fn keep(store: Store, keeping: Keeping, stop: CancellationToken) -> Ended 
 async fn follow_jobs(store: Store, stop: CancellationToken) -> Ended {
     let mut after = None;
     while !stop.is_cancelled() {
-        let Ok(jobs) = store.unfinished_jobs().await else { break };
+        let jobs = match store.unfinished_jobs().await {
+            Err(store::Closed) if store.is_closed() => break,
+            jobs => jobs.unwrap_or_default(),
+        };
         let due = jobs.iter().filter(|id| after.is_none_or(|after| **id > after));
         let due: Vec<JobId> = due.copied().take(JOBS_AT_ONCE).collect();
         // Round and round.

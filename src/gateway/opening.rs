@@ -4,16 +4,22 @@ use std::{path::Path, time::Duration};
 
 use anyhow::{Context, bail};
 
-use super::{Addresses, settings};
+use super::{
+    Addresses,
+    crew::Roll,
+    fleet::{anchored, lease_terms},
+    settings,
+};
 use crate::{
     clock,
     config::{Config, EngineKind},
     domain::{
         backoff::{Backoff, BackoffLimits},
         time::Now,
+        update::AppId,
     },
     store::{
-        self, AppTerms, Orphan, RecoveredApps, Store, Writer,
+        self, AppTerms, Orphan, Store, StoreError, Writer,
         directory::{Opening, REDB_FILE, SLED_FOLDER},
         engine::{
             Engine, EngineError, PostgresEngine, RedbEngine, SealedEngine, SledEngine, SledOptions,
@@ -37,12 +43,18 @@ pub(super) fn announce(config: &Config, addresses: &Addresses) {
     tracing::info!(http = %addresses.http, %path, "opens the store");
 }
 
-pub(super) async fn open(config: &Config) -> anyhow::Result<(Store, Writer, RecoveredApps)> {
+pub(super) async fn open(config: &Config) -> anyhow::Result<(Store, Writer, Roll)> {
     let opened = clock::now().instant;
-    let (store, writer, recovered) = match config.store.engine {
+    let (store, writer, roll) = match config.store.engine {
         EngineKind::Sled => start(told(open_sled(config).await?), config).await?,
         EngineKind::Redb => start(told(open_redb(config).await?), config).await?,
-        EngineKind::Postgres => start(told(open_postgres(config).await?), config).await?,
+        EngineKind::Postgres => {
+            let engine = told(open_postgres(config).await?);
+            match config.store.fleet.enabled {
+                true => share(engine, config).await?,
+                false => start(engine, config).await?,
+            }
+        }
     };
     let took = clock::now().instant.since(opened);
     tracing::info!(
@@ -52,14 +64,14 @@ pub(super) async fn open(config: &Config) -> anyhow::Result<(Store, Writer, Reco
         took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
         "the store is open"
     );
-    Ok((store, writer, recovered))
+    Ok((store, writer, roll))
 }
 
 /// From here on nobody needs to know which engine it is.
 async fn start(
     engine: impl Engine + Clone,
     config: &Config,
-) -> anyhow::Result<(Store, Writer, RecoveredApps)> {
+) -> anyhow::Result<(Store, Writer, Roll)> {
     let damaged = || format!("cannot serve the store in {}", config.store.path.display());
     let limits = settings::queue(&config.store, &config.limits);
     let queue = Queue::open(engine, limits, rand::random()).await.with_context(damaged)?;
@@ -67,7 +79,50 @@ async fn start(
     refuse_to_forget(&store::orphans(queue.engine(), &names).await.with_context(damaged)?)?;
     let apps: Vec<AppTerms> = config.apps.iter().map(|app| settings::terms(app, config)).collect();
     let started = store::start(queue, &apps, settings::groups(config)).await;
-    started.with_context(damaged)
+    let (store, writer, recovered) = started.with_context(damaged)?;
+    Ok((store, writer, Roll::Alone(recovered)))
+}
+
+/// The same where others share the store. What fails for a database that is away is tried again.
+async fn share(
+    engine: impl Engine + Clone,
+    config: &Config,
+) -> anyhow::Result<(Store, Writer, Roll)> {
+    let mut backoff = Backoff::default();
+    loop {
+        match try_to_share(&engine, config).await {
+            Ok((store, writer, apps)) => return Ok((store, writer, Roll::Shared(apps))),
+            Err(error) if error.is_passing() => {
+                tracing::warn!(%error, "the database is away: tries again");
+            }
+            Err(error) => return Err(error).context("cannot serve the store that is shared"),
+        }
+        tokio::time::sleep(backoff.fail(&AWAY, rand::random())).await;
+    }
+}
+
+async fn try_to_share<E: Engine + Clone>(
+    engine: &E,
+    config: &Config,
+) -> Result<(Store, Writer, Vec<AppId>), StoreError> {
+    let fleet = &config.store.fleet;
+    anchored(engine).await?;
+    let limits = (settings::queue(&config.store, &config.limits), settings::groups(config));
+    let apps: Vec<AppTerms> = config.apps.iter().map(|app| settings::terms(app, config)).collect();
+    let terms = (fleet.writers, lease_terms(fleet));
+    let shared = store::start_shared(engine.clone(), limits, &apps, terms).await?;
+    let names: Vec<String> = config.apps.iter().map(|app| app.name.clone()).collect();
+    for Orphan { app, pending_records, in_flight_records } in store::orphans(engine, &names).await?
+    {
+        tracing::warn!(
+            app,
+            pending_records,
+            in_flight_records,
+            "the store holds records of an app that is not configured here: a replica that has it \
+             configured delivers them"
+        );
+    }
+    Ok(shared)
 }
 
 /// Opens redb, which reads its whole file after a crash.

@@ -51,6 +51,10 @@ use crate::{
 /// As long as hyper is told to wait for a request's headers.
 const PREFACE_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Into how many stripes an app's subjects are dealt, in a store that several gateways share. One
+/// that was made with another number is refused.
+const STRIPES: u16 = 8;
+
 /// What the queue and the disk are measured by.
 pub(super) fn limits(store: &StoreConfig) -> Limits {
     Limits {
@@ -81,7 +85,10 @@ pub(crate) fn postgres(store: &StoreConfig, makes_schema: bool) -> PostgresOptio
         connections_max: config.connections_max,
         connect_timeout: Duration::from_millis(config.connect_timeout_ms),
         statement_timeout: Duration::from_millis(config.statement_timeout_ms),
-        sharing: Sharing::Alone,
+        sharing: match store.fleet.enabled {
+            true => Sharing::Shared { stripes: STRIPES },
+            false => Sharing::Alone,
+        },
         lease: Duration::from_millis(config.lease_ms),
         folder: store.path.clone(),
         makes_schema,

@@ -5,27 +5,27 @@
 //! (claim, advance, settle …) is a commit by itself, in its turn, so that no accepted update
 //! waits for a commit of a thousand rows that it has no part in.
 
+mod bearing;
 mod gauges;
 mod jobs;
+mod leases;
 
 use std::{
     collections::BTreeMap,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
+    sync::{Arc, atomic::Ordering::Relaxed},
 };
 
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot};
 
-pub use self::gauges::{ClientCounts, ClientGauges, GroupCommits};
-pub(super) use self::jobs::JobOp;
+use self::bearing::Borne;
+pub use self::gauges::{ClientCounts, ClientGauges, Gauges, GroupCommits, QueueView, StoreGauges};
+pub(super) use self::{jobs::JobOp, leases::LeaseOp};
 use super::{
     engine::Engine,
-    handle::Permits,
+    handle::Answer,
     queue::{
-        Accepted, Claim, ClientTerms, DeadId, Forgotten, PruneCursor, Queue, QueueDepth, Replay,
-        Retention, SettledRow, Settling, StoreError, Swept, TakenExpress,
+        Accepted, Claim, ClientTerms, DeadId, Forgotten, PruneCursor, Queue, Replay, Retention,
+        SettledRow, Settling, StoreError, Swept, TakenExpress,
     },
 };
 use crate::{
@@ -34,9 +34,10 @@ use crate::{
         admission::QueueRefusal,
         batch::{Batch, Claimable, Settlement},
         express::ExpressEnd,
+        lease::LeaseTerms,
         memory::Memory,
         time::Instant,
-        update::{AppId, ClientId, Sequence, Subject, SubjectKind, Update},
+        update::{AppId, ClientId, Sequence, Subject, Update},
     },
 };
 
@@ -47,8 +48,7 @@ pub type Outcomes = Vec<Result<Accepted, QueueRefusal>>;
 pub(super) enum Op {
     Accept {
         updates: Vec<Update>,
-        permits: Permits,
-        reply: oneshot::Sender<Outcomes>,
+        answer: Answer,
     },
     Claim {
         app: AppId,
@@ -116,56 +116,28 @@ pub(super) enum Op {
         reply: oneshot::Sender<PruneCursor>,
     },
     Job(JobOp),
+    Lease(LeaseOp),
 }
 
-/// What the writer tells the world about an app's queue.
-#[derive(Debug)]
-pub struct Gauges {
-    /// What waits, and since when anything does.
-    pub queue: watch::Sender<QueueView>,
-    /// Updates accepted since the start.
-    pub accepted: AtomicU64,
-    /// Of these, the ones that were merged into a waiting record.
-    pub coalesced: AtomicU64,
-    /// Of these, the ones that upstream needs nothing of.
-    pub suppressed: AtomicU64,
-    /// Updates that the queue refused since the start.
-    pub refused: AtomicU64,
+/// What a writer is there for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Role {
+    /// For everything: the store is this process's alone.
+    Alone,
+    /// It accepts. Others write to the store, too.
+    Accepts,
+    /// It does what is neither accepting nor about leases.
+    Controls,
+    /// It keeps leases that last so long, and looks at what the others have written.
+    Leases(LeaseTerms),
 }
 
-/// What waits for an app, as everybody may see it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct QueueView {
-    /// How much waits.
-    pub depth: QueueDepth,
-    /// Since when anything does.
-    pub since: Option<Instant>,
-    /// Updates more urgent than bulk that were accepted since the start.
-    pub urgent_updates: u64,
-    /// Updates of the express lane that were accepted since the start.
-    pub express_updates: u64,
-}
-
-/// What the writer tells the world about the store.
-#[derive(Debug, Default)]
-pub struct StoreGauges {
-    /// The last sequence that was given.
-    pub last_sequence: AtomicU64,
-    /// Entries that were set aside.
-    pub quarantined: AtomicU64,
-    /// Commits of groups of updates since the start.
-    pub group_commits: GroupCommits,
-    /// Dead letters that were dropped since the start, for their age or their number.
-    pub dead_lost: AtomicU64,
-    /// Rises when records may have moved on.
-    pub moves: AtomicU64,
-    /// What is counted of each client.
-    pub clients: ClientGauges,
-}
-
-/// The one writer.
+/// A writer: the only one, or one of those of a store that others write to.
 pub(super) struct Committer<E> {
+    pub(super) role: Role,
     pub(super) queue: Queue<E>,
+    /// When all apps were looked at last.
+    pub(super) looked_at: Option<Instant>,
     pub(super) ops: mpsc::Receiver<Op>,
     pub(super) group_updates_max: usize,
     pub(super) apps: Arc<BTreeMap<AppId, Gauges>>,
@@ -204,8 +176,8 @@ impl<E: Engine> Committer<E> {
                 },
             };
             match op {
-                Op::Accept { updates, permits, reply } => {
-                    next = self.accept(updates, (permits, reply)).await?;
+                Op::Accept { updates, answer } => {
+                    next = self.accept(updates, answer).await?;
                 }
                 Op::Close => return Ok(()),
                 Op::Claim { .. }
@@ -220,7 +192,13 @@ impl<E: Engine> Committer<E> {
                 | Op::Sweep { .. }
                 | Op::Clients { .. }
                 | Op::Prune { .. }
-                | Op::Job(_) => self.execute(op).await?,
+                | Op::Job(_)
+                | Op::Lease(_) => {
+                    if let Err(error) = self.execute(op).await {
+                        // Whoever asked hears nothing, and asks again or begins anew.
+                        self.bear(error)?;
+                    }
+                }
             }
         }
     }
@@ -229,14 +207,14 @@ impl<E: Engine> Committer<E> {
     async fn accept(
         &mut self,
         mut updates: Vec<Update>,
-        (permits, reply): (Permits, oneshot::Sender<Outcomes>),
+        answer: Answer,
     ) -> Result<Option<Op>, StoreError> {
-        let mut replies = vec![(permits, reply, updates.len())];
+        let mut answers = vec![(answer, updates.len())];
         let mut ended_by = None;
         while updates.len() < self.group_updates_max {
             match self.ops.try_recv() {
-                Ok(Op::Accept { updates: more, permits, reply }) => {
-                    replies.push((permits, reply, more.len()));
+                Ok(Op::Accept { updates: more, answer }) => {
+                    answers.push((answer, more.len()));
                     updates.extend(more);
                 }
                 Ok(op) => {
@@ -248,14 +226,22 @@ impl<E: Engine> Committer<E> {
         }
         let senders: Vec<_> = updates.iter().map(|update| (update.app, update.client)).collect();
         let now = clock::now();
-        let mut outcomes = self.queue.accept(updates, now.wall).await?;
+        let accepting = async {
+            self.look_elsewhere(now.instant).await?;
+            self.queue.accept(updates, now.wall).await
+        };
+        let mut outcomes = match accepting.await {
+            Ok(outcomes) => outcomes,
+            Err(error) => match self.bear(error)? {
+                Borne::NotStored => vec![Err(QueueRefusal::StoreAway); senders.len()],
+                // Nobody is answered, which says as much.
+                Borne::Unknown => return Ok(ended_by),
+            },
+        };
         self.store.group_commits.count(clock::instant().since(now.instant), senders.len());
         self.count(&senders, &outcomes, now.wall);
-        for (permits, reply, count) in replies.into_iter().rev() {
-            let own = outcomes.split_off(outcomes.len() - count);
-            // Who asked may have gone. What was accepted stays accepted.
-            reply.send(own).ok();
-            drop(permits);
+        for (answer, count) in answers.into_iter().rev() {
+            answer.send(outcomes.split_off(outcomes.len() - count));
         }
         Ok(ended_by)
     }
@@ -317,11 +303,15 @@ impl<E: Engine> Committer<E> {
             }
             Op::Prune { from, retention, reply } => {
                 let next = self.queue.prune(from, retention).await?;
-                self.publish_all();
+                // Where others write to the store, what is known of most apps is old.
+                if self.role == Role::Alone {
+                    self.publish_all();
+                }
                 reply.send(next).ok();
                 return Ok(());
             }
             Op::Job(op) => return op.execute(&mut self.queue, now).await,
+            Op::Lease(op) => return self.lease(op).await,
         }
         self.store.moves.fetch_add(1, Relaxed);
         Ok(())
@@ -337,35 +327,7 @@ impl<E: Engine> Committer<E> {
             damaged @ Err(StoreError::Damaged { .. }) => damaged,
             numbers => Ok(numbers?),
         };
-        self.store.clients.waiting(self.queue.waiting_by_client());
+        self.publish_clients();
         Ok(numbers)
-    }
-
-    /// Publishes what waits for an app. Wakes who watches only when there comes to be something
-    /// of a kind, or nothing, or something by express.
-    fn publish(&self, app: AppId) {
-        let Some(gauges) = self.apps.get(&app) else { return };
-        let depth = self.queue.depth(app);
-        let urgent_updates = self.queue.urgent_updates(app);
-        let express_updates = self.queue.express_updates(app);
-        gauges.queue.send_if_modified(|view| {
-            let express = view.express_updates != express_updates
-                || view.depth.express_records != depth.express_records;
-            let (before, by_kind) = (view.depth.by_kind(), depth.by_kind());
-            let changed = |kind| (*by_kind.of(kind) > 0) != (*before.of(kind) > 0);
-            let (waited, waits) = (view.depth.records > 0, depth.records > 0);
-            view.depth = depth;
-            view.urgent_updates = urgent_updates;
-            view.express_updates = express_updates;
-            if waits != waited {
-                view.since = waits.then(|| clock::now().instant);
-            }
-            SubjectKind::ALL.into_iter().any(changed) || express
-        });
-        let (last_sequence, quarantined) = self.queue.head();
-        self.store.last_sequence.store(last_sequence, Relaxed);
-        self.store.quarantined.store(quarantined, Relaxed);
-        self.store.dead_lost.store(self.queue.dead_lost(), Relaxed);
-        self.store.clients.waiting(self.queue.waiting_by_client());
     }
 }

@@ -5,8 +5,10 @@ mod forget;
 mod jobs;
 mod operators;
 mod reads;
+mod shared;
 #[cfg(test)]
 mod tests;
+mod ways;
 
 use std::{
     collections::BTreeMap,
@@ -20,15 +22,17 @@ use tokio::{
     sync::{OwnedSemaphorePermit, mpsc, oneshot, watch},
 };
 
-pub use self::forget::Erased;
-use self::{jobs::Seen, reads::ReadAny};
+pub(super) use self::ways::Answer;
+pub use self::{forget::Erased, shared::start_shared};
+use self::{jobs::Seen, reads::ReadAny, ways::Ways};
 use super::{
-    committer::{Committer, Gauges, Op, Outcomes, QueueView, StoreGauges},
+    committer::{Committer, Gauges, Op, Outcomes, Role, StoreGauges},
     engine::Engine,
     queue::{
         Claim, ClientTerms, DeadFilter, DeadId, DeadLetter, DeadPage, Found, OldestOfLanes,
         PruneCursor, Queue, Reads, Replay, Retention, Settling, StoreError,
     },
+    receipt_key::ReceiptKey,
 };
 use crate::{
     clock,
@@ -42,10 +46,10 @@ use crate::{
     },
 };
 
-/// The writer has ended: the store failed, or the process is stopping. Whether what was asked
-/// has been stored is not known.
+/// The writer has ended: the store failed, or the process is stopping; or it goes on, and a database
+/// that several share did not do what was asked. Whether that has been stored is not known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the store has closed")]
+#[error("the store has closed, or is away")]
 pub struct Closed;
 
 /// What waiting updates take of their limits. Held until they are answered.
@@ -58,6 +62,8 @@ pub enum NotTaken {
     Full,
     /// The writer has ended.
     Closed,
+    /// The store's database does not answer.
+    Away,
 }
 
 /// How many ops other than updates may wait: each driver, operator and housekeeper has at
@@ -67,11 +73,13 @@ const CONTROL_OPS_MAX: usize = 64;
 /// A way to the store. Clones lead to the same one; the writer ends when the last is dropped.
 #[derive(Clone)]
 pub struct Store {
-    ops: mpsc::Sender<Op>,
+    ways: Ways,
     reads: Arc<dyn ReadAny>,
     apps: Arc<BTreeMap<AppId, Gauges>>,
     gauges: Arc<StoreGauges>,
     seen_jobs: Arc<Mutex<Seen>>,
+    away: Arc<watch::Sender<bool>>,
+    receipt_key: Option<ReceiptKey>,
     id: u64,
 }
 
@@ -120,29 +128,24 @@ pub async fn start<E: Engine + Clone>(
             served => served?,
         };
         recovered.push((app, found));
-        gauges.insert(
-            app,
-            Gauges {
-                queue: watch::Sender::new(QueueView::default()),
-                accepted: 0.into(),
-                coalesced: 0.into(),
-                suppressed: 0.into(),
-                refused: 0.into(),
-            },
-        );
+        gauges.insert(app, Gauges::default());
     }
     queue.recover_jobs().await?;
     let (ops, receiver) = mpsc::channel(limits.waiting_updates_max + CONTROL_OPS_MAX);
     let store = Store {
-        ops,
+        ways: Ways::to_one(ops),
         reads: Arc::new(Reads::new(queue.engine().clone())),
         apps: Arc::new(gauges),
         gauges: Arc::default(),
         seen_jobs: Arc::default(),
+        away: Arc::new(watch::Sender::new(false)),
+        receipt_key: None,
         id: queue.store(),
     };
     let committer = Committer {
+        role: Role::Alone,
         queue,
+        looked_at: None,
         ops: receiver,
         group_updates_max: limits.group_updates_max,
         apps: store.apps.clone(),
@@ -179,12 +182,10 @@ impl Store {
         updates: Vec<Update>,
         permits: Permits,
     ) -> Result<oneshot::Receiver<Outcomes>, NotTaken> {
-        let (reply, outcomes) = oneshot::channel();
-        self.ops.try_send(Op::Accept { updates, permits, reply }).map_err(|error| match error {
-            mpsc::error::TrySendError::Full(_) => NotTaken::Full,
-            mpsc::error::TrySendError::Closed(_) => NotTaken::Closed,
-        })?;
-        Ok(outcomes)
+        if self.is_away() {
+            return Err(NotTaken::Away);
+        }
+        self.ways.accept(updates, permits)
     }
 
     /// Moves pending records into a new batch, chunk by chunk, so that updates are accepted
@@ -240,7 +241,16 @@ impl Store {
         &self,
         clients: Vec<(String, ClientTerms)>,
     ) -> Result<Result<Vec<ClientId>, StoreError>, Closed> {
-        self.ask(|reply| Op::Clients { clients, reply }).await
+        let mut answer = Err(Closed);
+        for (nth, writer) in self.ways.all().into_iter().enumerate() {
+            let clients = clients.clone();
+            let numbers = ask(writer, |reply| Op::Clients { clients, reply }).await?;
+            // The first has numbered them, and the others find them so.
+            if nth == 0 {
+                answer = Ok(numbers);
+            }
+        }
+        answer
     }
 
     /// Forgets some of the history that is due. Returns where to go on.
@@ -254,14 +264,19 @@ impl Store {
 
     /// Ends the writer, once all that was asked before is done.
     pub async fn close(&self) {
-        // If it has ended already, so much the better.
-        self.ops.send(Op::Close).await.ok();
+        for writer in self.ways.all() {
+            // If it has ended already, so much the better.
+            writer.send(Op::Close).await.ok();
+        }
+    }
+
+    /// Whether the writer has ended.
+    pub fn is_closed(&self) -> bool {
+        self.ways.control.is_closed()
     }
 
     async fn ask<T>(&self, op: impl FnOnce(oneshot::Sender<T>) -> Op) -> Result<T, Closed> {
-        let (reply, answer) = oneshot::channel();
-        self.ops.send(op(reply)).await.map_err(|_| Closed)?;
-        answer.await.map_err(|_| Closed)
+        ask(&self.ways.control, op).await
     }
 
     /// Where the update with this sequence is.
@@ -353,4 +368,13 @@ impl Store {
     pub fn engine_name(&self) -> &'static str {
         self.reads.engine_name()
     }
+}
+
+async fn ask<T>(
+    writer: &mpsc::Sender<Op>,
+    op: impl FnOnce(oneshot::Sender<T>) -> Op,
+) -> Result<T, Closed> {
+    let (reply, answer) = oneshot::channel();
+    writer.send(op(reply)).await.map_err(|_| Closed)?;
+    answer.await.map_err(|_| Closed)
 }

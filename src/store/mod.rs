@@ -4,7 +4,7 @@
 //! - An accepted update is part of its subject's pending record, in flight, delivered or set
 //!   aside with a report; there is no moment at which it is none of these.
 //! - Every transition is one atomic commit that is on disk before anybody hears of it.
-//! - One writer makes all of them; reads go past it.
+//! - One writer makes all of them, or several of which each locks what it changes; reads go past them.
 
 pub mod check;
 mod committer;
@@ -30,12 +30,14 @@ pub use committer::{
     ClientCounts, ClientGauges, Gauges, GroupCommits, Outcomes, QueueView, StoreGauges,
 };
 pub use engine::EngineError;
-pub use handle::{AppTerms, Closed, Erased, GroupLimits, RecoveredApps, Store, Writer, start};
+pub use handle::{
+    AppTerms, Closed, Erased, GroupLimits, RecoveredApps, Store, Writer, start, start_shared,
+};
 pub use keys::jobs::JobId;
 pub use mention::Traces;
 pub use orphans::{Orphan, orphans};
-pub use queue::{Accepted, Disposition, StoreError, jobs::JobPlace};
-pub use receipt_key::receipt_key;
+pub use queue::{Accepted, Disposition, StoreError, jobs::JobPlace, lease::replicas_there};
+pub use receipt_key::{ReceiptKey, receipt_key};
 pub use records::{
     Closing, Death,
     jobs::{Job, JobRow, RowError},

@@ -9,10 +9,13 @@ use std::{
 use super::private;
 
 const FILE: &str = "receipts.key";
-const KEY_BYTES: usize = 32;
+pub(super) const KEY_BYTES: usize = 32;
+
+/// The key's bytes.
+pub type ReceiptKey = [u8; KEY_BYTES];
 
 /// The key of the store in this folder, which is open: so nobody else makes one meanwhile.
-pub fn receipt_key(folder: &Path) -> io::Result<[u8; KEY_BYTES]> {
+pub fn receipt_key(folder: &Path) -> io::Result<ReceiptKey> {
     let path = folder.join(FILE);
     match fs::read(&path) {
         Ok(bytes) => match bytes.try_into() {
@@ -25,7 +28,7 @@ pub fn receipt_key(folder: &Path) -> io::Result<[u8; KEY_BYTES]> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(error),
     }
-    let key: [u8; KEY_BYTES] = rand::random();
+    let key: ReceiptKey = rand::random();
     let unfinished = folder.join(format!("{FILE}.new"));
     let mut file =
         private::file_options().create(true).truncate(true).write(true).open(&unfinished)?;

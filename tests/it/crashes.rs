@@ -31,7 +31,7 @@ const LIFE_MS: u64 = 500;
 const SHORT_LIFE_MS: u64 = 60;
 
 /// A change, and whether it was acknowledged.
-type Sent = (Change, bool);
+pub(crate) type Sent = (Change, bool);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_gateway_that_is_killed_again_and_again_keeps_what_it_acknowledged() {
@@ -124,7 +124,7 @@ async fn over_redb_a_disk_that_takes_no_more_ends_the_gateway_and_costs_nothing(
 }
 
 /// `CRASH_SEED` replays a run, as far as time allows.
-fn seed() -> u64 {
+pub(crate) fn seed() -> u64 {
     let given = env::var("CRASH_SEED").ok().map(|seed| seed.parse().unwrap());
     let seed = given.unwrap_or_else(|| {
         let age = SystemTime::UNIX_EPOCH.elapsed().unwrap();
@@ -135,12 +135,12 @@ fn seed() -> u64 {
 }
 
 #[expect(clippy::print_stderr, reason = "whoever replays a failure needs to read it")]
-fn say(text: &str) {
+pub(crate) fn say(text: &str) {
     eprintln!("{text}");
 }
 
 /// How long a gateway lives is what this test is about: it waits for nothing.
-async fn live(ms: u64) {
+pub(crate) async fn live(ms: u64) {
     tokio::time::sleep(Duration::from_millis(ms)).await;
 }
 
@@ -182,7 +182,7 @@ async fn connect(address: &str) -> Option<tonic::transport::Channel> {
 
 /// Up to 24 changes of as many users. Each has a value that no other has, in two properties:
 /// half a change would show.
-fn window(client: usize, from: usize, draw: &mut Draw) -> Vec<Change> {
+pub(crate) fn window(client: usize, from: usize, draw: &mut Draw) -> Vec<Change> {
     let first = draw.below(USERS);
     (0..=draw.below(24))
         .map(|nth| {
@@ -196,7 +196,7 @@ fn window(client: usize, from: usize, draw: &mut Draw) -> Vec<Change> {
 
 /// A change that was not acknowledged was applied whole or not at all: where a trace of it is
 /// left, all of it must have been applied in its place.
-fn profiles_hold_all_that_was_acknowledged(
+pub(crate) fn profiles_hold_all_that_was_acknowledged(
     profiles: &BTreeMap<String, Profile>,
     sent: &[Vec<Sent>],
 ) {

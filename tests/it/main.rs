@@ -19,6 +19,7 @@ mod directories;
 mod disk;
 mod exposed;
 mod express;
+mod fleet;
 mod http_door;
 mod idle;
 mod keys;

@@ -11,7 +11,7 @@ use crate::rig::{Change, Cluster, Gateway, Output, Site, Stage, at_speed, get, r
 const PASSWORD: &str = "hush-of-the-database";
 
 /// A cluster with a database for a gateway, whose role owns it.
-fn cluster() -> Cluster {
+pub(crate) fn cluster() -> Cluster {
     let cluster = Cluster::start(&[]);
     let role = format!("CREATE ROLE gateway LOGIN PASSWORD '{PASSWORD}'");
     cluster.sql("postgres", &role);
@@ -20,7 +20,7 @@ fn cluster() -> Cluster {
 }
 
 /// A site whose store is there.
-fn over(cluster: &Cluster, site: Site) -> Site {
+pub(crate) fn over(cluster: &Cluster, site: Site) -> Site {
     let password = site.path("postgres.password");
     fs::write(&password, format!("{PASSWORD}\n")).unwrap();
     fs::set_permissions(&password, fs::Permissions::from_mode(0o600)).unwrap();
@@ -98,7 +98,7 @@ async fn a_gateway_over_postgresql_outlives_kills_and_restarts_and_lets_no_secon
     assert!(checked.stdout.contains("the postgres store in schema userpilot_gateway"));
 }
 
-async fn store(site: &Site, arguments: &[&str]) -> Output {
+pub(crate) async fn store(site: &Site, arguments: &[&str]) -> Output {
     let config = site.config();
     let config = config.to_str().unwrap();
     run(&[&["store"], arguments, &["--config", config]].concat(), "").await

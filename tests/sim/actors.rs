@@ -139,7 +139,7 @@ impl World {
             | QueueRefusal::TooManyBytes
             | QueueRefusal::TooManyOfClient => {}
             QueueRefusal::RecordTooLarge => return Ok(()),
-            QueueRefusal::AppHeld => return Err("refused for an app that is held".into()),
+            QueueRefusal::AppHeld | QueueRefusal::StoreAway => return Err(format!("{refusal:?}")),
         }
         let of_the_user =
             |sent: &Sent| sent.user == refused.user && matches!(sent.heard, Heard::Accepted(_));

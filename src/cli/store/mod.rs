@@ -6,7 +6,7 @@ mod import;
 mod migrate;
 mod reencrypt;
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use anyhow::{Context, bail};
 
@@ -15,7 +15,10 @@ use crate::{
     gateway::settings,
     store::{
         directory::{Opening, REDB_FILE, SLED_FOLDER, holds_store},
-        engine::{Engine, EngineError, PostgresEngine, RedbEngine, SealedEngine, SledEngine},
+        engine::{
+            Engine, EngineError, PostgresEngine, RedbEngine, SealedEngine, Sharing, SledEngine,
+        },
+        replicas_there,
     },
 };
 
@@ -46,7 +49,7 @@ struct Place {
     #[arg(long, value_enum)]
     engine: Option<EngineKind>,
     /// The configuration file; without it, gateway.toml if there is one. Only its tables store,
-    /// store.postgres and limits are read.
+    /// store.postgres, store.fleet and limits are read.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
 }
@@ -123,6 +126,7 @@ impl Place {
                 let options = settings::postgres(&store.config, missing == Missing::Make);
                 let engine = PostgresEngine::open(&options).await.map_err(explain)?;
                 let engine = sealed(engine, &store).await.map_err(explain)?;
+                refuse_while_shared(&engine, &store).await?;
                 work.on(engine, &store).await
             }
         };
@@ -146,6 +150,23 @@ fn begin(
 
 async fn sealed<E: Engine>(engine: E, store: &Opened) -> Result<SealedEngine<E>, EngineError> {
     SealedEngine::wrap(engine, settings::keys(&store.config), &store.place).await
+}
+
+/// Nothing keeps a command away from a store that replicas share: it is seen to that none runs.
+async fn refuse_while_shared<E: Engine>(engine: &E, store: &Opened) -> anyhow::Result<()> {
+    if engine.sharing() == Sharing::Alone {
+        return Ok(());
+    }
+    let length = Duration::from_millis(store.config.fleet.lease_ms);
+    let there = replicas_there(engine, length).await?;
+    if there > 0 {
+        bail!(
+            "{there} gateways that share the store were there within the last {} s: stop all of them \
+             first",
+            length.as_secs()
+        );
+    }
+    Ok(())
 }
 
 fn explain(error: EngineError) -> anyhow::Error {

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use anyhow::bail;
 
 use super::{Missing, Opened, Place, Work};
-use crate::store::engine::{Engine, Resealed, SealedEngine};
+use crate::store::engine::{Engine, Resealed, SealedEngine, Sharing};
 
 /// Rewrite every value that is in clear, or encrypted under an old key, under the key of the
 /// configuration; or in clear, where that has none.
@@ -31,6 +31,12 @@ impl Work for Reencrypt {
         mut engine: SealedEngine<E>,
         _: &Opened,
     ) -> anyhow::Result<()> {
+        if engine.sharing() != Sharing::Alone {
+            bail!(
+                "a store that several gateways share cannot be rewritten in its place: `store export` \
+                 and `store import` move what waits into another schema"
+            );
+        }
         let Resealed { rewritten, kept, damaged } = engine.reseal().await?;
         writeln!(io::stdout(), "{rewritten} values rewritten, {kept} were as they should be")?;
         if damaged > 0 {

@@ -90,3 +90,21 @@ fn what_would_be_unsafe_or_wrong_is_refused() {
     let error = open.load(&[]).err().unwrap().to_string();
     assert!(error.contains("chmod 600"), "{error}");
 }
+
+#[test]
+fn a_store_is_shared_where_it_is_said_and_can_be() {
+    let fleet = |more: &str| format!("{OFF}[store.fleet]\n{more}");
+    let given = fleet("enabled = true\nlease_ms = 3000\nrenew_ms = 1000\n");
+    let (config, _) = written(&given).load(&[]).unwrap();
+    let FleetConfig { enabled, writers, lease_ms, renew_ms, poll_ms } = config.store.fleet;
+    assert!(enabled);
+    assert_eq!((writers, lease_ms, renew_ms, poll_ms), (4, 3_000, 1_000, 250));
+    assert!(!load("", &[]).0.store.fleet.enabled);
+
+    refused("[store.fleet]\nenabled = true", "store.fleet.enabled: only a store in PostgreSQL");
+    refused(&fleet("renew_ms = 3334"), "store.fleet.renew_ms: expected at most a third");
+    refused(
+        &fleet("enabled = true\nwriters = 5"),
+        "store.fleet.writers: store.postgres.connections",
+    );
+}

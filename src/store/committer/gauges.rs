@@ -10,19 +10,78 @@ use std::{
 };
 
 use prometheus_client::metrics::histogram::Histogram;
+use tokio::sync::watch;
 
-use super::Committer;
+use super::{Committer, Role};
 use crate::{
+    clock,
     domain::{
         admission::QueueRefusal,
-        time::Timestamp,
-        update::{AppId, ClientId},
+        time::{Instant, Timestamp},
+        update::{AppId, ClientId, SubjectKind},
     },
     store::{
         engine::Engine,
-        queue::{Accepted, Disposition},
+        queue::{Accepted, Disposition, QueueDepth},
     },
 };
+
+/// What the writer tells the world about an app's queue.
+#[derive(Debug)]
+pub struct Gauges {
+    /// What waits, and since when anything does.
+    pub queue: watch::Sender<QueueView>,
+    /// Updates accepted since the start.
+    pub accepted: AtomicU64,
+    /// Of these, the ones that were merged into a waiting record.
+    pub coalesced: AtomicU64,
+    /// Of these, the ones that upstream needs nothing of.
+    pub suppressed: AtomicU64,
+    /// Updates that the queue refused since the start.
+    pub refused: AtomicU64,
+}
+
+impl Default for Gauges {
+    fn default() -> Self {
+        Self {
+            queue: watch::Sender::new(QueueView::default()),
+            accepted: 0.into(),
+            coalesced: 0.into(),
+            suppressed: 0.into(),
+            refused: 0.into(),
+        }
+    }
+}
+
+/// What waits for an app, as everybody may see it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct QueueView {
+    /// How much waits.
+    pub depth: QueueDepth,
+    /// Since when anything does.
+    pub since: Option<Instant>,
+    /// Updates more urgent than bulk that were accepted since the start.
+    pub urgent_updates: u64,
+    /// Updates of the express lane that were accepted since the start.
+    pub express_updates: u64,
+}
+
+/// What the writer tells the world about the store.
+#[derive(Debug, Default)]
+pub struct StoreGauges {
+    /// The last sequence that was given.
+    pub last_sequence: AtomicU64,
+    /// Entries that were set aside.
+    pub quarantined: AtomicU64,
+    /// Commits of groups of updates since the start.
+    pub group_commits: GroupCommits,
+    /// Dead letters that were dropped since the start, for their age or their number.
+    pub dead_lost: AtomicU64,
+    /// Rises when records may have moved on.
+    pub moves: AtomicU64,
+    /// What is counted of each client.
+    pub clients: ClientGauges,
+}
 
 /// What the writer counts of one client. There are as many as there are names of clients.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -134,6 +193,42 @@ impl<E: Engine> Committer<E> {
         drop(clients);
         for app in changed {
             self.publish(app);
+        }
+    }
+
+    /// Publishes what waits for an app. Wakes who watches only when there comes to be something
+    /// of a kind, or nothing, or something by express.
+    pub(super) fn publish(&self, app: AppId) {
+        let Some(gauges) = self.apps.get(&app) else { return };
+        let depth = self.queue.depth(app);
+        let urgent_updates = self.queue.urgent_updates(app);
+        let express_updates = self.queue.express_updates(app);
+        gauges.queue.send_if_modified(|view| {
+            let express = view.express_updates < express_updates
+                || view.depth.express_records != depth.express_records;
+            let (before, by_kind) = (view.depth.by_kind(), depth.by_kind());
+            let changed = |kind| (*by_kind.of(kind) > 0) != (*before.of(kind) > 0);
+            let (waited, waits) = (view.depth.records > 0, depth.records > 0);
+            view.depth = depth;
+            // Of several writers some know more than others.
+            view.urgent_updates = view.urgent_updates.max(urgent_updates);
+            view.express_updates = view.express_updates.max(express_updates);
+            if waits != waited {
+                view.since = waits.then(|| clock::now().instant);
+            }
+            SubjectKind::ALL.into_iter().any(changed) || express
+        });
+        let (last_sequence, quarantined) = self.queue.head();
+        self.store.last_sequence.fetch_max(last_sequence, Relaxed);
+        self.store.quarantined.fetch_max(quarantined, Relaxed);
+        self.store.dead_lost.fetch_max(self.queue.dead_lost(), Relaxed);
+        self.publish_clients();
+    }
+
+    /// Of several writers, the one that looks at all apps knows.
+    pub(super) fn publish_clients(&self) {
+        if matches!(self.role, Role::Alone | Role::Leases(_)) {
+            self.store.clients.waiting(self.queue.waiting_by_client());
         }
     }
 }

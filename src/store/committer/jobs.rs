@@ -60,6 +60,7 @@ impl JobOp {
                 reply.send(queue.note_fates(id, fates, now).await?.map(Box::new)).ok();
             }
             Self::Unfinished { reply } => {
+                queue.look_for_own_jobs().await?;
                 reply.send(queue.unfinished_jobs()).ok();
             }
         }

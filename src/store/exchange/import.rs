@@ -99,6 +99,7 @@ fn refusal_text(refusal: QueueRefusal) -> &'static str {
              or limits.properties_max: raise them and import again"
         }
         QueueRefusal::AppHeld => "what the store holds of the app is damaged",
+        QueueRefusal::StoreAway => "the store does not answer: import again",
     }
 }
 

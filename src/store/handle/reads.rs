@@ -84,6 +84,7 @@ pub(super) trait ReadAny: ReadJobs + Send + Sync {
     fn client_names(
         self: Arc<Self>,
     ) -> BoxFuture<'static, Result<BTreeMap<ClientId, String>, StoreError>>;
+    fn time(self: Arc<Self>) -> BoxFuture<'static, Result<Option<Timestamp>, StoreError>>;
     fn disk_bytes(&self) -> u64;
     fn engine_name(&self) -> &'static str;
 }
@@ -182,6 +183,10 @@ impl<E: Engine> ReadAny for Reads<E> {
         self: Arc<Self>,
     ) -> BoxFuture<'static, Result<BTreeMap<ClientId, String>, StoreError>> {
         Box::pin(async move { Reads::client_names(&self).await })
+    }
+
+    fn time(self: Arc<Self>) -> BoxFuture<'static, Result<Option<Timestamp>, StoreError>> {
+        Box::pin(async move { Reads::time(&self).await })
     }
 
     fn disk_bytes(&self) -> u64 {

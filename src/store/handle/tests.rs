@@ -1,5 +1,7 @@
 //! A store, as it is opened for the gateway.
 
+mod shared;
+
 use std::time::Duration;
 
 use super::*;

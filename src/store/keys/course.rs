@@ -29,6 +29,9 @@ pub(crate) fn lease(app: AppId) -> Vec<u8> {
 /// Where all replicas begin, among what is of no app.
 const REPLICAS: &[u8] = &[0xff, b'R'];
 
+/// What receipts are signed with.
+pub(crate) const RECEIPT_KEY: &[u8] = &[0xff, b'r'];
+
 /// That a replica takes part.
 pub(crate) fn replica(id: ReplicaId) -> Vec<u8> {
     [REPLICAS, &id.0.to_be_bytes()].concat()

@@ -114,6 +114,11 @@ impl<E: Engine> Queue<E> {
         self.clients.waiting()
     }
 
+    /// Whether a client's limit counts what waits in apps that others write to.
+    pub fn looks_at_all_apps(&self) -> bool {
+        self.fleet.is_some() && !self.clients.limits.is_empty() && self.apps.len() > 1
+    }
+
     /// The numbers of clients, which they keep. Who is not named has no limit, and weighs 1.
     pub async fn clients(
         &mut self,

@@ -210,6 +210,11 @@ impl<E: Engine> Reads<E> {
         mention::scan(&self.engine, app, subject, up_to).await
     }
 
+    /// The store's own time, where it has a clock.
+    pub async fn time(&self) -> Result<Option<Timestamp>, StoreError> {
+        Ok(self.engine.time().await?)
+    }
+
     /// What the store takes on disk, in bytes.
     pub fn disk_bytes(&self) -> u64 {
         self.engine.disk_bytes()

@@ -1,7 +1,10 @@
 //! Leases in the store: who delivers which app, where several might. What is decided about them,
 //! `domain::lease` decides; here it is read, and made durable, under the lease's own lock.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use super::{Engine, EngineError, Queue, StoreError, Stored, Transaction, decode};
 use crate::{
@@ -163,6 +166,13 @@ impl<E: Engine> Queue<E> {
         transaction.commit().await?;
         Ok(changed)
     }
+}
+
+/// How many replicas were there lately, for who must be alone.
+pub async fn replicas_there<E: Engine>(engine: &E, lately: Duration) -> Result<usize, StoreError> {
+    let now = engine.time().await?.ok_or_else(no_clock)?;
+    let seen = read_replicas(&mut engine.begin().await?).await?;
+    Ok(seen.iter().filter(|seen| now.since(seen.seen_at) < lately).count())
 }
 
 /// In the place of a lease that does not read back. Its holder cannot prolong it, and sends nothing

@@ -37,7 +37,7 @@ impl<E: Engine> Queue<E> {
     }
 
     /// The number of the app called `name`.
-    pub(super) async fn named(&mut self, name: &str) -> Result<AppId, StoreError> {
+    pub async fn named(&mut self, name: &str) -> Result<AppId, StoreError> {
         let app = AppId(self.number(NameSpace::App, name).await?);
         self.names.insert(app, name.to_owned());
         Ok(app)

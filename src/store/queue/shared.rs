@@ -152,10 +152,7 @@ impl<E: Engine> Queue<E> {
         };
         let apps = scope.apps();
         let mut ahead = reads.to_vec();
-        for app in &apps {
-            ahead.extend((0..*stripes).map(|stripe| course(*app, stripe)));
-            ahead.extend([keys::app(*app), keys::rescue(*app)]);
-        }
+        ahead.extend(apps.iter().flat_map(|app| self.known_by(*app)));
         let mut transaction = self.engine.begin_locked(&scope.locks(*stripes), &ahead).await?;
         for app in apps {
             self.read_anew(&mut transaction, app, bears_damage).await?;
@@ -294,10 +291,23 @@ impl<E: Engine> Queue<E> {
             return Ok(());
         }
         let mut transaction = self.engine.begin().await?;
+        let ahead: Vec<_> = apps.iter().flat_map(|app| self.known_by(*app)).collect();
+        transaction.prefetch(&ahead).await?;
         for app in apps {
             self.read_anew(&mut transaction, *app, false).await?;
         }
         self.leave(transaction).await
+    }
+
+    /// Where what is known of an app is read.
+    fn known_by(&self, app: AppId) -> Vec<Vec<u8>> {
+        let courses = (0..self.stripes()).map(|stripe| course(app, stripe));
+        courses.chain([keys::app(app), keys::rescue(app)]).collect()
+    }
+
+    /// Whether an app is paused, by what was read last.
+    pub fn is_paused(&self, app: AppId) -> bool {
+        self.state(app).paused
     }
 }
 

@@ -9,6 +9,7 @@ use crate::{
         update::{AppId, ClientId, Subject},
     },
     store::{
+        engine::EngineError,
         keys::{self, course::stripe_of},
         queue::{Engine, Queue, StoreError, Stored, Transaction, clients::Entries, pages::Placed},
         records::{AppState, Course},
@@ -40,6 +41,14 @@ pub(in crate::store::queue) struct Begun<T> {
 
 /// Subjects by the keys of their pending records. None where the store is this process's alone.
 pub(in crate::store::queue) type SubjectKeys = Vec<(AppId, Vec<u8>)>;
+
+/// What fails once the group is durable leaves it so.
+fn after_commit(error: StoreError) -> StoreError {
+    if let StoreError::Engine(EngineError::Away(reason)) = error {
+        return EngineError::Unknown(reason).into();
+    }
+    error
+}
 
 impl<E: Engine> Queue<E> {
     /// What [`Self::begin_group`] is to be told of a group's subjects.
@@ -153,7 +162,7 @@ impl<E: Engine> Queue<E> {
                 self.keep_changed(changed);
             }
         }
-        self.remake_pages(placed.damaged).await
+        self.remake_pages(placed.damaged).await.map_err(after_commit)
     }
 
     fn count_wakes(&mut self, wakes: Wakes) {

@@ -71,7 +71,7 @@ impl<E: Engine> Queue<E> {
     }
 
     /// Another delivers the app.
-    pub(in crate::store::queue) fn let_go(&mut self, app: AppId) {
+    pub(in crate::store) fn let_go(&mut self, app: AppId) {
         if let Some(fleet) = &mut self.fleet {
             fleet.tokens.remove(&app);
         }

@@ -29,6 +29,17 @@ impl<E: Engine> Queue<E> {
         self.leave(transaction).await
     }
 
+    /// The same of the apps that this queue delivers: nobody else looks after their jobs.
+    pub async fn look_for_own_jobs(&mut self) -> Result<(), StoreError> {
+        let Some(fleet) = &self.fleet else { return Ok(()) };
+        let own: Vec<AppId> = fleet.tokens.keys().copied().collect();
+        self.jobs.ended.retain(|id, _| own.contains(&id.app));
+        for app in own {
+            self.look_for_jobs(app).await?;
+        }
+        Ok(())
+    }
+
     pub(in crate::store::queue) async fn read_jobs(
         &mut self,
         transaction: &mut E::Transaction,
