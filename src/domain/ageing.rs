@@ -150,6 +150,19 @@ mod tests {
         Off(Duration),
     }
 
+    #[test]
+    fn it_is_stored_anew_each_hour_and_where_more_is_held() {
+        let mut machine = Machine::default();
+        let stored = Ageing::default().look(machine.now(), KEPT);
+        assert!(stored.is_news_to(Ageing::default()));
+        assert!(!stored.is_news_to(stored) && !Ageing::default().is_news_to(stored));
+        machine.live(Duration::from_secs(3_599));
+        assert!(!stored.look(machine.now(), KEPT).is_news_to(stored));
+        machine.live(Duration::from_secs(1));
+        let later = stored.look(machine.now(), KEPT);
+        assert!(later.is_news_to(stored) && stored.is_news_to(later));
+    }
+
     fn turn() -> impl Strategy<Value = Turn> {
         let hours = |most: u64| (0..most).prop_map(|hours| Duration::from_secs(hours * 3_600));
         prop_oneof![

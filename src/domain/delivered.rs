@@ -5,6 +5,9 @@
 //! it was delivered. Only what was delivered for certain feeds it; whatever may have been written
 //! or not erases what it carried.
 
+#[cfg(test)]
+mod tests;
+
 use std::{hash::Hasher, time::Duration};
 
 use serde::{Deserialize, Serialize};
@@ -302,90 +305,4 @@ fn fingerprint(key: FingerprintKey, name: &str, value: &Value) -> [u8; 8] {
         Value::Text(text) => return text_print(key, name, text),
     }
     hasher.finish().to_le_bytes()
-}
-
-#[cfg(test)]
-mod tests {
-    use std::collections::BTreeMap;
-
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::domain::testing;
-
-    const KEY: FingerprintKey = FingerprintKey(7);
-    const ALL: Suppression =
-        Suppression { refresh_after: Duration::MAX, properties_max: 100, account: 0 };
-
-    fn values(record: &Record) -> BTreeMap<String, Value> {
-        record.properties.iter().map(|p| (p.name.clone(), p.value.clone())).collect()
-    }
-
-    proptest! {
-        /// The law: whatever was delivered before, applying what is left of an update as it comes
-        /// gives what applying all of it by the merge law gives.
-        #[test]
-        fn what_is_left_has_the_effect_of_the_whole(
-            records in (1..8_usize).prop_flat_map(testing::records),
-        ) {
-            let now = Timestamp::from_micros(1_000_000);
-            let (mut delivered, mut by_rest, mut company) =
-                (Delivered::default(), BTreeMap::new(), None);
-            let mut all: Option<Record> = None;
-            for record in records {
-                all = Some(all.map_or(record.clone(), |all| all.merge(record.clone())));
-                let mut rest = record;
-                let judged = delivered.strike(&mut rest, |_| false, (KEY, &ALL), now);
-                prop_assert!(judged == Judgement::Changed || !rest.has_values());
-                by_rest.extend(values(&rest));
-                company = rest.company_id.as_ref().map(|(id, _)| id.clone()).or(company);
-                delivered.feed(&rest, (KEY, &ALL), now);
-                let all = all.as_ref().expect("there is one");
-                prop_assert_eq!(&by_rest, &values(all));
-                prop_assert_eq!(company.as_ref(), all.company_id.as_ref().map(|(id, _)| id));
-            }
-        }
-
-        /// What is fed is unchanged then, whatever is fed besides; and what is erased is not.
-        #[test]
-        fn what_was_delivered_is_unchanged_until_it_is_erased(
-            records in testing::records(2),
-        ) {
-            let now = Timestamp::from_micros(9);
-            let [first, second]: [Record; 2] = records.try_into().expect("two records");
-            let mut delivered = Delivered::default();
-            delivered.feed(&first, (KEY, &ALL), now);
-            delivered.feed(&second, (KEY, &ALL), now);
-            let mut again = second.clone();
-            let judged = delivered.strike(&mut again, |_| false, (KEY, &ALL), now);
-            let nothing = second.properties.is_empty() && second.company_id.is_none();
-            prop_assert!(judged == Judgement::Unchanged || nothing);
-            delivered.erase(&second, KEY);
-            let mut again = second.clone();
-            let judged = delivered.strike(&mut again, |_| false, (KEY, &ALL), now);
-            prop_assert_eq!(&again.properties, &second.properties);
-            prop_assert!(judged == Judgement::Changed || second.properties.is_empty());
-        }
-    }
-
-    #[test]
-    fn no_two_values_are_the_same() {
-        let values = [
-            Value::Null,
-            Value::Bool(false),
-            Value::Bool(true),
-            Value::Integer(0),
-            Value::Integer(1),
-            Value::Float(0.0),
-            Value::Float(1.0),
-            Value::Text(String::new()),
-            Value::Text("1".into()),
-        ];
-        let prints: std::collections::BTreeSet<[u8; 8]> =
-            values.iter().map(|value| fingerprint(KEY, "p", value)).collect();
-        assert_eq!(prints.len(), values.len());
-        assert_ne!(fingerprint(KEY, "p", &values[4]), fingerprint(KEY, "q", &values[4]));
-        let other = FingerprintKey(8);
-        assert_ne!(fingerprint(KEY, "p", &values[4]), fingerprint(other, "p", &values[4]));
-    }
 }

@@ -4,6 +4,15 @@ use proptest::prelude::*;
 
 use super::*;
 
+#[test]
+fn what_is_left_of_limits_without_a_part_is_never_less_than_nothing() {
+    let limits = BatchLimits { rows_max: 10, bytes_max: 100 };
+    let left = limits.without(BatchLimits { rows_max: 3, bytes_max: 40 });
+    assert_eq!(left, BatchLimits { rows_max: 7, bytes_max: 60 });
+    let left = limits.without(BatchLimits { rows_max: 11, bytes_max: 101 });
+    assert_eq!(left, BatchLimits { rows_max: 0, bytes_max: 0 });
+}
+
 proptest! {
     #[test]
     fn a_batch_id_reads_back(opening: u64, number: u64, app: u16) {

@@ -46,8 +46,10 @@ fn check(answer: Option<Identified>, end: ExpressEnd, then: ExpressStep) -> Expr
     let mut machine = machine(2);
     assert_eq!(machine.next(at(10_000)), ExpressStep::Take(3));
     machine.on(taken(&[1]), at(10_000), 0);
+    assert!(!machine.is_idle());
     assert_eq!(machine.next(at(10_000)), ExpressStep::Send(subject(1)));
     machine.on(ExpressEvent::Begun(subject(1)), at(10_000), 0);
+    assert!(!machine.is_idle());
     machine.on(ExpressEvent::Answered(subject(1), answer), at(10_000), u64::MAX);
     assert_eq!(machine.next(at(10_000)), ExpressStep::Settle(vec![(subject(1), end)]));
     machine.on(ExpressEvent::Settled, at(10_000), 0);
@@ -71,6 +73,14 @@ fn what_upstream_says_decides_where_a_record_goes_and_what_comes_next() {
     let throttled = |seconds| FailureKind::Throttled(Some(Duration::from_secs(seconds)));
     check(failed(throttled(7)), ExpressEnd::Back, until(17_000));
     check(failed(throttled(9_999)), ExpressEnd::Back, until(310_000));
+    let half_a_second = until(10_500);
+    for (kind, end) in [
+        (FailureKind::NotSent, ExpressEnd::Back),
+        (FailureKind::Throttled(None), ExpressEnd::Back),
+        (FailureKind::Unknown, ExpressEnd::Unknown),
+    ] {
+        check(failed(kind), end, half_a_second.clone());
+    }
     let mut machine = check(failed(FailureKind::KeyRejected), ExpressEnd::Back, until(190_000));
     machine.on(ExpressEvent::KeyChanged, at(10_000), 0);
     assert_eq!(machine.next(at(10_000)), take);

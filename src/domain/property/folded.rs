@@ -66,3 +66,17 @@ pub fn fold(name: &str) -> Cow<'_, str> {
     let letters = name.chars().filter(|char| !char.is_whitespace());
     Cow::Owned(letters.flat_map(char::to_uppercase).flat_map(char::to_lowercase).collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn there_are_none_or_some() {
+        assert!(Folded::<u8>::default().is_empty());
+        assert!(FoldedNames::from_iter([""; 0]).is_empty());
+        let one = Folded::from_iter([("Plan ", 1)]);
+        assert!(!one.is_empty() && !FoldedNames::from_iter(["Plan"]).is_empty());
+        assert_eq!((one.get("plan"), one.get("seats")), (Some(&1), None));
+    }
+}

@@ -7,7 +7,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     clock,
-    domain::time::{Instant, Timestamp},
+    domain::{
+        lease::SAMPLE_MAX,
+        time::{Instant, Timestamp},
+    },
     gateway::Ended,
     store::{EngineError, Store, engine::Engine},
 };
@@ -15,8 +18,6 @@ use crate::{
 const ASK_INTERVAL: Duration = Duration::from_secs(1);
 /// A database that takes longer to say what time it is does not answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
-/// What took longer to come says too little of now.
-const WAY_MAX: Duration = Duration::from_millis(250);
 
 /// Why the gateway takes no updates while the database is away.
 const AWAY: &str = "the store's database does not answer";
@@ -37,7 +38,7 @@ pub(in crate::gateway) async fn anchored<E: Engine>(engine: &E) -> Result<(), En
 /// Whether what was told counts. It was so half way between the question and the answer.
 fn anchor(wall: Timestamp, asked_at: Instant) -> bool {
     let way = clock::instant().since(asked_at);
-    let counts = way <= WAY_MAX;
+    let counts = way <= SAMPLE_MAX;
     if counts {
         clock::anchor(wall, asked_at.plus(way / 2));
     }

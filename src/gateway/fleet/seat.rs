@@ -22,8 +22,6 @@ use crate::{
 /// After a session that failed. The database may be away, or overloaded.
 const RETRY: BackoffLimits =
     BackoffLimits { initial: Duration::from_millis(100), max: Duration::from_secs(5) };
-/// By how much the clocks of two gateways may differ, that both go by the database's.
-const CLOCKS_DIFFER: Duration = Duration::from_secs(1);
 
 /// An app's seat.
 pub(in crate::gateway) struct Seat {
@@ -130,9 +128,7 @@ impl Seat {
 
 /// The last job may have been another gateway's, whose clock told when it was submitted.
 fn careful(mut recovered: Recovered) -> Recovered {
-    let occupancy = &mut recovered.memory.occupancy;
-    occupancy.until = occupancy.until.plus(CLOCKS_DIFFER);
-    occupancy.length += CLOCKS_DIFFER;
+    recovered.memory.occupancy = recovered.memory.occupancy.handed_over();
     recovered
 }
 
@@ -148,6 +144,6 @@ mod tests {
         let memory = Memory { occupancy, ..Memory::default() };
         let careful = careful(Recovered { memory, ..Recovered::default() });
         let longer = careful.memory.occupancy.end(began).since(occupancy.end(began));
-        assert_eq!(longer, CLOCKS_DIFFER);
+        assert_eq!(longer, Duration::from_secs(1));
     }
 }
