@@ -1,5 +1,7 @@
 //! What a store that several share needs: transactions that begin with locks.
 
+use std::time::Duration;
+
 use futures_util::{FutureExt as _, future::BoxFuture};
 use tokio::time::timeout;
 use tokio_postgres::{
@@ -19,6 +21,10 @@ use crate::{
 };
 
 const CLOCK: &str = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::int8";
+
+/// What waits for no lock and reads nothing is answered sooner, whatever else the database does. Or
+/// it does not answer.
+const CLOCK_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Locks, then looks at the clock: what is read after the locks is what those who had them wrote.
 pub(super) async fn begin(
@@ -82,12 +88,15 @@ fn timestamp(row: &Row) -> Result<Timestamp, Failure> {
     Ok(Timestamp::from_micros(row.try_get(0)?))
 }
 
-/// The database's own time.
+/// The database's own time. Where it is not told, nobody waits for an answer any longer.
 pub(super) async fn time(engine: &PostgresEngine) -> Result<Option<Timestamp>, EngineError> {
     let pool = engine.pool();
     let lent = pool.lend().await?;
-    let asked = timeout(pool.options.statement_timeout, lent.client().query_typed_one(CLOCK, &[]));
-    let row = asked.await.map_err(|_| Failure::away("no answer in time"))?;
+    let limit = CLOCK_TIMEOUT.min(pool.options.statement_timeout);
+    let Ok(row) = timeout(limit, lent.client().query_typed_one(CLOCK, &[])).await else {
+        pool.forsake();
+        return Err(Failure::away("no answer in time").into());
+    };
     let time = timestamp(&row.map_err(Failure::from)?)?;
     lent.give_back();
     Ok(Some(time))

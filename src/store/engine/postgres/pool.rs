@@ -8,7 +8,7 @@ use std::sync::{
 
 use tokio::{
     runtime::Handle,
-    sync::{OwnedSemaphorePermit, Semaphore},
+    sync::{OwnedSemaphorePermit, Semaphore, watch},
     time::timeout,
 };
 use tokio_postgres::{Client, NoTls};
@@ -27,13 +27,16 @@ pub(super) struct Pool {
     idle: Mutex<Vec<(u64, Connection)>>,
     /// Rises when all connections that are there are to be thrown away.
     generation: AtomicU64,
+    /// Changes when all connections end that are there, those in use, too.
+    forsaken: watch::Sender<()>,
 }
 
 impl Pool {
     pub(super) fn new(options: PostgresOptions, runtime: Handle) -> Arc<Self> {
         let permits = Arc::new(Semaphore::new(options.connections_max));
         let (idle, generation) = (Mutex::default(), AtomicU64::new(0));
-        Arc::new(Self { options, runtime, permits, idle, generation })
+        let forsaken = watch::Sender::new(());
+        Arc::new(Self { options, runtime, permits, idle, generation, forsaken })
     }
 
     /// A connection that nobody else uses.
@@ -63,10 +66,17 @@ impl Pool {
     /// A connection that does not count.
     pub(super) async fn connect(self: &Arc<Self>) -> Result<Connection, Failure> {
         let pool = self.clone();
+        let mut forsaken = self.forsaken.subscribe();
         // Sockets belong to the runtime that they are made in.
         let connecting = self.runtime.spawn(async move {
             let (connection, driving) = connect(&pool.options).await?;
-            pool.runtime.spawn(driving);
+            pool.runtime.spawn(async move {
+                tokio::select! {
+                    () = driving => {}
+                    // Whoever waits for an answer is told that there will be none.
+                    Ok(()) = forsaken.changed() => {}
+                }
+            });
             Ok(connection)
         });
         connecting.await.unwrap_or_else(|_| Err(Failure::failed("the store has been closed")))
@@ -77,6 +87,13 @@ impl Pool {
         if failure.meaning == Meaning::AwayAll {
             self.generation.fetch_add(1, Ordering::SeqCst);
         }
+    }
+
+    /// Ends all connections that are there. One that the network has forgotten stays silent for
+    /// ever, and so do those beside it.
+    pub(super) fn forsake(&self) {
+        self.generation.fetch_add(1, Ordering::SeqCst);
+        self.forsaken.send_replace(());
     }
 
     /// Ends, at the server, what a client waits for no longer.

@@ -110,6 +110,32 @@ async fn a_statement_that_waits_too_long_is_away_and_ends_at_the_server() {
     assert_eq!(database.sql(waiting), "0");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connections_that_have_gone_silent_are_given_up_together() {
+    let database = Database::start();
+    let (proxy, engine) = behind(&database, SHARED).await;
+    for key in [b"a1", b"a2"] {
+        put(&engine, key, b"0").await.unwrap();
+    }
+    let mut used = engine.begin_locked(&[b"a1".to_vec()], &[]).await.unwrap();
+    used.put(b"a1", b"1".to_vec());
+    let idle = engine.begin_locked(&[b"a2".to_vec()], &[]).await.unwrap();
+    idle.commit().await.unwrap();
+    proxy.silence();
+    let asking = async {
+        let error = engine.time().await.unwrap_err();
+        assert!(matches!(error, EngineError::Away(_)), "{error}");
+        // By a new connection.
+        engine.time().await.unwrap().unwrap();
+    };
+    let both = async { tokio::join!(used.commit(), asking) };
+    // Sooner than a commit is given up that is not answered.
+    let limit = Duration::from_secs(12);
+    let (committed, ()) = timeout(limit, both).await.expect("it waits for ever");
+    let error = committed.unwrap_err();
+    assert!(matches!(error, EngineError::Unknown(_)), "{error}");
+}
+
 /// It is answered with success, and with a warning.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_commit_that_the_standby_never_got_is_not_known() {

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
+    sync::watch,
     task::JoinSet,
 };
 
@@ -20,6 +21,7 @@ pub(super) enum Break {
 pub(super) struct Proxy {
     pub(super) port: u16,
     next: Arc<Mutex<Option<Break>>>,
+    silent: watch::Sender<()>,
     _tasks: JoinSet<()>,
 }
 
@@ -29,22 +31,29 @@ impl Proxy {
         let port = listener.local_addr().unwrap().port();
         let next: Arc<Mutex<Option<Break>>> = Arc::default();
         let (breaks, mut tasks) = (next.clone(), JoinSet::new());
+        let (silent, silences) = watch::channel(());
         tasks.spawn(async move {
             let mut connections = JoinSet::new();
             while let Ok((client, _)) = listener.accept().await {
-                let breaks = breaks.clone();
+                let (breaks, mut silences) = (breaks.clone(), silences.clone());
+                silences.mark_unchanged();
                 connections.spawn(async move {
                     let server = TcpStream::connect(("127.0.0.1", server)).await.unwrap();
-                    carry(client, server, &breaks).await;
+                    carry(client, server, &breaks, silences).await;
                 });
             }
         });
-        Self { port, next, _tasks: tasks }
+        Self { port, next, silent, _tasks: tasks }
     }
 
     /// The next commit that comes by is cut off.
     pub(super) fn break_at(&self, what: Break) {
         *self.next.lock().unwrap() = Some(what);
+    }
+
+    /// Nothing comes through any more by the connections that are there, and none is ended.
+    pub(super) fn silence(&self) {
+        self.silent.send_replace(());
     }
 
     /// Whether a commit has met its break.
@@ -53,10 +62,17 @@ impl Proxy {
     }
 }
 
-async fn carry(mut client: TcpStream, mut server: TcpStream, breaks: &Mutex<Option<Break>>) {
+async fn carry(
+    mut client: TcpStream,
+    mut server: TcpStream,
+    breaks: &Mutex<Option<Break>>,
+    mut silences: watch::Receiver<()>,
+) {
     let (mut up, mut down) = (vec![0; 65_536], vec![0; 65_536]);
     loop {
         tokio::select! {
+            biased;
+            Ok(()) = silences.changed() => return std::future::pending().await,
             read = client.read(&mut up) => {
                 let Ok(length @ 1..) = read else { return };
                 let sent = &up[..length];
