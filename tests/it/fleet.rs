@@ -6,6 +6,7 @@ mod away;
 mod failover;
 mod hot;
 mod load;
+mod partition;
 mod takeover;
 
 use std::{collections::BTreeSet, time::Duration};
