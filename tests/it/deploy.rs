@@ -169,7 +169,7 @@ async fn the_configurations_are_taken() {
         let mounted = ["/etc/userpilot-gateway/keys", "/etc/userpilot-gateway/database"];
         let moved = mounted
             .iter()
-            .fold(read(path), |moved, folder| moved.replace(folder, text(keys.path())));
+            .fold(read(path), |config, folder| config.replace(folder, text(keys.path())));
         fs::write(&config, moved).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_userpilot-gateway"));
         command.args(["check-config", "--config", text(&config)]).env_clear();
