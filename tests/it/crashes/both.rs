@@ -54,12 +54,7 @@ async fn a_gateway_and_its_userpilot_that_are_killed_again_and_again_agree_in_th
         .with("app.request_timeout_ms", 500)
         .with("app.connect_timeout_ms", 500);
     let (addresses, address) = watch::channel(None);
-    let mut clients = JoinSet::new();
-    for client in 0..CLIENTS {
-        let way = [Way::Unary, Way::Batch, Way::Stream][client % 3];
-        let draw = Draw(draw.below(u64::MAX));
-        clients.spawn(send_until_told(client, way, draw, address.clone()));
-    }
+    let clients = senders(&mut draw, &address);
     drop(address);
 
     let mut gateway = within("a start", site.serve()).await;
@@ -122,6 +117,17 @@ async fn a_gateway_and_its_userpilot_that_are_killed_again_and_again_agree_in_th
     every_rule_was_kept(&seen);
     each_batch_was_delivered_once(&seen, &told);
     both_tell_of_the_same_jobs(&gateway, &seen, acknowledged, all).await;
+}
+
+/// Clients that send until they are told to end.
+fn senders(draw: &mut Draw, address: &watch::Receiver<Option<String>>) -> JoinSet<Vec<Sent>> {
+    let mut clients = JoinSet::new();
+    for client in 0..CLIENTS {
+        let way = [Way::Unary, Way::Batch, Way::Stream][client % 3];
+        let draw = Draw(draw.below(u64::MAX));
+        clients.spawn(send_until_told(client, way, draw, address.clone()));
+    }
+    clients
 }
 
 /// All that passes by itself. Where a batch is sent again after `FailJob`, it is a new one.
