@@ -3,13 +3,14 @@
 
 mod alone;
 mod away;
+mod failover;
 mod hot;
+mod load;
 mod takeover;
 
 use std::{collections::BTreeSet, time::Duration};
 
 use serde_json::json;
-use toml::{Table, Value};
 use tonic::transport::Channel;
 use userpilot_gateway::{
     proto::ingest_service_client::IngestServiceClient,
@@ -17,8 +18,8 @@ use userpilot_gateway::{
 };
 
 use crate::{
-    postgres::{cluster, over},
-    rig::{Change, Cluster, Gateway, Site, at_speed, until},
+    postgres::{at, cluster},
+    rig::{Change, Cluster, Gateway, Site, at_speed, get, until},
 };
 
 /// A fleet and the Userpilot that it delivers to.
@@ -35,13 +36,18 @@ impl Fleet {
     async fn start(replicas: usize, speed: u32, lease: Duration) -> Self {
         let simulator = Simulator::start(at_speed(speed)).await.unwrap();
         let cluster = cluster();
-        let sites: Vec<Site> =
-            (0..replicas).map(|_| site(&simulator, &cluster, speed, lease)).collect();
-        let mut started = Vec::new();
+        let one = || site(&simulator.url(), &[cluster.port], speed, lease);
+        let sites = (0..replicas).map(|_| one()).collect();
+        Self::of(simulator, cluster, sites).await
+    }
+
+    /// One replica in each place.
+    async fn of(simulator: RunningSimulator, cluster: Cluster, sites: Vec<Site>) -> Self {
+        let mut replicas = Vec::new();
         for site in &sites {
-            started.push(site.serve().await);
+            replicas.push(site.serve().await);
         }
-        Self { simulator, cluster, sites, replicas: started }
+        Self { simulator, cluster, sites, replicas }
     }
 
     /// The highest token that each has had of the app's lease.
@@ -85,19 +91,29 @@ impl Fleet {
         assert_eq!(names.len(), seen.jobs.len(), "a file was taken twice");
     }
 
+    /// Waits until Userpilot has taken another job.
+    async fn delivers_more(&self) {
+        let jobs = self.simulator.snapshot().jobs.len();
+        let is_more = || self.simulator.snapshot().jobs.len() > jobs;
+        until("another job", async || is_more().then_some(())).await;
+    }
+
     async fn ingest(&self, replica: usize) -> IngestServiceClient<Channel> {
         self.replicas[replica].ingest().await
     }
 }
 
-/// A place for one replica.
-fn site(simulator: &RunningSimulator, cluster: &Cluster, speed: u32, lease: Duration) -> Site {
+/// A place for one replica, over the servers at these ports.
+fn site(upstream: &str, ports: &[u16], speed: u32, lease: Duration) -> Site {
     let lease_ms = i64::try_from(lease.as_millis()).unwrap();
-    let mut fleet = Table::new();
-    fleet.insert("enabled".to_owned(), Value::from(true));
-    fleet.insert("lease_ms".to_owned(), Value::from(lease_ms));
-    fleet.insert("renew_ms".to_owned(), Value::from(lease_ms / 4));
-    over(cluster, Site::new(&simulator.url(), f64::from(speed))).with("store.fleet", fleet)
+    at(ports, Site::new(upstream, f64::from(speed)))
+        .with("store.fleet.enabled", true)
+        .with("store.fleet.lease_ms", lease_ms)
+        .with("store.fleet.renew_ms", lease_ms / 4)
+}
+
+async fn is_ready(gateway: &Gateway) -> bool {
+    get(&format!("http://{}/readyz", gateway.addresses.http)).await.status() == 200
 }
 
 fn change(user: &str, value: u64) -> Change {

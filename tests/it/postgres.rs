@@ -21,11 +21,17 @@ pub(crate) fn cluster() -> Cluster {
 
 /// A site whose store is there.
 pub(crate) fn over(cluster: &Cluster, site: Site) -> Site {
+    at(&[cluster.port], site)
+}
+
+/// A site whose store is at whichever server takes writes, of those at these ports.
+pub(crate) fn at(ports: &[u16], site: Site) -> Site {
     let password = site.path("postgres.password");
     fs::write(&password, format!("{PASSWORD}\n")).unwrap();
     fs::set_permissions(&password, fs::Permissions::from_mode(0o600)).unwrap();
     let mut postgres = Table::new();
-    postgres.insert("hosts".to_owned(), Value::from(format!("127.0.0.1:{}", cluster.port)));
+    let hosts: Vec<String> = ports.iter().map(|port| format!("127.0.0.1:{port}")).collect();
+    postgres.insert("hosts".to_owned(), Value::from(hosts));
     postgres.insert("database".to_owned(), Value::from("store"));
     postgres.insert("user".to_owned(), Value::from("gateway"));
     postgres.insert("password_file".to_owned(), Value::from("postgres.password"));

@@ -4,7 +4,7 @@ use userpilot_gateway::proto::PauseRequest;
 
 use super::*;
 use crate::{
-    postgres::store,
+    postgres::{over, store},
     rig::{Way, accepted, send},
 };
 
@@ -21,7 +21,7 @@ async fn nobody_has_a_store_alone_that_is_shared_and_commands_want_all_replicas_
     fleet.replicas[0].admin().await.pause(PauseRequest::default()).await.unwrap();
     let changes: Vec<Change> = (0..5).map(|user| change(&user.to_string(), 1)).collect();
     accepted(send(Way::Batch, &mut fleet.ingest(0).await, &changes).await);
-    let other = site(&fleet.simulator, &fleet.cluster, 100, LEASE);
+    let other = site(&fleet.simulator.url(), &[fleet.cluster.port], 100, LEASE);
     let refused = store(&other, &["check"]).await;
     assert!(!refused.status.success());
     assert!(refused.stderr.contains("stop all of them first"), "{refused:?}");

@@ -1,110 +1,21 @@
 //! The replica that delivers is killed, or stopped for longer than its lease.
 
-use std::env;
-
-use tokio::{sync::watch, task::JoinSet};
 use userpilot_gateway::{
     clock,
     proto::{GetUpdateRequest, UpdateState},
 };
 
-use super::*;
+use super::{
+    load::{LEASE_MS, LIFE_MS, SPEED, Senders, all_is_well, given},
+    *,
+};
 use crate::{
-    crashes::{Sent, live, profiles_hold_all_that_was_acknowledged, say, seed, window},
-    rig::{Draw, Way, send, within},
+    crashes::{live, say, seed},
+    rig::{Draw, Way, send},
 };
 
 /// `FLEET_ROUNDS` asks for more.
 const ROUNDS: u64 = 10;
-/// `FLEET_LEASE_MS` asks for another one.
-const LEASE_MS: u64 = 3_000;
-/// 1,500 rows a second: a job of all users takes about as long as a replica has the app.
-const SPEED: u32 = 50;
-const SENDERS: usize = 2;
-/// The longest that a replica delivers before it is struck, in milliseconds.
-const LIFE_MS: u64 = 1_500;
-
-fn given(variable: &str, default: u64) -> u64 {
-    env::var(variable).map_or(default, |value| value.parse().unwrap())
-}
-
-/// Senders, each of which sends to one replica until it is told of another, or of the end.
-struct Senders {
-    addresses: Vec<watch::Sender<Option<String>>>,
-    sending: JoinSet<Vec<Sent>>,
-}
-
-impl Senders {
-    fn start(fleet: &Fleet, draw: &mut Draw) -> Self {
-        let mut sending = JoinSet::new();
-        let mut addresses = Vec::new();
-        for sender in 0..SENDERS {
-            let (told, address) =
-                watch::channel(Some(fleet.replicas[sender].addresses.grpc.clone()));
-            addresses.push(told);
-            sending.spawn(send_until_told(sender, Draw(draw.below(u64::MAX)), address));
-        }
-        Self { addresses, sending }
-    }
-
-    /// Those that send to `from` send to `to` from now on.
-    fn turn(&self, from: &str, to: &str) {
-        for address in &self.addresses {
-            if address.borrow().as_deref() == Some(from) {
-                address.send_replace(Some(to.to_owned()));
-            }
-        }
-    }
-
-    async fn end(self) -> Vec<Vec<Sent>> {
-        self.addresses.iter().for_each(|address| drop(address.send_replace(None)));
-        within("the senders", self.sending.join_all()).await
-    }
-}
-
-/// Whoever is not answered does not send the same again.
-async fn send_until_told(
-    sender: usize,
-    mut draw: Draw,
-    mut address: watch::Receiver<Option<String>>,
-) -> Vec<Sent> {
-    let mut sent = Vec::new();
-    loop {
-        let Some(current) = address.borrow_and_update().clone() else { return sent };
-        let endpoint =
-            tonic::transport::Endpoint::from_shared(format!("http://{current}")).unwrap();
-        let Ok(channel) = endpoint.connect().await else {
-            tokio::task::yield_now().await;
-            continue;
-        };
-        let mut ingest = IngestServiceClient::new(channel);
-        while !address.has_changed().unwrap_or(true) {
-            let window = window(sender, sent.len(), &mut draw);
-            let answers = send(Way::Batch, &mut ingest, &window).await;
-            let broken = answers.iter().all(Option::is_none);
-            let acknowledged = answers.iter().map(Option::is_some);
-            sent.extend(window.into_iter().zip(acknowledged));
-            if broken {
-                break;
-            }
-        }
-    }
-}
-
-/// All that was acknowledged is there, and Userpilot has nothing to complain about.
-async fn all_is_well(fleet: &Fleet, sent: &[Vec<Sent>]) {
-    fleet.settles().await;
-    let acknowledged = sent.iter().flatten().filter(|(_, acknowledged)| *acknowledged).count();
-    let all = sent.iter().flatten().count();
-    let seen = fleet.simulator.snapshot();
-    let (jobs, conflicts) = (seen.jobs.len(), seen.conflicts);
-    say(&format!(
-        "{acknowledged} of {all} updates acknowledged; {jobs} jobs, {conflicts} conflicts"
-    ));
-    assert!(acknowledged > 500, "too gentle a test");
-    profiles_hold_all_that_was_acknowledged(&fleet.simulator.profiles(), sent);
-    fleet.is_blameless();
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_of_three_replicas_delivers_and_when_it_is_killed_another_one_does() {
@@ -171,11 +82,7 @@ async fn a_replica_that_is_stopped_for_longer_than_its_lease_has_lost_the_app_wh
         stopped.stop();
         let taken_by = fleet.taken_over(token).await;
         assert_ne!(taken_by, holder);
-        let jobs = fleet.simulator.snapshot().jobs.len();
-        until("a job of the other one", async || {
-            (fleet.simulator.snapshot().jobs.len() > jobs).then_some(())
-        })
-        .await;
+        fleet.delivers_more().await;
         let lost = |gateway: &Gateway| {
             let lines = gateway.log();
             lines.iter().filter(|it| it.contains("another replica delivers the app by now")).count()

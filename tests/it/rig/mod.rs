@@ -10,6 +10,7 @@ mod rogue;
 mod sending;
 mod site;
 mod small_disk;
+mod standby;
 mod upstream;
 
 use std::{collections::BTreeMap, future::Future, time::Duration};

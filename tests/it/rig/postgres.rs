@@ -17,8 +17,8 @@ use tempfile::TempDir;
 pub(crate) struct Cluster {
     folder: TempDir,
     pub(crate) port: u16,
-    settings: Vec<String>,
-    server: Option<Child>,
+    pub(super) settings: Vec<String>,
+    pub(super) server: Option<Child>,
     log: Arc<Mutex<Vec<String>>>,
 }
 
@@ -30,8 +30,7 @@ impl Cluster {
 
     /// The same, with these files in its data folder, which the server alone may read.
     pub(crate) fn start_with(files: &[(&str, &str)], settings: &[&str]) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        give(folder.path());
+        let folder = folder_of_servers();
         let data = folder.path().join("data");
         let mut initdb = program("initdb");
         initdb.args(["--username=postgres", "--encoding=UTF8", "--locale=C", "--no-sync"]);
@@ -46,6 +45,11 @@ impl Cluster {
             give(&path);
         }
         let settings = settings.iter().map(|setting| (*setting).to_owned()).collect();
+        Self::of(folder, settings)
+    }
+
+    /// Serves what is in a folder, at a port that is free.
+    pub(super) fn of(folder: TempDir, settings: Vec<String>) -> Self {
         let mut cluster = Self { folder, port: 0, settings, server: None, log: Arc::default() };
         for _ in 0..5 {
             // Free now; where somebody takes it meanwhile, another one is.
@@ -80,7 +84,9 @@ impl Cluster {
         let socket = format!("unix_socket_directories={}", self.folder.path().display());
         let (port, listen) = (format!("port={}", self.port), "listen_addresses=127.0.0.1");
         let small = ["shared_buffers=16MB", "max_connections=40", "lc_messages=C"];
-        let all = small.into_iter().chain([&*socket, &*port, listen]);
+        // In its folder, so that nothing is left of a server that is killed.
+        let memory = ["dynamic_shared_memory_type=mmap"];
+        let all = memory.into_iter().chain(small).chain([&*socket, &*port, listen]);
         for setting in all.chain(self.settings.iter().map(String::as_str)) {
             postgres.args(["-c", setting]);
         }
@@ -94,7 +100,7 @@ impl Cluster {
                 self.end("QUIT");
                 return false;
             };
-            let is_ready = line.contains("database system is ready to accept connections");
+            let is_ready = line.contains("database system is ready to accept");
             log.lock().unwrap().push(line);
             if is_ready {
                 break;
@@ -152,7 +158,7 @@ fn folder_of_programs() -> PathBuf {
 
 /// A program of the server's. They refuse to run as root: then another user runs them. They end
 /// with the test, however that ends.
-fn program(name: &str) -> Command {
+pub(super) fn program(name: &str) -> Command {
     let program = folder_of_programs().join(name);
     let mut command = Command::new("setpriv");
     command.args(["--pdeathsig", "QUIT"]);
@@ -161,6 +167,13 @@ fn program(name: &str) -> Command {
     }
     command.arg(program).current_dir("/");
     command
+}
+
+/// A new folder of theirs.
+pub(super) fn folder_of_servers() -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    give(folder.path());
+    folder
 }
 
 /// Makes a file belong to whoever runs the server.

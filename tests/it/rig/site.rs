@@ -53,14 +53,18 @@ impl Site {
         Self { folder, config: config.parse().unwrap(), environment: Vec::new() }
     }
 
-    /// With another value of a key, such as `store.path`; the app's keys begin with `app`.
+    /// With another value of a key, such as `store.path` or `store.fleet.enabled`; the app's keys
+    /// begin with `app`.
     pub(crate) fn with(mut self, key: &str, value: impl Into<Value>) -> Self {
-        let (table, key) = key.split_once('.').unwrap();
-        let table = match table {
-            "app" => self.config["apps"].get_mut(0).unwrap(),
-            table => self.config.entry(table).or_insert_with(|| Table::new().into()),
+        let (tables, key) = key.rsplit_once('.').unwrap();
+        let table = match tables {
+            "app" => self.config["apps"][0].as_table_mut().unwrap(),
+            tables => tables.split('.').fold(&mut self.config, |table, name| {
+                let inner = table.entry(name).or_insert_with(|| Table::new().into());
+                inner.as_table_mut().unwrap()
+            }),
         };
-        table.as_table_mut().unwrap().insert(key.to_owned(), value.into());
+        table.insert(key.to_owned(), value.into());
         self
     }
 
