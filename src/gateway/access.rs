@@ -42,6 +42,11 @@ impl Doorkeeper {
         Self { store, apps, callers, admins }
     }
 
+    /// Whether the store's database does not answer now.
+    pub(super) fn is_store_away(&self) -> bool {
+        self.store.is_away()
+    }
+
     /// Lets in those whom `config` names, and nobody else. Where that fails all stays as it was.
     pub(super) async fn let_in(&self, config: &Config) -> anyhow::Result<()> {
         let access = self.access(config).await?;

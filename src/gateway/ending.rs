@@ -59,6 +59,10 @@ impl Gateway {
         match tokio::time::timeout(WRITER_TIMEOUT, writer).await {
             Ok(Ok(Ok(()))) => {}
             Ok(ended) => return Err(explain_writer(ended.ok())),
+            // It waits for an answer, and nothing that was acknowledged waits for it.
+            Err(_) if self.observatory.store.is_away() => {
+                tracing::warn!("the store's database does not answer: its writers are left");
+            }
             Err(_) => return Err(anyhow!("the store's writer does not end")),
         }
         self.stop_http.cancel();

@@ -83,8 +83,9 @@ pub(super) struct Chair {
     pub(super) leave: watch::Sender<bool>,
     /// Whether a session delivers, or begins to.
     pub(super) seated: watch::Receiver<bool>,
-    /// How often a flush was asked for that is done.
-    flushes: u64,
+    /// How often a flush was asked for that is done. `None` until the lease was seen once: what was
+    /// asked before was asked of others.
+    flushes: Option<u64>,
 }
 
 impl Chair {
@@ -95,7 +96,7 @@ impl Chair {
     ) -> Self {
         let (held, leave) = (watch::Sender::new(None), watch::Sender::new(false));
         ports.place(Place::Nowhere);
-        Self { app, name, operator, ports, held, leave, seated, flushes: 0 }
+        Self { app, name, operator, ports, held, leave, seated, flushes: None }
     }
 
     fn token(&self) -> Option<u64> {
@@ -105,9 +106,9 @@ impl Chair {
     /// The lease was given, to what was asked at `asked_at`.
     fn hold(&mut self, lease: &Lease, asked_at: Instant, terms: LeaseTerms) {
         self.held.send_replace(Some(Held::new(lease.token, asked_at, terms)));
-        if lease.wishes.flushes > self.flushes && self.operator.ask_at_once(Operation::Flush) {
-            self.flushes = lease.wishes.flushes;
-        }
+        let (wished, done) = (lease.wishes.flushes, self.flushes.unwrap_or(lease.wishes.flushes));
+        let is_done = wished <= done || self.operator.ask_at_once(Operation::Flush);
+        self.flushes = Some(if is_done { wished.max(done) } else { done });
     }
 }
 
@@ -150,9 +151,10 @@ impl Keeper {
             }
             self.let_others().await;
             let pause = if stops { STOP_INTERVAL } else { self.part.poll_interval };
+            let next = now.plus(pause).min(renew_at).min(look_at);
             tokio::select! {
                 () = stop.cancelled(), if !stops => {}
-                () = time::sleep_until(Some(now.plus(pause))) => {}
+                () = time::sleep_until(Some(next)) => {}
             }
         }
         for place in 0..self.chairs.len() {
@@ -246,8 +248,11 @@ impl Keeper {
     /// Shows what the others tell. What is asked of a holder, that one does.
     fn see(&mut self, leases: &Leases) {
         for chair in self.chairs.iter_mut().filter(|chair| chair.token().is_none()) {
-            let held = leases.leases.get(&chair.app).filter(|lease| lease.is_held(leases.now));
-            chair.flushes = held.map_or(chair.flushes, |lease| lease.wishes.flushes);
+            let lease = leases.leases.get(&chair.app);
+            let held = lease.filter(|lease| lease.is_held(leases.now));
+            // What is asked while nobody has it, whoever takes it does.
+            let done = held.or(lease.filter(|_| chair.flushes.is_none()));
+            chair.flushes = done.map(|lease| lease.wishes.flushes).or(chair.flushes);
             chair.ports.place(match held {
                 Some(lease) => Place::Elsewhere(Box::new(Told::decode(&lease.view).by_somebody())),
                 None => Place::Nowhere,

@@ -105,11 +105,14 @@ impl Reloader {
             files.extend(self.file.clone());
             let Some(contents) = blocking(move || Contents::of(files)).await else { continue };
             if sightings.is_news(contents) || told {
-                sightings.heed();
                 let file = self.file.clone();
                 let load = move || Config::load(file.as_deref(), config::process_environment());
                 if let Some(loaded) = blocking(load).await {
                     self.take(loaded, told).await;
+                }
+                // What a database that is away has no answer to is tried again.
+                if !(self.keeper.is_store_away() && self.problem.borrow().is_some()) {
+                    sightings.heed();
                 }
             }
         }

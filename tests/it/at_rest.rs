@@ -215,7 +215,8 @@ async fn encrypts(engine: &str) {
     assert!(again.stdout.starts_with("0 values rewritten"), "{again:?}");
     let checked = command(&stage, "check", &[]).await;
     assert!(checked.status.success(), "{checked:?}");
-    assert!(command(&stage, "export", &[]).await.stdout.starts_with(exported.trim_end()));
+    let (first, _end) = exported.split_once('\n').unwrap();
+    assert!(command(&stage, "export", &[]).await.stdout.starts_with(first));
 
     // With another key, or none, it does not open, and nothing is done to it.
     key_file(&stage, "b.key", "b");

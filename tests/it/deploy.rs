@@ -15,7 +15,7 @@ use toml::Table;
 use crate::{
     metrics,
     python::{project, python},
-    rig::{Output, Process},
+    rig::{Authority, Output, Process},
 };
 
 /// The least that `systemd-analyze security` may find to say about the unit, in tenths.
@@ -48,7 +48,8 @@ async fn the_manifests_are_what_kubernetes_and_the_operator_take() {
     let tools = tool("kubectl").parent().unwrap().to_owned();
     let arguments = ["tests/deploy/kubernetes.py", text(&tools), text(&custom)];
     let rendered = passes(&python(), &arguments).await;
-    assert_eq!(rendered.stdout, "7 manifests and 2 custom resources\n");
+    let counted = "7 manifests and 2 custom resources, 7 manifests of a fleet\n";
+    assert_eq!(rendered.stdout, counted);
     let modules = tool("node_modules");
     let arguments = ["tests/deploy/custom_resources.mjs", text(&modules), text(&custom)];
     let sound = passes(Path::new("node"), &arguments).await;
@@ -153,14 +154,23 @@ async fn the_configurations_are_taken() {
     let key = keys.path().join("userpilot.key");
     fs::write(&key, "a-key-of-userpilot").unwrap();
     fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
+    // What the Secret of the database holds.
+    let password = keys.path().join("password");
+    fs::write(&password, "a-password").unwrap();
+    fs::set_permissions(&password, fs::Permissions::from_mode(0o600)).unwrap();
+    fs::write(keys.path().join("ca.crt"), Authority::new("the database's").pem()).unwrap();
     for (path, warnings) in [
         ("deploy/compose/gateway.toml", 4),
         ("deploy/kubernetes/base/gateway.toml", 1),
+        ("deploy/kubernetes/fleet/gateway.toml", 1),
         ("deploy/systemd/gateway.toml", 0),
     ] {
         let config = keys.path().join("gateway.toml");
-        let mounted = "/etc/userpilot-gateway/keys";
-        fs::write(&config, read(path).replace(mounted, text(keys.path()))).unwrap();
+        let mounted = ["/etc/userpilot-gateway/keys", "/etc/userpilot-gateway/database"];
+        let moved = mounted
+            .iter()
+            .fold(read(path), |config, folder| config.replace(folder, text(keys.path())));
+        fs::write(&config, moved).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_userpilot-gateway"));
         command.args(["check-config", "--config", text(&config)]).env_clear();
         command

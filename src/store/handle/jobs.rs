@@ -80,7 +80,7 @@ impl Store {
         }
         if job.as_ref().is_none_or(|job| job.ended_at.is_some()) {
             seen().remove(&id);
-        } else {
+        } else if !self.is_shared() {
             seen().insert(id, moves);
         }
         Ok(job)

@@ -116,7 +116,8 @@ impl<E: Engine> Queue<E> {
         self.change_lease(app, terms, wished).await.map(drop)
     }
 
-    /// Looks who is there, and who has these apps, without a lock.
+    /// Looks who is there, and who has these apps, without a lock. A lease that is damaged is nobody's:
+    /// whoever tries to take it makes it anew.
     pub async fn look_at_leases(&self, apps: &[AppId]) -> Result<Leases, StoreError> {
         let now = self.engine.time().await?.ok_or_else(no_clock)?;
         let mut transaction = self.engine.begin().await?;
@@ -125,7 +126,7 @@ impl<E: Engine> Queue<E> {
         let mut leases = BTreeMap::new();
         for app in apps {
             let lease = read_lease(&mut transaction, *app).await?;
-            leases.extend(lease.map(|lease| (*app, lease)));
+            leases.insert(*app, lease.unwrap_or_default());
         }
         let replicas = read_replicas(&mut transaction).await?;
         Ok(Leases { now, replicas, leases })

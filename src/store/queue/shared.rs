@@ -285,7 +285,8 @@ impl<E: Engine> Queue<E> {
         Some(courses)
     }
 
-    /// Reads anew what is known of apps, without a lock: for those who only look.
+    /// Reads anew what is known of apps, without a lock: for those who only look. What cannot be read
+    /// of one, since it is damaged, stays as it was: whoever delivers the app tells of it.
     pub async fn refresh(&mut self, apps: &[AppId]) -> Result<(), StoreError> {
         if self.fleet.is_none() {
             return Ok(());
@@ -294,7 +295,11 @@ impl<E: Engine> Queue<E> {
         let ahead: Vec<_> = apps.iter().flat_map(|app| self.known_by(*app)).collect();
         transaction.prefetch(&ahead).await?;
         for app in apps {
-            self.read_anew(&mut transaction, *app, false).await?;
+            match self.read_anew(&mut transaction, *app, false).await {
+                Err(error @ StoreError::Engine(_)) => return Err(error),
+                Err(error) => tracing::debug!(app = app.0, %error, "what is known of it stays"),
+                Ok(_) => {}
+            }
         }
         self.leave(transaction).await
     }

@@ -54,16 +54,11 @@ async fn a_gateway_and_its_userpilot_that_are_killed_again_and_again_agree_in_th
         .with("app.request_timeout_ms", 500)
         .with("app.connect_timeout_ms", 500);
     let (addresses, address) = watch::channel(None);
-    let mut clients = JoinSet::new();
-    for client in 0..CLIENTS {
-        let way = [Way::Unary, Way::Batch, Way::Stream][client % 3];
-        let draw = Draw(draw.below(u64::MAX));
-        clients.spawn(send_until_told(client, way, draw, address.clone()));
-    }
+    let clients = senders(&mut draw, &address);
     drop(address);
 
     let mut gateway = within("a start", site.serve()).await;
-    let (mut resumed, mut deaths) = (0, BTreeMap::new());
+    let mut deaths = BTreeMap::new();
     // What all gateways told.
     let mut told = Vec::new();
     for _ in 0..rounds {
@@ -79,9 +74,7 @@ async fn a_gateway_and_its_userpilot_that_are_killed_again_and_again_agree_in_th
         if victims != Victims::Upstream {
             gateway.kill();
             addresses.send_replace(None);
-            let log = gateway.log();
-            resumed += usize::from(log.iter().any(|line| line.contains("\"resumes a batch\"")));
-            told.extend(log);
+            told.extend(gateway.log());
         }
         if victims == Victims::GatewayThenUpstream {
             live(between).await;
@@ -98,14 +91,17 @@ async fn a_gateway_and_its_userpilot_that_are_killed_again_and_again_agree_in_th
     addresses.send_replace(None);
     drop(addresses);
     gateway.kill();
+    told.extend(gateway.log());
     let sent: Vec<Vec<Sent>> = within("the clients", clients.join_all()).await;
     let gateway = within("a start", site.serve()).await;
     upstream.clear_faults().await;
     settled(&gateway).await;
+    told.extend(gateway.log());
 
     let acknowledged = sent.iter().flatten().filter(|(_, acknowledged)| *acknowledged).count();
     let all = sent.iter().flatten().count();
     let seen = upstream.snapshot().await;
+    let resumed = told.iter().filter(|line| line.contains("\"resumes a batch\"")).count();
     let failed = seen.jobs.iter().filter(|job| job.status == JobStatus::Failed).count();
     say(&format!(
         "{rounds} rounds {deaths:?}: {acknowledged} of {all} updates acknowledged, {resumed} \
@@ -121,6 +117,17 @@ async fn a_gateway_and_its_userpilot_that_are_killed_again_and_again_agree_in_th
     every_rule_was_kept(&seen);
     each_batch_was_delivered_once(&seen, &told);
     both_tell_of_the_same_jobs(&gateway, &seen, acknowledged, all).await;
+}
+
+/// Clients that send until they are told to end.
+fn senders(draw: &mut Draw, address: &watch::Receiver<Option<String>>) -> JoinSet<Vec<Sent>> {
+    let mut clients = JoinSet::new();
+    for client in 0..CLIENTS {
+        let way = [Way::Unary, Way::Batch, Way::Stream][client % 3];
+        let draw = Draw(draw.below(u64::MAX));
+        clients.spawn(send_until_told(client, way, draw, address.clone()));
+    }
+    clients
 }
 
 /// All that passes by itself. Where a batch is sent again after `FailJob`, it is a new one.

@@ -102,6 +102,8 @@ fn how_long_a_stop_takes_is_said_alike_everywhere() {
         "deploy/Dockerfile",
         "deploy/kubernetes/base/gateway.toml",
         "deploy/kubernetes/base/statefulset.yaml",
+        "deploy/kubernetes/fleet/deployment.yaml",
+        "deploy/kubernetes/fleet/gateway.toml",
         "deploy/systemd/gateway.toml",
         "deploy/systemd/userpilot-gateway.service",
     ] {

@@ -123,12 +123,14 @@ impl PostgresOptions {
     /// through poolers.
     pub(super) fn begin(&self) -> String {
         let statement = self.statement_timeout.as_millis();
-        // Who sleeps in a transaction is thrown out before those that wait for it give up.
+        // Who sleeps in a transaction is thrown out before those that wait for it give up; so is who
+        // does not take what it has asked for: the server waits for it, and is not idle then.
         let (lock, idle) = (statement * 3 / 4, statement / 2);
         format!(
             "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL statement_timeout = {statement}; \
              SET LOCAL lock_timeout = {lock}; \
              SET LOCAL idle_in_transaction_session_timeout = {idle}; \
+             SET LOCAL tcp_user_timeout = {idle}; \
              SET LOCAL synchronous_commit = on"
         )
     }

@@ -38,7 +38,12 @@ impl<E: Engine> Queue<E> {
                     self.let_go(*app);
                     continue;
                 }
-                Err(error) => return Err(error),
+                Err(error @ StoreError::Engine(_)) => return Err(error),
+                // It is damaged, of which whoever delivers it tells.
+                Err(error) => {
+                    tracing::debug!(app = app.0, %error, "nothing of the app is forgotten");
+                    continue;
+                }
             };
             let start = |range: std::ops::RangeInclusive<Vec<u8>>| range.into_inner().0;
             if let Some(more) = more_deliveries {

@@ -166,6 +166,9 @@ fn a_lease_that_is_damaged_is_nobodys_until_any_lease_has_ended() {
     let renewed = now(ada.renew_leases(ADA, &renewal(&[app], &[(app, token)]), TERMS)).unwrap();
     assert!(renewed.is_empty());
     assert!(matches!(claim(&mut ada, app), Err(StoreError::LeaseLost { .. })));
+    // Whoever looks finds it free, and tries to take it.
+    let seen = now(bob.look_at_leases(&[app])).unwrap();
+    assert!(!seen.leases[&app].is_held(seen.now));
     assert_eq!(take(&mut bob, app, BOB), None);
     engine.set_time(second(109));
     assert_eq!(take(&mut bob, app, BOB), None);
